@@ -17,7 +17,7 @@ const sizeUnits: Readonly<Record<string, number>> = { '': 1, K: KiB, M: MiB, G: 
 /** Parses `256M`, `1G`, `4096`. */
 export function parseSize(text: string): number {
   const match = /^(\d+)([KMG]?)i?B?$/i.exec(text.trim())
-  const unit = match && sizeUnits[match[2]!.toUpperCase()]
+  const unit = match ? sizeUnits[match[2]!.toUpperCase()] : undefined
   if (!match || unit === undefined) {
     throw new WorldError('bad-size', `"${text}" is not a size: write for example 256M or 1G`, ExitCode.badConfiguration)
   }

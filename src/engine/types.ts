@@ -70,6 +70,11 @@ export interface Engine {
   /** Zkr: words for the `seed` CSR, two bytes each read. Empty: the CSR answers WAIT. */
   readonly seedPool: { readonly availableBytes: number; add(bytes: Uint8Array): void }
 
+  /**
+   * Leaves with `stopRequested` right after any store into the 8-byte word at this RAM address (HTIF `tohost`).
+   */
+  watchStore(address: GuestPhysical): void
+
   /** All of RAM; for reading only. Writes go through `storeBytes`. */
   readonly ram: Uint8Array
   /**
