@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseVmConfig } from './vm-config.ts'
+
+const good = `name = "redis"
+memory = "256M"
+kernel = "guest/Image"
+
+[[disks]]
+path = "root.ext4"
+
+[network]
+forward = ["16379:6379"]
+`
+
+test('a small file is a whole VM: defaults fill the rest, paths are relative to the file', () => {
+  const config = parseVmConfig(good, '/vms/redis/vm.toml')
+  assert.equal(config.memory, 256 * 1024 * 1024)
+  assert.equal(config.kernel, '/vms/redis/guest/Image')
+  assert.equal(config.disks[0]!.path, '/vms/redis/root.ext4')
+  assert.deepEqual(config.forwards, [{ hostAddress: '127.0.0.1', hostPort: 16379, guestPort: 6379 }])
+  assert.equal(config.protection.heartbeat, 50)
+})
+
+test('an error names the file, the line, the key and the fix', () => {
+  const cases: [string, RegExp][] = [
+    [good.replace('memory', 'memroy'), /^vm\.toml:2: memroy: no such key; known here: name, memory/],
+    [good.replace('256M', '16M'), /^vm\.toml:2: memory: use 64M to 3G$/],
+    [good.replace('256M', 'lots'), /^vm\.toml:2: memory: "lots" is not a size/],
+    [good.replace('16379:6379', 'http'), /^vm\.toml:9: network\.forward\.0: write \[HOSTADDRESS/],
+    [good.replace('kernel = "guest/Image"', ''), /^vm\.toml: kernel: /],
+    [good.replace('"redis"', 'redis'), /^vm\.toml:1: /],
+  ]
+  for (const [text, expected] of cases) {
+    assert.throws(() => parseVmConfig(text, 'vm.toml'), { code: 'bad-configuration', exitCode: 78, message: expected })
+  }
+})

@@ -1,0 +1,185 @@
+/**
+ * A VM as its user writes it: one small TOML (or JSON) file. The schema below is the single source of truth: it checks
+ * the file, gives the defaults, and is published by `understudy config-schema`.
+ *
+ * Errors name the file, the line, the key, and what to write instead.
+ */
+
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { parse as parseToml, TomlError } from 'smol-toml'
+import { z } from 'zod'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
+
+const size = z
+  .union([z.string(), z.number()])
+  .transform((value, context) => convert(() => (typeof value === 'number' ? value : parseSize(value)), context))
+const duration = z.string().transform((value, context) => convert(() => parseDuration(value), context))
+
+function convert<T>(parse: () => T, context: z.RefinementCtx): T {
+  try {
+    return parse()
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
+}
+
+const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i
+const forwardPattern = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)$/
+const addressPattern = /^\d+\.\d+\.\d+\.\d+$/
+
+export const vmSchema = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/i, 'use letters, digits and "-", at most 40'),
+  memory: size
+    .refine((bytes) => bytes >= 64 * MiB && bytes <= 3 * GiB, 'use 64M to 3G')
+    .default(256 * MiB)
+    .describe('RAM of the guest, 64M to 3G'),
+  kernel: z.string().describe('a riscv64 Linux Image, gzip allowed'),
+  initrd: z.string().optional(),
+  append: z.string().default('').describe('kernel command line, added to what the network section implies'),
+  disks: z
+    .array(z.strictObject({ path: z.string(), readOnly: z.boolean().default(false) }))
+    .max(6)
+    .default([]),
+  network: z
+    .strictObject({
+      mac: z
+        .string()
+        .regex(macPattern, 'write six hexadecimal bytes, as 52:54:00:12:34:56')
+        .default('52:54:00:75:6e:64'),
+      address: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.15'),
+      gateway: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.2'),
+      forward: z
+        .array(z.string().regex(forwardPattern, 'write [HOSTADDRESS:]HOSTPORT:GUESTPORT, as 127.0.0.1:6379:6379'))
+        .default([]),
+    })
+    .optional(),
+  protection: z
+    .strictObject({
+      heartbeat: duration.default(50),
+      timeout: duration.default(600).describe('silence after which the peer counts as lost'),
+      digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
+    })
+    .prefault({}),
+})
+
+export type VmFile = z.output<typeof vmSchema>
+
+export interface PortForward {
+  readonly hostAddress: string
+  readonly hostPort: number
+  readonly guestPort: number
+}
+
+/** A checked VM; paths are absolute. */
+export interface VmConfig extends VmFile {
+  readonly forwards: readonly PortForward[]
+}
+
+export function parseForward(text: string): PortForward {
+  const match = forwardPattern.exec(text)!
+  return { hostAddress: match[1] ?? '127.0.0.1', hostPort: Number(match[2]), guestPort: Number(match[3]) }
+}
+
+/** The line of a key in TOML or JSON text: the last element of `path` that can be found in it. */
+function lineOf(text: string, path: readonly PropertyKey[]): number | undefined {
+  const lines = text.split('\n')
+  for (const key of [...path].reverse()) {
+    if (typeof key !== 'string') continue
+    const pattern = new RegExp(`(^|[\\s[{,."])${key.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}["\\s]*[=:\\]]`)
+    const line = lines.findIndex((content) => pattern.test(content))
+    if (line >= 0) return line + 1
+  }
+  return undefined
+}
+
+function badConfiguration(message: string): WorldError {
+  return new WorldError('bad-configuration', message, ExitCode.badConfiguration)
+}
+
+/**
+ * Checks the text of a VM file.
+ * @throws WorldError `bad-configuration`: one line with file, line, key and the fix
+ */
+export function parseVmConfig(text: string, path: string): VmConfig {
+  let raw: unknown
+  try {
+    raw = path.endsWith('.json') ? JSON.parse(text) : parseToml(text)
+  } catch (error) {
+    if (error instanceof TomlError) {
+      throw badConfiguration(`${path}:${error.line}: ${error.message.split('\n')[0]}`)
+    }
+    throw badConfiguration(`${path}: ${(error as Error).message}`)
+  }
+  const result = vmSchema.safeParse(raw)
+  if (!result.success) {
+    const issue = result.error.issues[0]!
+    const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+    const keyPath = unknown === undefined ? issue.path : [...issue.path, unknown]
+    const line = lineOf(text, keyPath)
+    const place = line === undefined ? path : `${path}:${line}`
+    const key = keyPath.join('.')
+    const fix = unknown === undefined ? issue.message : `no such key; known here: ${knownKeys(issue.path).join(', ')}`
+    throw badConfiguration(`${place}: ${key || 'file'}: ${fix}`)
+  }
+  const folder = dirname(resolve(path))
+  const absolute = (file: string): string => (isAbsolute(file) ? file : resolve(folder, file))
+  const vm = result.data
+  return {
+    ...vm,
+    kernel: absolute(vm.kernel),
+    ...(vm.initrd === undefined ? {} : { initrd: absolute(vm.initrd) }),
+    disks: vm.disks.map((disk) => ({ ...disk, path: absolute(disk.path) })),
+    forwards: (vm.network?.forward ?? []).map(parseForward),
+  }
+}
+
+function knownKeys(path: readonly PropertyKey[]): string[] {
+  const known: Record<string, string[]> = {
+    '': Object.keys(vmSchema.shape),
+    network: Object.keys(vmSchema.shape.network.unwrap().shape),
+    protection: Object.keys(vmSchema.shape.protection.unwrap().shape),
+    disks: ['path', 'readOnly'],
+  }
+  return known[String(path[0] ?? '')] ?? []
+}
+
+/**
+ * Reads a VM: a path to its file, or a folder that holds `vm.toml`.
+ * @throws WorldError `no-such-vm` or `bad-configuration`
+ */
+export function readVmConfig(vm: string): { readonly config: VmConfig; readonly path: string } {
+  const path = [vm, `${vm}/vm.toml`, `${vm}.toml`].find((candidate) => existsSync(candidate) && !isFolder(candidate))
+  if (path === undefined) {
+    throw new WorldError(
+      'no-such-vm',
+      `no VM file at ${vm}: name a TOML file, or a folder that holds vm.toml`,
+      ExitCode.noSuchVm,
+    )
+  }
+  return { config: parseVmConfig(readFileSync(path, 'utf8'), path), path: resolve(path) }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    readFileSync(path)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EISDIR'
+  }
+}
+
+/** The kernel's command line: console, root disk, network, then what the file appends. */
+export function bootArguments(config: VmConfig): string {
+  const parts = ['console=ttyS0']
+  if (config.disks.length > 0) parts.push('root=/dev/vda', 'rw')
+  if (config.network) parts.push(`ip4=${config.network.address}/24`, `gw4=${config.network.gateway}`)
+  if (config.append) parts.push(config.append)
+  return parts.join(' ')
+}
+
+export function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16))
+}
