@@ -83,6 +83,7 @@ class RunningLan implements Lan {
   #gateway: Gateway | undefined
   #replicaAddress: SocketAddress
   #queueFullDropped = 0
+  #isClosing = false
 
   constructor(options: LanOptions) {
     this.#options = options
@@ -121,6 +122,7 @@ class RunningLan implements Lan {
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true
     const closed = this.#servers.map((server) => new Promise((resolve) => server.close(resolve)))
     for (const port of [...this.#plainPorts.values(), ...this.#replicaPorts.values(), ...this.#strangers]) port.close()
     await this.#gateway?.close()
@@ -128,7 +130,7 @@ class RunningLan implements Lan {
   }
 
   #trace(line: string): void {
-    this.#options.trace?.(line)
+    if (!this.#isClosing) this.#options.trace?.(line)
   }
 
   async #listen(address: SocketAddress, onSocket: (socket: Socket) => void): Promise<SocketAddress> {
