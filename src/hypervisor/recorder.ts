@@ -1,0 +1,116 @@
+/**
+ * Record mode: drives a machine from the live world and writes down everything a replay needs (VMware FT, deterministic
+ * replay). The primary's hart runs behind it; so does `run VM`, which merely keeps the log to itself.
+ *
+ *   live input ──► Recorder.apply ──► log entry at (machine.count, next index) ──► machine.apply
+ *   machine.run ──► output ──► marker entry ──► output with its marker's index
+ *
+ * It is the same machine and the same `apply` as in the Replayer: a different observer, not a different path.
+ * It does not send, hold or release anything, and does not know who else exists.
+ */
+
+import { BatchBuilder, type LogBatch } from '../log/batch.ts'
+import {
+  addBytesByCause,
+  type BytesByCause,
+  type LogIndex,
+  logIndex,
+  type MarkedOutput,
+  noBytesByCause,
+} from '../log/entry.ts'
+import { outputChecksum } from '../log/output-codec.ts'
+import type { Input, InstructionCount, Machine, Output, StopReason } from '../machine/types.ts'
+import { Obligations } from './obligations.ts'
+
+/** A batch is closed at this size, so that one never grows beyond what the channel carries. */
+const fullBatchBytes = 1024 * 1024
+
+export interface RecordedRun {
+  readonly stop: StopReason
+  /** What the machine made, in order, each with the index of its marker: input for the output gate. */
+  readonly outputs: readonly MarkedOutput[]
+}
+
+export class Recorder {
+  readonly machine: Machine
+  readonly obligations: Obligations
+  readonly #builder: BatchBuilder
+  readonly #closed: LogBatch[] = []
+  readonly #bytesByCause = noBytesByCause()
+
+  /**
+   * @param nextIndex index of the first entry to write: 0 for a new machine, one past the last replayed entry at go-live
+   * @param obligations what the replayed part of the log left unanswered
+   */
+  constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n), obligations: Obligations = new Obligations()) {
+    this.machine = machine
+    this.obligations = obligations
+    this.#builder = new BatchBuilder(nextIndex)
+  }
+
+  /** Index of the next entry. */
+  get nextIndex(): LogIndex {
+    return this.#builder.nextIndex
+  }
+
+  /** Encoded log bytes so far, by cause, those not taken yet left out. */
+  get bytesByCause(): Readonly<BytesByCause> {
+    return this.#bytesByCause
+  }
+
+  /** Lets an input in, now. Returns the outputs it caused (a queued disk request that could start). */
+  apply(input: Input): readonly MarkedOutput[] {
+    this.#builder.append(this.machine.count, input)
+    this.#closeIfFull()
+    this.machine.apply(input)
+    this.obligations.onInput(input, this.machine)
+    return this.#markOutputs()
+  }
+
+  /** Runs to `until` or to the machine's first reason to stop. */
+  run(until: InstructionCount): RecordedRun {
+    const stop = this.machine.run(until)
+    return { stop, outputs: this.#markOutputs() }
+  }
+
+  /** Writes down what the machine looks like now, for backups to compare. */
+  entryDigest(): void {
+    this.#builder.append(this.machine.count, { kind: 'digest', digest: this.machine.digest() })
+    this.#closeIfFull()
+  }
+
+  /** Everything written since the last call, in order. The caller sends it at once (the primary flushes at once). */
+  takeBatches(): LogBatch[] {
+    this.#close()
+    return this.#closed.splice(0)
+  }
+
+  /**
+   * Writes a marker for each output: at this very count, before anything else is let in. Public for go-live alone, which
+   * has outputs that were replayed but whose markers never arrived.
+   */
+  mark(outputs: readonly Output[]): readonly MarkedOutput[] {
+    return outputs.map((output) => {
+      const { kind: outputKind, sequence } = output
+      const marker = { kind: 'marker', sequence, outputKind, checksum: outputChecksum(output) } as const
+      const markerIndex = this.#builder.append(this.machine.count, marker)
+      this.obligations.onOutput(output)
+      return { output, markerIndex }
+    })
+  }
+
+  #markOutputs(): readonly MarkedOutput[] {
+    return this.mark(this.machine.takeOutputs())
+  }
+
+  #closeIfFull(): void {
+    if (this.#builder.pendingBytes >= fullBatchBytes) this.#close()
+  }
+
+  #close(): void {
+    const taken = this.#builder.take()
+    if (taken === undefined) return
+    this.#closed.push(taken.batch)
+    addBytesByCause(this.#bytesByCause, taken.bytesByCause)
+  }
+}

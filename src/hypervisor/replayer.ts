@@ -1,0 +1,223 @@
+/**
+ * Replay mode: drives a machine from a log, and checks at every marker and digest that it does what the log says (VMware
+ * FT, deterministic replay; ARCHITECTURE, invariants 2, 7 and 11). The backup's hart runs behind it; so do kept logs.
+ *
+ *   log batch ──► append ──► run: machine.run to exactly the next entry's count
+ *                                  input   ──► machine.apply
+ *                                  marker  ──► equals the output just made?   ──► handed on, kept until confirmed
+ *                                  digest  ──► equals machine.digest()?
+ *
+ * It never runs past the count of the last entry it has (invariant 7): with no entries left it stands still, however
+ * long. A difference is returned as data; after one, the replayer is finished for good.
+ *
+ * `goLive` turns it into a Recorder at the end of the log. Which replica may do that is not decided here.
+ */
+
+import { assert, WorldError } from '../base/assert.ts'
+import { formatDigest } from '../base/digest.ts'
+import { decodeBatch, type LogBatch } from '../log/batch.ts'
+import type { Divergence, DivergenceKind } from '../log/divergence.ts'
+import { type LogEnd, type LogEntry, type LogIndex, logIndex, type MarkedOutput, type Marker } from '../log/entry.ts'
+import { outputChecksum } from '../log/output-codec.ts'
+import { type InstructionCount, instructionCount, type Machine, type Output } from '../machine/types.ts'
+import { Obligations } from './obligations.ts'
+import { Recorder } from './recorder.ts'
+
+export interface ReplayedRun {
+  readonly state:
+    | { readonly kind: 'progress' }
+    /** Everything appended is replayed. */
+    | { readonly kind: 'needsEntries' }
+    | { readonly kind: 'diverged'; readonly divergence: Divergence }
+  /** Regenerated outputs that agreed with their markers, in order. */
+  readonly outputs: readonly MarkedOutput[]
+}
+
+type DiskRequest = Extract<Output, { kind: 'disk' }>
+
+/** What a replica starts its live life with. */
+export interface GoneLive {
+  readonly recorder: Recorder
+  /**
+   * Made by the last instruction replayed, but their markers never arrived, so nobody can have released them: they are
+   * this replica's own first outputs, disk requests among them.
+   */
+  readonly outputs: readonly MarkedOutput[]
+  /** Disk requests with a start and no completion in the log: to issue again, in order. None of `outputs` is here. */
+  readonly reissue: readonly DiskRequest[]
+}
+
+export class Replayer {
+  readonly machine: Machine
+  readonly #obligations = new Obligations()
+  #queue: LogEntry[] = []
+  /** Entries of `#queue` before this position are done. */
+  #head = 0
+  #replayedEnd: LogEnd
+  #appendedEnd: LogEnd
+  #lastCount: InstructionCount
+  #agreedEnd: LogEnd
+  /** Outputs of the instruction at `machine.count` whose markers were not reached yet. */
+  #unmarked: Output[] = []
+  #divergence: Divergence | undefined
+  #isLive = false
+
+  /** @param nextIndex index of the first entry to come: 0 for a new machine, the snapshot's position otherwise */
+  constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n)) {
+    this.machine = machine
+    this.#replayedEnd = nextIndex
+    this.#appendedEnd = nextIndex
+    this.#agreedEnd = nextIndex
+    this.#lastCount = machine.count
+  }
+
+  /** Every entry below this index is replayed. */
+  get replayedEnd(): LogEnd {
+    return this.#replayedEnd
+  }
+
+  /** Every entry below this index was appended. */
+  get appendedEnd(): LogEnd {
+    return this.#appendedEnd
+  }
+
+  /** Takes the next batch. A gap, or a count that goes back, is the world's fault. */
+  append(batch: LogBatch): void {
+    assert(!this.#isLive, 'a live machine takes no log')
+    const entries = decodeBatch(batch.bytes)
+    for (const entry of entries) {
+      if (entry.index !== this.#appendedEnd) {
+        throw new WorldError('log-gap', `log entry ${entry.index} came where ${this.#appendedEnd} is due`)
+      }
+      if (entry.count < this.#lastCount) {
+        throw new WorldError('log-order', `log entry ${entry.index} at ${entry.count} lies before ${this.#lastCount}`)
+      }
+      this.#appendedEnd = logIndex(entry.index + 1n)
+      this.#lastCount = entry.count
+    }
+    this.#queue = this.#head === this.#queue.length ? entries : this.#queue.slice(this.#head).concat(entries)
+    this.#head = 0
+  }
+
+  /** Replays what was appended, for at most `maxInstructions`. */
+  run(maxInstructions: bigint): ReplayedRun {
+    assert(!this.#isLive, 'a live machine replays nothing')
+    const until = instructionCount(this.machine.count + maxInstructions)
+    const outputs: MarkedOutput[] = []
+    while (this.#divergence === undefined) {
+      const entry = this.#queue[this.#head]
+      if (entry === undefined) return { state: { kind: 'needsEntries' }, outputs }
+      if (this.machine.count < entry.count) {
+        if (this.machine.count >= until) return { state: { kind: 'progress' }, outputs }
+        this.#runTowards(entry, until)
+      } else {
+        this.#replay(entry, outputs)
+      }
+    }
+    return { state: { kind: 'diverged', divergence: this.#divergence }, outputs }
+  }
+
+  /**
+   * Stops replaying and starts recording. Only when everything appended is replayed, and nothing diverged; who may go
+   * live is the replication protocol's decision.
+   */
+  goLive(): GoneLive {
+    assert(this.#divergence === undefined, 'a diverged replica must not go live')
+    assert(this.#replayedEnd === this.#appendedEnd, 'everything acknowledged is replayed before going live')
+    assert(!this.#isLive, 'goes live once')
+    this.#isLive = true
+    const recorder = new Recorder(this.machine, this.#replayedEnd, this.#obligations)
+    const outputs = recorder.mark(this.#unmarked.splice(0))
+    const ownFirst = new Set(outputs.map(({ output }) => output.sequence))
+    const reissue = this.machine.inFlightDiskRequests().filter((request) => !ownFirst.has(request.sequence))
+    return { recorder, outputs, reissue }
+  }
+
+  /** Runs to the entry's count, or to `until` if that comes first, or to outputs. */
+  #runTowards(entry: LogEntry, until: InstructionCount): void {
+    const { machine } = this
+    if (this.#unmarked.length > 0) {
+      this.#diverge('unexpectedOutput', entry, describeEntry(entry), describeOutputs(this.#unmarked))
+      return
+    }
+    const target = entry.count < until ? entry.count : until
+    const stop = machine.run(target)
+    assert(machine.count <= target, 'a backup never runs past its log')
+    this.#unmarked = machine.takeOutputs()
+    if (this.#unmarked.length > 0 || machine.count === target) return
+    if (stop.kind === 'outputs' || stop.kind === 'count') {
+      throw new Error(`machine stopped with "${stop.kind}" at ${machine.count}, but without a reason`)
+    }
+    this.#diverge('stopped', entry, describeEntry(entry), `the hart is ${stop.kind}`)
+  }
+
+  /** The machine stands exactly at the entry's position. */
+  #replay(entry: LogEntry, outputs: MarkedOutput[]): void {
+    const { body } = entry
+    if (body.kind === 'marker') {
+      const output = this.#unmarked.shift()
+      if (output === undefined || !isMarkedBy(output, body)) {
+        const found = output === undefined ? 'no output' : describeOutput(output)
+        this.#diverge(output === undefined ? 'missingOutput' : 'differentOutput', entry, describeEntry(entry), found)
+        return
+      }
+      this.#obligations.onOutput(output)
+      outputs.push({ output, markerIndex: entry.index })
+      this.#agreedEnd = logIndex(entry.index + 1n)
+    } else if (this.#unmarked.length > 0) {
+      this.#diverge('unexpectedOutput', entry, describeEntry(entry), describeOutputs(this.#unmarked))
+      return
+    } else if (body.kind === 'digest') {
+      const digest = this.machine.digest()
+      if (digest !== body.digest) {
+        this.#diverge('differentDigest', entry, formatDigest(body.digest), formatDigest(digest))
+        return
+      }
+      this.#agreedEnd = logIndex(entry.index + 1n)
+    } else {
+      this.machine.apply(body)
+      this.#obligations.onInput(body, this.machine)
+      this.#unmarked = this.machine.takeOutputs()
+    }
+    this.#head++
+    this.#replayedEnd = logIndex(entry.index + 1n)
+  }
+
+  #diverge(kind: DivergenceKind, entry: LogEntry, expected: string, found: string): void {
+    this.#divergence = {
+      kind,
+      agreedEnd: this.#agreedEnd,
+      index: entry.index,
+      count: this.machine.count,
+      expected,
+      found,
+    }
+  }
+}
+
+function isMarkedBy(output: Output, marker: Marker): boolean {
+  return (
+    output.kind === marker.outputKind &&
+    output.sequence === marker.sequence &&
+    outputChecksum(output) === marker.checksum
+  )
+}
+
+function describeMarker(marker: Marker): string {
+  return `${marker.outputKind} output ${marker.sequence} with checksum ${formatDigest(marker.checksum)}`
+}
+
+function describeOutput(output: Output): string {
+  return `${output.kind} output ${output.sequence} with checksum ${formatDigest(outputChecksum(output))}`
+}
+
+function describeOutputs(outputs: readonly Output[]): string {
+  return outputs.length === 1
+    ? describeOutput(outputs[0]!)
+    : `${outputs.length} outputs, first ${describeOutput(outputs[0]!)}`
+}
+
+function describeEntry(entry: LogEntry): string {
+  const { body, count } = entry
+  return `${body.kind === 'marker' ? describeMarker(body) : `${body.kind} entry`} at instruction ${count}`
+}
