@@ -1,0 +1,280 @@
+/**
+ * A replica's view of the arbiter. One client is one replica; its session lives on one connection at a time, and says the
+ * generation it holds when it comes back on another.
+ *
+ * The client never decides: it does not retry and has no time-out of its own. Every call takes `timeoutMs`; if no answer
+ * came by then, or the connection broke, it fails with `ArbiterError`, reason `unreachable`. The request may have been
+ * carried out or not; asking the same again is safe. Each call connects first if there is no session.
+ *
+ * While connected, a replica that holds the machine counts as a live holder, so it should `connect` again after
+ * `onSessionLost`.
+ */
+
+import { connect, type Socket } from 'node:net'
+import type { z } from 'zod'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import type { FencedNotice } from './arbiter.ts'
+import {
+  arbiterMessageSchema,
+  arbiterProtocolVersion,
+  encodeLine,
+  helloAnswerSchema,
+  holderAnswerSchema,
+  maxLineBytes,
+  recordSchema,
+  startAnswerSchema,
+  testAndSetAnswerSchema,
+} from './arbiter-messages.ts'
+import type { ArbiterRecordFields, HolderAnswer, StartAnswer, TestAndSetAnswer } from './arbiter-record.ts'
+import { LineSplitter } from './line-splitter.ts'
+import { formatAddress, type SocketAddress } from './listening.ts'
+
+/**
+ * `unreachable`: no answer; ask again or wait. `denied`: wrong machine or token. `storage`: the arbiter cannot make its
+ * record durable. `protocol`: the other end is no arbiter of our version.
+ */
+export type ArbiterErrorReason = 'unreachable' | 'denied' | 'storage' | 'protocol'
+
+export class ArbiterError extends WorldError {
+  readonly reason: ArbiterErrorReason
+
+  constructor(reason: ArbiterErrorReason, message: string) {
+    super(`arbiter-${reason}`, message, ExitCode.diskOrArbiterUnreachable)
+    this.reason = reason
+  }
+}
+
+export interface ArbiterClientOptions {
+  readonly address: SocketAddress
+  readonly machine: string
+  readonly replica: string
+  readonly token: string
+  /** For a holder that comes back after its process was started again: the generation it holds. */
+  readonly generation?: number
+  /** This replica's hold is over: it must stop at once. */
+  readonly onFenced?: (notice: FencedNotice) => void
+  /** A session that was up broke (not by `close`). Nothing has changed at the arbiter. */
+  readonly onSessionLost?: () => void
+}
+
+export interface ArbiterHello {
+  /** New at every start of the disk server. */
+  readonly bootId: string
+  readonly record: ArbiterRecordFields
+}
+
+interface PendingCall {
+  readonly resolve: (answer: unknown) => void
+  readonly reject: (error: ArbiterError) => void
+}
+
+interface Session {
+  readonly socket: Socket
+  readonly calls: Map<number, PendingCall>
+  readonly hello: Promise<ArbiterHello>
+  /** The arbiter has answered the hello. */
+  isEstablished: boolean
+}
+
+export class ArbiterClient {
+  readonly #options: ArbiterClientOptions
+  #session: Session | undefined
+  #held: number | undefined
+  #nextId = 1
+
+  constructor(options: ArbiterClientOptions) {
+    this.#options = options
+    this.#held = options.generation
+  }
+
+  /** The generation this replica holds, as far as it knows. */
+  get heldGeneration(): number | undefined {
+    return this.#held
+  }
+
+  /** Opens a session if there is none; answers who the arbiter is and what its record said at hello. */
+  async connect(timeoutMs: number): Promise<ArbiterHello> {
+    return await this.#withTimeout(timeoutMs, () => this.#open().hello)
+  }
+
+  async read(timeoutMs: number): Promise<ArbiterRecordFields> {
+    return await this.#call({ op: 'read' }, recordSchema, timeoutMs)
+  }
+
+  /** Takes the next generation to start the machine; answered when no older request can reach its disks any more. */
+  async start(timeoutMs: number): Promise<StartAnswer> {
+    const answer = await this.#call({ op: 'start' }, startAnswerSchema, timeoutMs)
+    if (answer.granted) this.#held = answer.generation
+    return answer
+  }
+
+  /** Asks to take `generation` over; won means that no older request can reach the disks any more. */
+  async testAndSet(generation: number, timeoutMs: number): Promise<TestAndSetAnswer> {
+    const answer = await this.#call({ op: 'testAndSet', generation }, testAndSetAnswerSchema, timeoutMs)
+    if (answer.won) this.#held = answer.generation
+    return answer
+  }
+
+  /** As the holder: only these replicas may take `generation` over. */
+  async setEligible(generation: number, eligible: readonly string[], timeoutMs: number): Promise<HolderAnswer> {
+    return await this.#call({ op: 'setEligible', generation, eligible }, holderAnswerSchema, timeoutMs)
+  }
+
+  /** As the holder: go on in `generation` + 1 with these backups. Open disk connections stay good. */
+  async openGeneration(generation: number, eligible: readonly string[], timeoutMs: number): Promise<HolderAnswer> {
+    const answer = await this.#call({ op: 'openGeneration', generation, eligible }, holderAnswerSchema, timeoutMs)
+    if (answer.accepted) this.#held = answer.generation
+    return answer
+  }
+
+  /** As the holder, at a clean power-off: nobody holds the machine from now on. */
+  async release(generation: number, timeoutMs: number): Promise<HolderAnswer> {
+    const answer = await this.#call({ op: 'release', generation }, holderAnswerSchema, timeoutMs)
+    if (answer.accepted) this.#held = undefined
+    return answer
+  }
+
+  /** Ends the session without letting go of the machine. */
+  close(): void {
+    const session = this.#session
+    this.#session = undefined
+    if (session) this.#end(session, 'the session was closed')
+  }
+
+  async #call<Schema extends z.ZodType>(
+    request: Readonly<Record<string, unknown>>,
+    schema: Schema,
+    timeoutMs: number,
+  ): Promise<z.infer<Schema>> {
+    const answer = await this.#withTimeout(timeoutMs, async () => {
+      const session = this.#open()
+      await session.hello
+      return await this.#send(session, request)
+    })
+    return this.#checked(schema, answer)
+  }
+
+  #checked<Schema extends z.ZodType>(schema: Schema, answer: unknown): z.infer<Schema> {
+    const result = schema.safeParse(answer)
+    if (!result.success) throw new ArbiterError('protocol', `${this.#where} gave an answer that makes no sense`)
+    return result.data
+  }
+
+  /** A call that ran out of time takes the connection with it: what it waits for may never come. */
+  async #withTimeout<Result>(timeoutMs: number, work: () => Promise<Result>): Promise<Result> {
+    let timer: NodeJS.Timeout | undefined
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const error = new ArbiterError('unreachable', `${this.#where} gave no answer within ${timeoutMs} ms`)
+        reject(error)
+        const session = this.#session
+        if (session) this.#lose(session, error.message)
+      }, timeoutMs)
+    })
+    try {
+      return await Promise.race([work(), timeout])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #open(): Session {
+    if (this.#session) return this.#session
+    const socket = connect(this.#options.address)
+    const calls = new Map<number, PendingCall>()
+    const lines = new LineSplitter(maxLineBytes)
+    const hello = Promise.withResolvers<ArbiterHello>()
+    const session: Session = { socket, calls, hello: hello.promise, isEstablished: false }
+    // Whoever waits for the hello is told by its own await; nobody may be waiting any more.
+    hello.promise.catch(() => {})
+    this.#session = session
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, 5_000)
+    socket.on('connect', () => {
+      const { machine, replica, token } = this.#options
+      const request = { op: 'hello', version: arbiterProtocolVersion, machine, replica, token, generation: this.#held }
+      this.#send(session, request)
+        .then((answer) => {
+          hello.resolve(this.#checked(helloAnswerSchema, answer))
+          session.isEstablished = true
+        })
+        .catch((error: ArbiterError) => {
+          hello.reject(error)
+          this.#lose(session, error.message)
+        })
+    })
+    socket.on('data', (chunk: Buffer) => this.#receive(session, lines, chunk))
+    let cause = 'the connection was closed'
+    socket.on('error', (error) => {
+      cause = error.message
+    })
+    socket.on('close', () => {
+      hello.reject(new ArbiterError('unreachable', `${this.#where}: ${cause}`))
+      this.#lose(session, cause)
+    })
+    return session
+  }
+
+  #send(session: Session, request: Readonly<Record<string, unknown>>): Promise<unknown> {
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      if (session.socket.destroyed) {
+        reject(new ArbiterError('unreachable', `${this.#where}: the connection was closed`))
+        return
+      }
+      session.calls.set(id, { resolve, reject })
+      session.socket.write(encodeLine({ id, ...request }))
+    })
+  }
+
+  #receive(session: Session, lines: LineSplitter, chunk: Buffer): void {
+    try {
+      for (const line of lines.push(chunk)) this.#onLine(session, line)
+    } catch {
+      this.#lose(session, 'it does not speak our protocol')
+    }
+  }
+
+  #onLine(session: Session, line: string): void {
+    const message = arbiterMessageSchema.parse(JSON.parse(line))
+    if ('event' in message) {
+      this.#held = undefined
+      this.#options.onFenced?.({ generation: message.generation, holder: message.holder })
+      return
+    }
+    const call = session.calls.get(message.id)
+    session.calls.delete(message.id)
+    if (message.ok) call?.resolve(message.answer)
+    else call?.reject(new ArbiterError(reasonOf(message.error.code), `${this.#where}: ${message.error.message}`))
+  }
+
+  #lose(session: Session, why: string): void {
+    const wasCurrent = this.#session === session
+    if (wasCurrent) this.#session = undefined
+    this.#end(session, why)
+    if (wasCurrent && session.isEstablished) this.#options.onSessionLost?.()
+  }
+
+  #end(session: Session, why: string): void {
+    session.socket.destroy()
+    const calls = [...session.calls.values()]
+    session.calls.clear()
+    for (const { reject } of calls) reject(new ArbiterError('unreachable', `${this.#where}: ${why}`))
+  }
+
+  get #where(): string {
+    return `arbiter at ${formatAddress(this.#options.address)}`
+  }
+}
+
+function reasonOf(code: string): ArbiterErrorReason {
+  switch (code) {
+    case 'arbiter-denied':
+    case 'arbiter-unknown-machine':
+      return 'denied'
+    case 'arbiter-storage':
+      return 'storage'
+    default:
+      return 'protocol'
+  }
+}

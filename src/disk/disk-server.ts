@@ -1,0 +1,137 @@
+/**
+ * The shared disk of Understudy as one process: exports over NBD, and the arbiter beside them, because the one that
+ * decides who is primary must be the one that keeps everybody else off the disk. Runs in a process of its own, so that it
+ * survives both replicas. Start it with UV_THREADPOOL_SIZE=16 or so: a flush occupies a thread while the disk works.
+ *
+ * Nothing here is encrypted; listen beyond loopback only through something that is.
+ */
+
+import { stat } from 'node:fs/promises'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { Arbiter } from './arbiter.ts'
+import { ArbiterConnection } from './arbiter-connection.ts'
+import type { BlockStore } from './block-store.ts'
+import { ExportDirectory, type StoredExport } from './export-directory.ts'
+import { FileStore } from './file-store.ts'
+import { ImageLock } from './image-lock.ts'
+import { Listener, type SocketAddress } from './listening.ts'
+import { nameSchema, tokenSchema } from './names.ts'
+import { NbdConnection } from './nbd-connection.ts'
+import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
+
+export interface DiskExport {
+  readonly name: string
+  /** The raw image file. */
+  readonly path: string
+  readonly readOnly?: boolean
+  /** The machine that the disk belongs to, and whose generations fence it. */
+  readonly machine?: string
+}
+
+export interface DiskServerOptions {
+  readonly exports: readonly DiskExport[]
+  readonly nbd: SocketAddress
+  readonly arbiter: SocketAddress
+  /** Folder of the arbiter's records, created if need be. Losing it is losing the generations. */
+  readonly recordFolder: string
+  /** Secret of each machine, by the machine's name. */
+  readonly tokens: Readonly<Record<string, string>>
+  /** One line of diagnostics at a time; never holds a secret. */
+  readonly trace?: (line: string) => void
+  /** Puts something between the exports and their image files: tests, and stores that are no files. */
+  readonly wrapStore?: (store: BlockStore, diskExport: DiskExport) => BlockStore
+  /** Where records stand instead of `recordFolder`. */
+  readonly recordStorage?: RecordStorage
+}
+
+export interface DiskServer {
+  /** Where it really listens: port 0 is replaced by the port it got. */
+  readonly addresses: { readonly nbd: SocketAddress; readonly arbiter: SocketAddress }
+  /** New at every start. */
+  readonly bootId: string
+  /** Drops every connection, lets requests in execution finish, closes the images. */
+  close(): Promise<void>
+}
+
+/** Opens images, records and sockets. What is wrong with them is a `WorldError` of one line, and nothing stays open. */
+export async function startDiskServer(options: DiskServerOptions): Promise<DiskServer> {
+  checkOptions(options)
+  const trace = options.trace ?? (() => {})
+  const closers: (() => Promise<void>)[] = []
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close()
+  }
+  try {
+    const storage = options.recordStorage ?? new FileRecordStorage(options.recordFolder)
+    if (!options.recordStorage) {
+      const folder = await stat(options.recordFolder, { bigint: true })
+      const lock = await ImageLock.take(`${folder.dev}-${folder.ino}`, `arbiter folder ${options.recordFolder}`)
+      closers.push(() => lock.release())
+    }
+    const arbiter = new Arbiter(storage, options.tokens)
+    const exports: StoredExport[] = []
+    for (const diskExport of options.exports) exports.push(await openExport(diskExport, options, closers))
+    const directory = new ExportDirectory(exports, arbiter)
+    const nbdConnections = new Set<NbdConnection>()
+    const nbd = await Listener.open('disk', options.nbd, (socket) => {
+      const connection = new NbdConnection(socket, directory, trace)
+      nbdConnections.add(connection)
+      socket.on('close', () => {
+        void connection.idle().then(() => nbdConnections.delete(connection))
+      })
+    })
+    closers.push(async () => {
+      await nbd.close()
+      await Promise.all([...nbdConnections].map((connection) => connection.idle()))
+    })
+    const arbiterListener = await Listener.open('arbiter', options.arbiter, (socket) => {
+      new ArbiterConnection(socket, arbiter, trace)
+    })
+    closers.push(() => arbiterListener.close())
+    return {
+      addresses: { nbd: nbd.address, arbiter: arbiterListener.address },
+      bootId: arbiter.bootId,
+      close: closeAll,
+    }
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+}
+
+async function openExport(
+  diskExport: DiskExport,
+  options: DiskServerOptions,
+  closers: (() => Promise<void>)[],
+): Promise<StoredExport> {
+  const readOnly = diskExport.readOnly ?? false
+  const file = await FileStore.open(diskExport.path, readOnly)
+  closers.push(() => file.close())
+  if (!readOnly) {
+    const lock = await ImageLock.take(file.identity, `disk image ${diskExport.path}`)
+    closers.push(() => lock.release())
+  }
+  return {
+    name: diskExport.name,
+    store: options.wrapStore?.(file, diskExport) ?? file,
+    readOnly,
+    ...(diskExport.machine === undefined ? {} : { machine: diskExport.machine }),
+  }
+}
+
+function checkOptions({ exports, tokens }: DiskServerOptions): void {
+  const bad = (message: string): WorldError => new WorldError('disk-configuration', message, ExitCode.badConfiguration)
+  for (const [machine, token] of Object.entries(tokens)) {
+    if (!nameSchema.safeParse(machine).success) throw bad(`"${machine}" cannot be a machine's name`)
+    if (!tokenSchema.safeParse(token).success) throw bad(`the token of machine ${machine} is empty or not URL-safe`)
+  }
+  const names = new Set<string>()
+  for (const { name, machine } of exports) {
+    if (!nameSchema.safeParse(name).success) throw bad(`"${name}" cannot be an export's name`)
+    if (names.has(name)) throw bad(`two exports are called ${name}`)
+    names.add(name)
+    if (machine !== undefined && !Object.hasOwn(tokens, machine)) {
+      throw bad(`export ${name} belongs to machine ${machine}, which has no token`)
+    }
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * Invariant 9 over real sockets: a write of the old generation, held inside the server, either finishes before the grant
+ * is answered or never lands.
+ */
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { ArbiterClient } from './arbiter-client.ts'
+import type { DiskServer } from './disk-server.ts'
+import { NbdError } from './nbd-error.ts'
+import {
+  arbiterClient,
+  HeldStore,
+  nbdClient,
+  passOf,
+  patienceMs,
+  startTestServer,
+  temporaryFolder,
+  token,
+} from './test-disk.ts'
+
+interface Pair {
+  readonly server: DiskServer
+  readonly folder: string
+  readonly stores: Readonly<Record<string, HeldStore>>
+  readonly primary: ArbiterClient
+  readonly backup: ArbiterClient
+}
+
+/** Primary a holds web in generation 1, b is eligible, and both disks can be held. */
+async function startPair(t: TestContext): Promise<Pair> {
+  const folder = temporaryFolder(t)
+  const stores: Record<string, HeldStore> = {}
+  const server = await startTestServer(t, folder, {
+    wrapStore: (store, { name }) => (stores[name] = new HeldStore(store)),
+  })
+  const primary = arbiterClient(t, server, 'a')
+  const backup = arbiterClient(t, server, 'b')
+  assert.deepEqual(await primary.start(patienceMs), { granted: true, generation: 1 })
+  assert.equal((await primary.setEligible(1, ['b'], patienceMs)).accepted, true)
+  return { server, folder, stores, primary, backup }
+}
+
+const isFenced = (error: unknown): boolean => error instanceof NbdError && error.reason === 'fenced'
+const isLostOrFenced = (error: unknown): boolean =>
+  error instanceof NbdError && (error.reason === 'fenced' || error.reason === 'connection-lost')
+
+for (const disk of ['disk0', 'disk1'] as const) {
+  test(`a grant waits for a write of the old generation that is in execution on ${disk}`, async (t) => {
+    const { server, folder, stores, backup } = await startPair(t)
+    const old = await nbdClient(t, server, disk, passOf('a', 1))
+    const { held, release } = stores[disk]!.hold('write')
+    const write = old.write(0, Buffer.alloc(512, 0xee))
+    await held
+    let oldFinished = false
+    const finished = write.then(() => {
+      oldFinished = true
+    })
+    const grant = backup.testAndSet(1, patienceMs).then((answer) => {
+      // What the winner's next read would see: the old write, whole.
+      assert.equal(readFileSync(join(folder, `${disk}.img`))[0], 0xee, 'the old write had landed before the answer')
+      return answer
+    })
+    // The record has moved already: whoever asks the arbiter sees it. The answer to the winner has not left.
+    const witness = arbiterClient(t, server, 'witness')
+    while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
+    const early = await Promise.race([grant, witness.read(patienceMs).then(() => 'not yet')])
+    assert.equal(early, 'not yet')
+    assert.equal(oldFinished, false)
+    release()
+    assert.deepEqual(await grant, { won: true, generation: 2 })
+    await finished.catch((error) => assert.ok(isLostOrFenced(error)))
+  })
+}
+
+test('a write of the old generation that waits in the queue never lands', async (t) => {
+  const { server, folder, stores, backup } = await startPair(t)
+  const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  // The largest writes, so that the second and third cannot be in execution beside the first.
+  const image = readFileSync(join(folder, 'disk0.img'))
+  const gate = stores.disk0!.hold('write')
+  const first = old.write(0, Buffer.alloc(512, 1))
+  await gate.held
+  // Sixteen run at once; with the first one held, fifteen more reads fill the places, and the write has to wait.
+  const readGates: (() => void)[] = []
+  const reads: Promise<unknown>[] = []
+  for (let index = 0; index < 15; index++) {
+    const { held, release } = stores.disk0!.hold('read')
+    reads.push(old.read(0, 512))
+    await held
+    readGates.push(release)
+  }
+  const queued = old.write(4096, Buffer.alloc(512, 0xee))
+  const refused = assert.rejects(queued, isFenced)
+  // An answer on the same connection order: the server has read what was sent before.
+  await old.ended.constructor
+  const grant = backup.testAndSet(1, patienceMs)
+  const witness = arbiterClient(t, server, 'witness')
+  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
+  gate.release()
+  for (const release of readGates) release()
+  assert.deepEqual(await grant, { won: true, generation: 2 })
+  await first
+  await Promise.all(reads)
+  await refused
+  assert.equal((await old.ended)?.reason, 'connection-lost', 'and the connection is closed')
+  const after = readFileSync(join(folder, 'disk0.img'))
+  assert.ok(after.subarray(4096, 4608).equals(image.subarray(4096, 4608)))
+})
+
+for (const kind of ['read', 'write', 'flush', 'writeZeroes', 'trim'] as const) {
+  test(`a ${kind} of a connection whose generation is over is refused, and the connection closed`, async (t) => {
+    const { server, folder, backup } = await startPair(t)
+    const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
+    const before = readFileSync(join(folder, 'disk0.img'))
+    assert.equal((await backup.testAndSet(1, patienceMs)).won, true)
+    const requests = {
+      read: () => old.read(0, 512),
+      write: () => old.write(0, Buffer.alloc(512, 0xee), { fua: true }),
+      flush: () => old.flush(),
+      writeZeroes: () => old.writeZeroes(0, 4096),
+      trim: () => old.trim(0, 4096),
+    }
+    await assert.rejects(requests[kind](), isFenced)
+    assert.equal((await old.ended)?.reason, 'connection-lost')
+    assert.ok(readFileSync(join(folder, 'disk0.img')).equals(before))
+    await assert.rejects(nbdClient(t, server, 'disk0', passOf('a', 1)), isFenced)
+  })
+}
+
+test('a long zeroing is cut at the fence: the grant does not wait for all of it', async (t) => {
+  const folder = temporaryFolder(t)
+  const { server, stores, backup } = await startPair(t)
+  assert.ok(folder)
+  const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  const { held, release } = stores.disk0!.hold('writeZeroes')
+  const zeroing = old.writeZeroes(0, old.sizeBytes)
+  const outcome = zeroing.then(
+    () => 'done',
+    (error) => (isFenced(error) ? 'fenced' : 'failed'),
+  )
+  await held
+  const grant = backup.testAndSet(1, patienceMs)
+  release()
+  assert.equal((await grant).won, true)
+  assert.ok(['done', 'fenced'].includes(await outcome))
+})
+
+test('the winner works on the disks with its new generation', async (t) => {
+  const { server, backup } = await startPair(t)
+  assert.equal((await backup.testAndSet(1, patienceMs)).won, true)
+  const disk = await nbdClient(t, server, 'disk0', passOf('b', 2))
+  await disk.write(0, Buffer.alloc(512, 7), { fua: true })
+  assert.equal((await disk.read(0, 512))[511], 7)
+})
+
+test('a pass of a grant that still drains is answered only after the drain', async (t) => {
+  const { server, stores, backup } = await startPair(t)
+  const old = await nbdClient(t, server, 'disk1', passOf('a', 1))
+  const { held, release } = stores.disk1!.hold('write')
+  const write = old.write(0, Buffer.alloc(512, 0xee))
+  await held
+  const grant = backup.testAndSet(1, patienceMs)
+  const witness = arbiterClient(t, server, 'witness')
+  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
+  let landed = false
+  void write.finally(() => {
+    landed = true
+  })
+  const early = nbdClient(t, server, 'disk0', passOf('b', 2)).then(() => landed)
+  await witness.read(patienceMs)
+  release()
+  await Promise.all([grant, write])
+  assert.equal(await early, true)
+})
+
+test('opening a generation keeps the connections of the holder', async (t) => {
+  const { server, primary } = await startPair(t)
+  const disk = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  assert.deepEqual(await primary.openGeneration(1, ['c'], patienceMs), { accepted: true, generation: 2 })
+  await disk.write(0, Buffer.alloc(512, 3))
+  const again = await nbdClient(t, server, 'disk0', passOf('a', 2))
+  assert.equal((await again.read(0, 1))[0], 3)
+})
+
+test('a plain connection to a disk that is held can only read', async (t) => {
+  const { server } = await startPair(t)
+  const tool = await nbdClient(t, server, 'disk0')
+  assert.equal(tool.isReadOnly, true)
+  assert.equal((await tool.read(512, 1))[0], 1)
+  await assert.rejects(tool.write(0, Buffer.alloc(512)), { reason: 'io', errno: 1 })
+})
+
+test('a tool writes to the disk of a stopped machine until the machine is started', async (t) => {
+  const folder = temporaryFolder(t)
+  const server = await startTestServer(t, folder)
+  const tool = await nbdClient(t, server, 'disk0')
+  assert.equal(tool.isReadOnly, false)
+  await tool.write(0, Buffer.alloc(512, 9))
+  const primary = arbiterClient(t, server, 'a')
+  await primary.start(patienceMs)
+  await assert.rejects(tool.write(0, Buffer.alloc(512, 10)), isFenced)
+  assert.equal((await primary.release(1, patienceMs)).accepted, true)
+  const next = await nbdClient(t, server, 'disk0')
+  assert.equal((await next.read(0, 1))[0], 9)
+  await next.write(0, Buffer.alloc(512, 11))
+})
+
+test('a wrong token opens no disk and no session', async (t) => {
+  const { server } = await startPair(t)
+  const forged = { ...passOf('a', 1), token: 'guess' }
+  await assert.rejects(nbdClient(t, server, 'disk0', forged), { reason: 'refused' })
+  await assert.rejects(nbdClient(t, server, 'plain', passOf('a', 1)), { reason: 'refused' })
+  const stranger = new ArbiterClient({
+    address: server.addresses.arbiter,
+    machine: 'web',
+    replica: 'a',
+    token: `${token}x`,
+  })
+  await assert.rejects(stranger.read(patienceMs), { reason: 'denied' })
+})

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { WorldError } from '../base/assert.ts'
+import { ArbiterRecord } from './arbiter-record.ts'
+import { FileRecordStorage } from './record-storage.ts'
+import { temporaryFolder } from './test-disk.ts'
+
+test('a saved record is found again, and leaves no draft behind', (t) => {
+  const folder = temporaryFolder(t)
+  const record = ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b']).next
+  new FileRecordStorage(folder).save(record)
+  assert.deepEqual(new FileRecordStorage(folder).load('web').fields, record.fields)
+  assert.deepEqual(readdirSync(folder), ['web.json'])
+})
+
+test('a machine without a record begins at generation 0', (t) => {
+  assert.equal(new FileRecordStorage(temporaryFolder(t)).load('web').fields.generation, 0)
+})
+
+test('a draft that a crash left behind does not count', (t) => {
+  const folder = temporaryFolder(t)
+  const storage = new FileRecordStorage(folder)
+  const record = ArbiterRecord.fresh('web').start('a', false).next
+  storage.save(record)
+  writeFileSync(join(folder, 'web.json.new'), '{"version":1,"machine":"web","gener')
+  assert.deepEqual(storage.load('web').fields, record.fields)
+})
+
+test('a damaged record is an error, never a fresh start', (t) => {
+  const folder = temporaryFolder(t)
+  const storage = new FileRecordStorage(folder)
+  for (const text of ['', '{"version":1', '{"version":2}', '[]', '{"version":1,"machine":"web","generation":-1}']) {
+    writeFileSync(join(folder, 'web.json'), text)
+    assert.throws(
+      () => storage.load('web'),
+      (error) => error instanceof WorldError && error.code === 'arbiter-record-damaged',
+    )
+  }
+})

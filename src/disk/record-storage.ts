@@ -1,0 +1,105 @@
+/**
+ * Where the arbiter's records stand: one small JSON file per machine. A record is written to a second file, forced to
+ * the disk, renamed over the first, and the folder is forced too: after `save` returns, a power cut changes nothing, and
+ * before that the old record is whole.
+ *
+ * It is synchronous on purpose. Rule, durability and fence then happen in one turn of the event loop with nothing in
+ * between, and a grant never queues behind slow disk requests in the thread pool. Records change a few times per failover.
+ */
+
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { ArbiterRecord } from './arbiter-record.ts'
+import { nameSchema } from './names.ts'
+
+export interface RecordStorage {
+  /** The machine's record, a fresh one if it has none. */
+  load(machine: string): ArbiterRecord
+  /** Durable when it returns; on an exception the old record counts. */
+  save(record: ArbiterRecord): void
+}
+
+const generationSchema = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+
+const fileSchema = z.strictObject({
+  version: z.literal(1),
+  machine: nameSchema,
+  generation: generationSchema,
+  holder: nameSchema.nullable(),
+  heldSince: generationSchema,
+  takenBy: z.enum(['nobody', 'start', 'testAndSet']),
+  eligible: z.array(nameSchema),
+  spent: z.array(nameSchema),
+})
+
+export class FileRecordStorage implements RecordStorage {
+  readonly #folder: string
+
+  /** Creates the folder if need be. */
+  constructor(folder: string) {
+    this.#folder = folder
+    try {
+      mkdirSync(folder, { recursive: true })
+    } catch (error) {
+      throw new WorldError(
+        'arbiter-folder',
+        `the arbiter's folder ${folder} cannot be created: ${(error as Error).message}`,
+        ExitCode.badConfiguration,
+      )
+    }
+  }
+
+  load(machine: string): ArbiterRecord {
+    const path = this.#path(machine)
+    let text: string
+    try {
+      text = readFileSync(path, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ArbiterRecord.fresh(machine)
+      throw new WorldError('arbiter-record-unreadable', `arbiter record ${path}: ${(error as Error).message}`)
+    }
+    const { version: _, ...fields } = parseRecord(path, text)
+    if (fields.machine !== machine) {
+      throw new WorldError('arbiter-record-damaged', `arbiter record ${path} is of another machine, ${fields.machine}`)
+    }
+    return new ArbiterRecord(fields)
+  }
+
+  save(record: ArbiterRecord): void {
+    const path = this.#path(record.fields.machine)
+    const draft = `${path}.new`
+    withFile(draft, 'w', (file) => {
+      writeSync(file, `${JSON.stringify({ version: 1, ...record.fields })}\n`)
+      fsyncSync(file)
+    })
+    renameSync(draft, path)
+    withFile(this.#folder, 'r', fsyncSync)
+  }
+
+  #path(machine: string): string {
+    return join(this.#folder, `${machine}.json`)
+  }
+}
+
+/** A damaged record is never taken for a fresh one: generations must not start again. */
+function parseRecord(path: string, text: string): z.infer<typeof fileSchema> {
+  try {
+    return fileSchema.parse(JSON.parse(text))
+  } catch {
+    throw new WorldError(
+      'arbiter-record-damaged',
+      `arbiter record ${path} is damaged: restore it, or remove it once no replica of the machine runs`,
+    )
+  }
+}
+
+function withFile(path: string, flags: string, use: (file: number) => void): void {
+  const file = openSync(path, flags)
+  try {
+    use(file)
+  } finally {
+    closeSync(file)
+  }
+}

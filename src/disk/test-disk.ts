@@ -1,0 +1,164 @@
+/** What the tests of this folder share: images in a temporary folder, a disk server on free ports, a store that can be held. */
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { assert } from '../base/assert.ts'
+import { MiB } from '../base/units.ts'
+import { ArbiterClient, type ArbiterClientOptions } from './arbiter-client.ts'
+import type { BlockStore } from './block-store.ts'
+import { type DiskServer, type DiskServerOptions, startDiskServer } from './disk-server.ts'
+import type { SocketAddress } from './listening.ts'
+import type { ReplicaPass } from './names.ts'
+import { NbdClient } from './nbd-client.ts'
+
+export const loopback: SocketAddress = { host: '127.0.0.1', port: 0 }
+export const token = 'secret-of-web'
+
+/** Long enough for a loaded computer; no test waits for it to pass. */
+export const patienceMs = 20_000
+
+export function temporaryFolder(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-disk-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** An image of `sizeBytes`, each byte telling its 512-byte sector. */
+export function makeImage(folder: string, name = 'disk0.img', sizeBytes = MiB): string {
+  const path = join(folder, name)
+  writeFileSync(
+    path,
+    Buffer.alloc(sizeBytes).map((_, index) => (index >> 9) & 0xff),
+  )
+  return path
+}
+
+/** A server with disk0 of machine web, disk1 of the same machine, and plain, which belongs to nobody. */
+export async function startTestServer(
+  t: TestContext,
+  folder: string,
+  changes: Partial<DiskServerOptions> = {},
+): Promise<DiskServer> {
+  const server = await startDiskServer({
+    exports: [
+      { name: 'disk0', path: makeImage(folder, 'disk0.img'), machine: 'web' },
+      { name: 'disk1', path: makeImage(folder, 'disk1.img'), machine: 'web' },
+      { name: 'plain', path: makeImage(folder, 'plain.img') },
+    ],
+    nbd: loopback,
+    arbiter: loopback,
+    recordFolder: join(folder, 'arbiter'),
+    tokens: { web: token },
+    ...changes,
+  })
+  t.after(() => server.close())
+  return server
+}
+
+export function arbiterClient(
+  t: TestContext,
+  server: DiskServer,
+  replica: string,
+  changes: Partial<ArbiterClientOptions> = {},
+): ArbiterClient {
+  const client = new ArbiterClient({ address: server.addresses.arbiter, machine: 'web', replica, token, ...changes })
+  t.after(() => client.close())
+  return client
+}
+
+export function passOf(replica: string, generation: number): ReplicaPass {
+  return { machine: 'web', generation, replica, token }
+}
+
+export async function nbdClient(
+  t: TestContext,
+  server: DiskServer,
+  exportName: string,
+  pass?: ReplicaPass,
+): Promise<NbdClient> {
+  const client = await NbdClient.connect({
+    address: server.addresses.nbd,
+    exportName,
+    connectTimeoutMs: patienceMs,
+    ...(pass ? { pass } : {}),
+  })
+  t.after(() => client.destroy())
+  return client
+}
+
+/** A raw connection, for saying things that no client would. */
+export async function rawSocket(t: TestContext, address: SocketAddress): Promise<Socket> {
+  const socket = connect(address)
+  t.after(() => socket.destroy())
+  socket.on('error', () => {})
+  await new Promise((resolve) => socket.once('connect', resolve))
+  return socket
+}
+
+export function portOf(address: SocketAddress): number {
+  assert('port' in address, 'an address with a port')
+  return address.port
+}
+
+/**
+ * A store that stops at chosen operations until the test lets them go on: a slow disk, without clocks. `held` resolves
+ * when an operation of the kind has arrived.
+ */
+export class HeldStore implements BlockStore {
+  readonly #store: BlockStore
+  readonly #gates = new Map<string, { arrived: () => void; opened: Promise<void> }>()
+
+  constructor(store: BlockStore) {
+    this.#store = store
+  }
+
+  get sizeBytes(): number {
+    return this.#store.sizeBytes
+  }
+
+  /** Holds the next operation of this kind. */
+  hold(kind: 'read' | 'write' | 'flush' | 'writeZeroes'): { held: Promise<void>; release: () => void } {
+    const arrived = Promise.withResolvers<void>()
+    const opened = Promise.withResolvers<void>()
+    this.#gates.set(kind, { arrived: arrived.resolve, opened: opened.promise })
+    return { held: arrived.promise, release: opened.resolve }
+  }
+
+  async #pass(kind: string): Promise<void> {
+    const gate = this.#gates.get(kind)
+    this.#gates.delete(kind)
+    gate?.arrived()
+    await gate?.opened
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    await this.#pass('read')
+    return await this.#store.read(offset, lengthBytes)
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    await this.#pass('write')
+    await this.#store.write(offset, data)
+  }
+
+  async flush(): Promise<void> {
+    await this.#pass('flush')
+    await this.#store.flush()
+  }
+
+  async trim(offset: number, lengthBytes: number): Promise<void> {
+    await this.#store.trim(offset, lengthBytes)
+  }
+
+  async writeZeroes(offset: number, lengthBytes: number, mayStayHole: boolean): Promise<void> {
+    await this.#pass('writeZeroes')
+    await this.#store.writeZeroes(offset, lengthBytes, mayStayHole)
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close()
+  }
+}
