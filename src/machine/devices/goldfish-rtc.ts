@@ -1,0 +1,102 @@
+/**
+ * The real-time clock, `google,goldfish-rtc` (Linux: drivers/rtc/rtc-goldfish.c): nanoseconds since 1970.
+ *
+ *     0x00  time low (latches high)   0x04  time high   0x08, 0x0c  alarm   0x10  interrupt enable
+ *     0x14  clear alarm               0x18  alarm status   0x1c  clear interrupt
+ *
+ * Wall-clock time is a function of guest time: what the `boot` input gave, plus t(n) since that boot, plus what the
+ * guest set. The alarm is accepted and never fires: nothing of ours suspends a machine until an alarm.
+ */
+
+import type { ByteReader, ByteWriter } from '../../base/bytes.ts'
+import type { AccessSize, Engine } from '../../engine/types.ts'
+import type { MmioDevice } from './device.ts'
+
+const nsPerTick = 100n
+const lowWord = 0xffff_ffffn
+
+export class RealTimeClock implements MmioDevice {
+  readonly #engine: Engine
+  /** Wall clock at guest time 0, in nanoseconds. */
+  #originNs = 0n
+  #latchedHigh = 0n
+  #alarm = 0n
+  #interruptEnabled = false
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  /** Sets the wall clock as it is now, in nanoseconds since 1970. */
+  setWallClock(nowNs: bigint): void {
+    this.#originNs = nowNs - this.#engine.ticks * nsPerTick
+  }
+
+  get wallClockNs(): bigint {
+    return BigInt.asUintN(64, this.#originNs + this.#engine.ticks * nsPerTick)
+  }
+
+  load(offset: number, size: AccessSize): bigint | undefined {
+    if (size !== 4) return undefined
+    switch (offset) {
+      case 0x00: {
+        const now = this.wallClockNs
+        this.#latchedHigh = now >> 32n
+        return now & lowWord
+      }
+      case 0x04:
+        return this.#latchedHigh
+      case 0x08:
+        return this.#alarm & lowWord
+      case 0x0c:
+        return this.#alarm >> 32n
+      case 0x10:
+        return this.#interruptEnabled ? 1n : 0n
+      default:
+        return 0n
+    }
+  }
+
+  store(offset: number, size: AccessSize, value: bigint): boolean {
+    if (size !== 4) return false
+    switch (offset) {
+      case 0x00:
+        this.setWallClock((this.wallClockNs & ~lowWord) | value)
+        break
+      case 0x04:
+        this.setWallClock((this.wallClockNs & lowWord) | (value << 32n))
+        break
+      case 0x08:
+        this.#alarm = (this.#alarm & ~lowWord) | value
+        break
+      case 0x0c:
+        this.#alarm = (this.#alarm & lowWord) | (value << 32n)
+        break
+      case 0x10:
+        this.#interruptEnabled = (value & 1n) !== 0n
+        break
+      case 0x14:
+        this.#alarm = 0n
+        break
+    }
+    return true
+  }
+
+  reset(): void {
+    this.#originNs = 0n
+    this.#latchedHigh = 0n
+    this.#alarm = 0n
+    this.#interruptEnabled = false
+  }
+
+  saveState(writer: ByteWriter): void {
+    writer.u64(this.#originNs).u64(this.#latchedHigh).u64(this.#alarm).bool(this.#interruptEnabled)
+  }
+
+  loadState(reader: ByteReader): void {
+    this.#originNs = reader.u64()
+    this.#latchedHigh = reader.u64()
+    this.#alarm = reader.u64()
+    this.#interruptEnabled = reader.bool()
+  }
+}
