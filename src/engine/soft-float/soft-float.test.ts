@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { Prng } from '../../base/prng.ts'
 import { canonicalNan, type FloatFormat, type FloatOperation, floatOperations } from '../../riscv/float-operations.ts'
 import { exactReference } from './test-support/exact-reference.ts'
-import { randomFloats, randomOperands } from './test-support/operands.ts'
+import { randomFloats, randomOperands, specialFloats } from './test-support/operands.ts'
 import { describeCase, formats, operations, SoftFloatInstance } from './test-support/soft-float-instance.ts'
 
 const library = new SoftFloatInstance()
@@ -60,6 +60,46 @@ describe('every operation agrees with exact fractions, in value and flags, in al
   }
 })
 
+test('every pair of zeros, subnormals, ends, infinities and NaNs agrees with exact fractions, and every third one too', () => {
+  for (const format of formats) {
+    const specials = specialFloats(format)
+    for (const operation of operations.filter((name) => floatOperations[name].operands > 1)) {
+      const thirds = operation === 'fma' ? specials : [0n]
+      for (const a of specials) {
+        for (const b of specials) {
+          for (const c of thirds) {
+            for (const rm of operation === 'fma' ? [0, 2] : modes(operation)) {
+              const operands = [a, b, c].slice(0, floatOperations[operation].operands)
+              const expected = exactReference(operation, format, operands, rm)
+              assertCase(operation, format, operands, rm, expected.bits, expected.flags)
+            }
+          }
+        }
+      }
+    }
+  }
+})
+
+test('every integer around the ends of the formats and types, and half-way between, converts like exact fractions', () => {
+  for (const format of formats) {
+    for (const operation of operations.filter((name) => name.startsWith('to') || name.startsWith('from'))) {
+      for (const exponent of [0, 1, 22, 23, 24, 25, 30, 31, 32, 51, 52, 53, 54, 61, 62, 63, 64]) {
+        for (let offset = -12; offset <= 12; offset++) {
+          const magnitude = 2 ** exponent + offset / 4
+          for (const value of [magnitude, -magnitude]) {
+            const integer = BigInt.asUintN(64, (1n << BigInt(exponent)) + BigInt(offset)) * (value < 0 ? -1n : 1n)
+            const operand = operation.startsWith('to') ? fromHost(format, value) : BigInt.asUintN(64, integer)
+            for (const rm of modes(operation)) {
+              const expected = exactReference(operation, format, [operand], rm)
+              assertCase(operation, format, [operand], rm, expected.bits, expected.flags)
+            }
+          }
+        }
+      }
+    }
+  }
+})
+
 describe('rounding to nearest agrees with the host', () => {
   const host: Partial<Record<FloatOperation, (a: number, b: number) => number>> = {
     add: (a, b) => a + b,
@@ -109,10 +149,11 @@ describe('rules that random operands may miss', () => {
   })
 
   test('tininess is detected after rounding: a result rounded up to the smallest normal number does not underflow', () => {
-    // (1 + 2^−52) · (2^−1022 · (1 − 2^−53)) lies between the largest subnormal and the smallest normal number.
+    // (1 + 2^−52) · 2^−1022 · (1 − 2^−52) = 2^−1022 · (1 − 2^−104), hardly below the smallest normal number.
     assertCase('mul', 'double', [0x3ff0000000000001n, 0x000fffffffffffffn], 0, 0x0010000000000000n, 1)
     assertCase('mul', 'double', [0x3ff0000000000001n, 0x000fffffffffffffn], 1, 0x000fffffffffffffn, 3)
-    // 2^−126 − 2^−151 is a tie of the unbounded rounding to single: up for even, and not tiny then; half of it is.
+    // 2^−126 · (1 − 2^−53) has more digits than a single: rounded to 24 of them it is no longer tiny. 2^−126 · (1 − 2^−24)
+    // has exactly 24, so it stays tiny, although the subnormal numbers' coarser grid takes it to the same result.
     assertCase('convert', 'single', [0x380fffffffffffffn], 0, 0x00800000n, 1)
     assertCase('convert', 'single', [0x380fffffe0000000n], 0, 0x00800000n, 3)
   })

@@ -71,6 +71,25 @@ function relative(prng: Prng, format: FloatFormat, bits: bigint): bigint {
   return BigInt.asUintN(width, result)
 }
 
+/** One operand of each kind: what sets the paths of an operation apart. */
+export function specialFloats(format: FloatFormat): readonly bigint[] {
+  const { width, fractionBits, maxField, bias } = shapes[format]
+  const fraction = BigInt(fractionBits)
+  const positive = [
+    0n,
+    1n,
+    (1n << fraction) - 1n,
+    1n << fraction,
+    BigInt(bias) << fraction,
+    (BigInt(bias) << fraction) + 1n,
+    (BigInt(maxField) << fraction) - 1n,
+    BigInt(maxField) << fraction,
+    (BigInt(maxField) << fraction) + 1n,
+    ((2n * BigInt(maxField) + 1n) << (fraction - 1n)) + 5n,
+  ]
+  return positive.flatMap((bits) => [bits, bits | (1n << BigInt(width - 1))])
+}
+
 function randomInteger(prng: Prng): bigint {
   return BigInt.asUintN(64, prng.pick([1n, -1n]) * pattern(prng, 1 + prng.below(64)) + BigInt(prng.below(3) - 1))
 }
@@ -88,5 +107,8 @@ export function randomFloats(prng: Prng, format: FloatFormat): [bigint, bigint, 
 export function randomOperands(prng: Prng, operation: FloatOperation, format: FloatFormat): bigint[] {
   if (operation.startsWith('from')) return [randomInteger(prng)]
   if (operation === 'convert') return [randomFloat(prng, otherFormat(format))]
+  // Half of all roots would be of negative numbers, and all alike.
+  if (operation === 'sqrt' && prng.chance(0.8))
+    return [randomFloat(prng, format) & ~(1n << BigInt(shapes[format].width - 1))]
   return randomFloats(prng, format).slice(0, floatOperations[operation].operands)
 }

@@ -8,13 +8,11 @@ import type { Outcome } from './exact-reference.ts'
 export const formats: readonly FloatFormat[] = ['single', 'double']
 export const operations = Object.keys(floatOperations) as FloatOperation[]
 
-type Function = (...params: (bigint | number)[]) => bigint
+type SoftFloatFunction = (...params: (bigint | number)[]) => bigint
 
 export class SoftFloatInstance {
-  /** The module, for tests that look into it. */
-  readonly bytes: Uint8Array<ArrayBuffer>
   readonly flags: WebAssembly.Global
-  readonly #exports: Readonly<Record<string, Function>>
+  readonly #exports: Readonly<Record<string, SoftFloatFunction>>
 
   constructor() {
     const module = new ModuleBuilder()
@@ -25,13 +23,12 @@ export class SoftFloatInstance {
       }
     }
     module.exportGlobal('flags', library.flags)
-    this.bytes = module.finish()
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(this.bytes), {})
-    this.#exports = exports as Record<string, Function>
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.finish()), {})
+    this.#exports = exports as Record<string, SoftFloatFunction>
     this.flags = exports.flags as WebAssembly.Global
   }
 
-  raw(operation: FloatOperation, format: FloatFormat): Function {
+  raw(operation: FloatOperation, format: FloatFormat): SoftFloatFunction {
     return this.#exports[`${format}.${operation}`]!
   }
 
