@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { unreachable } from '../base/assert.ts'
 import { Prng } from '../base/prng.ts'
 import { type Delivery, EthernetSwitch, type SwitchLimits } from './ethernet-switch.ts'
 import { broadcastMac, destinationOf, type Mac, macBytes, parseMac, sourceOf } from './frame.ts'
@@ -31,8 +32,11 @@ function marks(deliveries: readonly Delivery[]): string[] {
         return `bound ${delivery.port} sequence ${delivery.lastSequence} frame ${delivery.lastFrameId}`
       case 'refused':
         return `refused ${delivery.port} ${delivery.reason} ${delivery.generation}`
+      case 'pause':
+      case 'resume':
+        return `${delivery.kind} ${delivery.port}`
       default:
-        return 'unknown'
+        return unreachable(delivery)
     }
   })
 }
@@ -208,6 +212,25 @@ describe('the switch, for a protected machine', () => {
     assert.equal(machineStatistics(lanSwitch).fullDropped, 2)
     lanSwitch.onCovered(replica, 3n)
     assert.deepEqual(marks(lanSwitch.onFrame(station, frame(alice, vm))), [`machine ${replica} id 4 mark 0`])
+  })
+
+  it('pauses its private port while its kept frames fill half their store, so that none is dropped', () => {
+    const lanSwitch = newSwitch({ stations: 8, kept: { frames: 8, bytes: 1 << 20 } })
+    const [gateway, station] = [lanSwitch.openPlainPort(vm), lanSwitch.openPlainPort()]
+    const primary = lanSwitch.openReplicaPort('vm', 'a')
+    lanSwitch.onBind(primary, bindRequest(1n))
+    for (let n = 1; n <= 4; n++) assert.equal(lanSwitch.onFrame(gateway, frame(bob, vm)).length, 1)
+    assert.deepEqual(marks(lanSwitch.onFrame(station, frame(alice, vm))), [
+      `pause ${gateway}`,
+      `machine ${primary} id 5 mark 0`,
+    ])
+    assert.deepEqual(marks(lanSwitch.onFrame(station, frame(alice, vm))), [`machine ${primary} id 6 mark 0`])
+    assert.deepEqual(marks(lanSwitch.onCovered(primary, 3n)), [], 'three of eight are still kept')
+    assert.deepEqual(marks(lanSwitch.onCovered(primary, 4n)), [`resume ${gateway}`])
+    // A takeover frees what the backup's log covers.
+    for (let n = 7; n <= 9; n++) lanSwitch.onFrame(gateway, frame(bob, vm))
+    const backup = lanSwitch.openReplicaPort('vm', 'b')
+    assert.ok(marks(lanSwitch.onBind(backup, bindRequest(2n, 9n))).includes(`resume ${gateway}`))
   })
 
   it('has no cable before its first bind: frames are dropped and counted', () => {

@@ -11,6 +11,9 @@
  * - frames from them carry a sequence: repeats are dropped, every forwarded one is confirmed.
  * - a machine may send with its own MAC only, and gets only frames to its own MAC and to groups: flooding it with other
  *   stations' frames would make each of them a log entry.
+ * - a private port (the gateway's) is paused while its machine's kept frames fill half of their store, as Ethernet's
+ *   flow control would. Dropping there would be costly: passt answers a loss by sending its whole window again, and
+ *   each of those frames would be a log entry. Ports that serve several stations are not paused; their frames drop.
  *
  * Not here: VLANs, spanning tree (do not wire two such switches in a ring), ageing of learned stations. A station that
  * moved is found again with its first frame; the table is bounded and forgets the station that was learned first.
@@ -42,6 +45,9 @@ export type Delivery =
       readonly lastFrameId: bigint
     }
   | { readonly kind: 'refused'; readonly port: number; readonly reason: Refusal; readonly generation: bigint }
+  /** Stop and start reading from a plain port. */
+  | { readonly kind: 'pause'; readonly port: number }
+  | { readonly kind: 'resume'; readonly port: number }
 
 export interface ProtectedStation {
   readonly name: string
@@ -75,6 +81,7 @@ export interface SwitchStatistics {
 interface PlainPort {
   /** A private port: only this station's frames are sent to it. */
   readonly onlyFrom: Mac | undefined
+  isPaused: boolean
 }
 
 interface ReplicaPort {
@@ -108,7 +115,7 @@ export class EthernetSwitch {
   /** Opens a port for a station, another switch or a gateway. With `onlyFrom`, it is sent that station's frames only. */
   openPlainPort(onlyFrom?: Mac): number {
     const port = this.#nextPort++
-    this.#plainPorts.set(port, { onlyFrom })
+    this.#plainPorts.set(port, { onlyFrom, isPaused: false })
     return port
   }
 
@@ -170,6 +177,7 @@ export class EthernetSwitch {
       deliveries.push({ kind: 'machine-frame', port, frameId, frame })
     }
     this.#announce(machine, deliveries)
+    this.#controlFlow(machine, deliveries)
     return deliveries
   }
 
@@ -195,9 +203,14 @@ export class EthernetSwitch {
   }
 
   /** Every log entry with frames up to `frameId` is acknowledged: they need not be kept. Only the bound replica says so. */
-  onCovered(port: number, frameId: bigint): void {
+  onCovered(port: number, frameId: bigint): Delivery[] {
     const { machine } = this.#replicaPort(port)
-    if (machine.port === port) machine.kept.cover(frameId)
+    const deliveries: Delivery[] = []
+    if (machine.port === port) {
+      machine.kept.cover(frameId)
+      this.#controlFlow(machine, deliveries)
+    }
+    return deliveries
   }
 
   /** The bound replica asks to tell the stations again where its machine is. */
@@ -292,8 +305,20 @@ export class EthernetSwitch {
       machine.counts.fullDropped++
       return
     }
+    this.#controlFlow(machine, deliveries)
     if (machine.port === undefined) return
     machine.counts.framesDelivered++
     deliveries.push({ kind: 'machine-frame', port: machine.port, frameId: kept.frameId, frame: kept.frame })
+  }
+
+  /** Pauses the machine's private ports while its store is more than half full, resumes them when it is a quarter full. */
+  #controlFlow(machine: MachinePort, deliveries: Delivery[]): void {
+    for (const [port, plainPort] of this.#plainPorts) {
+      if (plainPort.onlyFrom !== machine.mac) continue
+      const isTooFull = machine.kept.fill > (plainPort.isPaused ? 0.25 : 0.5)
+      if (isTooFull === plainPort.isPaused) continue
+      plainPort.isPaused = isTooFull
+      deliveries.push({ kind: isTooFull ? 'pause' : 'resume', port })
+    }
   }
 }

@@ -42,6 +42,11 @@ export class KeptFrames {
     return this.#bytes
   }
 
+  /** How full the store is, from 0 to 1. */
+  get fill(): number {
+    return Math.max(this.count / this.#limits.frames, this.#bytes / this.#limits.bytes)
+  }
+
   /** The highest number given so far; 0 before the first. */
   get lastFrameId(): bigint {
     return this.#lastFrameId

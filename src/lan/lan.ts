@@ -193,7 +193,7 @@ class RunningLan implements Lan {
           case 'output':
             return this.#deliver(this.#switch.onOutput(port, message.sequence, message.frame))
           case 'covered':
-            return this.#switch.onCovered(port, message.frameId)
+            return this.#deliver(this.#switch.onCovered(port, message.frameId))
           case 'announce':
             return this.#deliver(this.#switch.onAnnounce(port))
           case 'bind': {
@@ -222,6 +222,10 @@ class RunningLan implements Lan {
     for (const delivery of deliveries) {
       if (delivery.kind === 'plain-frame') {
         this.#plainPorts.get(delivery.port)?.send(delivery.frame)
+        continue
+      }
+      if (delivery.kind === 'pause' || delivery.kind === 'resume') {
+        this.#plainPorts.get(delivery.port)?.[delivery.kind]()
         continue
       }
       const replicaPort = this.#replicaPorts.get(delivery.port)

@@ -65,6 +65,15 @@ export class PlainPort {
     this.#writer.write(encodePrefix(frame.length), frame)
   }
 
+  /** Stops reading: the peer's queue fills, and it waits or drops as it sees fit. What was read already still comes. */
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
   close(): void {
     this.#socket.destroy()
   }
