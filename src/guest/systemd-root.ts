@@ -114,6 +114,12 @@ const pam: Readonly<Record<string, string>> = {
   'common-session-noninteractive': 'session required pam_unix.so\n',
 }
 
+/**
+ * Work of the first boot that costs seconds of the guest's time and brings a server nothing: the hardware database, an
+ * index of messages, a cache of libraries that are where the loader looks first. dpkg's triggers still make them.
+ */
+const firstBootWork = ['systemd-hwdb-update.service', 'systemd-journal-catalog-update.service', 'ldconfig.service']
+
 /** Links that update-alternatives would make. */
 const alternatives: readonly [link: string, program: string][] = [
   ['usr/bin/awk', 'usr/bin/mawk'],
@@ -181,6 +187,7 @@ function addUnits(tree: FileTree, wanted: readonly InstalledPackage[]): void {
   tree.addSymlink('etc/systemd/system/default.target', '/usr/lib/systemd/system/multi-user.target')
   // Network cards keep the kernel's names: the kernel arguments speak of eth0.
   tree.addSymlink('etc/systemd/network/99-default.link', '/dev/null')
+  for (const unit of firstBootWork) tree.addSymlink(`etc/systemd/system/${unit}`, '/dev/null')
   if (tree.has('usr/bin/ssh-keygen')) {
     tree.addFile('etc/systemd/system/guest-ssh-keys.service', sshKeysUnit)
     tree.addSymlink(
