@@ -12,11 +12,11 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { MiB } from '../base/units.ts'
 import { ArtefactStore } from './artefact-store.ts'
+import { defaultCacheFolder } from './cache-folder.ts'
 import { throwIfCancelled } from './command.ts'
 import { readControl, readPackage } from './debian-package.ts'
 import { type Ext4Tools, ext4BlockBytes, writeExt4 } from './ext4-image.ts'
@@ -78,12 +78,6 @@ export const defaultRootSizeBytes: Readonly<Record<GuestFlavour, number>> = {
 
 /** What an untouched root disk's modification time is, in seconds: any write by a machine changes it. */
 const untouchedTimeS = 1_754_697_600
-
-/** `$XDG_CACHE_HOME/understudy`, by default `~/.cache/understudy`. */
-export function defaultCacheFolder(): string {
-  const base = process.env.XDG_CACHE_HOME
-  return join(base?.startsWith('/') ? base : join(homedir(), '.cache'), 'understudy')
-}
 
 /** SHA-256 over this folder's own source, so that nobody can forget to say that the recipe changed. */
 function builderDigest(): string {
