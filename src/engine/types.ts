@@ -26,7 +26,10 @@ export type EngineExit =
   | 'count'
   /** WFI, and no enabled interrupt is pending. The WFI is counted; the hart resumes behind it. */
   | 'waiting'
-  /** ECALL in S mode, not delegated: an SBI call. It is counted; the pc already stands behind it. */
+  /**
+   * ECALL in S mode, not delegated, while `supervisorCallsExit`: an SBI call. It is counted; the pc already stands
+   * behind it.
+   */
   | 'supervisorCall'
   /** A device called `requestStop` during the instruction that just finished. */
   | 'stopRequested'
@@ -44,7 +47,10 @@ export const interruptBits = { msip: 1n << 3n, meip: 1n << 11n, seip: 1n << 9n }
 
 export interface Engine {
   readonly ramBytes: number
-  /** Attempted instructions since the engine was created. Survives `resetHart`. */
+  /**
+   * Attempted instructions since the engine was created. Survives `reset`. Inside a bus access: attempted before the
+   * instruction that makes it.
+   */
   count: bigint
 
   /**
@@ -69,6 +75,9 @@ export interface Engine {
 
   /** Zkr: words for the `seed` CSR, two bytes each read. Empty: the CSR answers WAIT. */
   readonly seedPool: { readonly availableBytes: number; add(bytes: Uint8Array): void }
+
+  /** True: an ECALL of S mode that is not delegated leaves with `supervisorCall`. False: it traps to M mode. */
+  supervisorCallsExit: boolean
 
   /**
    * Leaves with `stopRequested` right after any store into the 8-byte word at this RAM address (HTIF `tohost`).

@@ -1,0 +1,213 @@
+/**
+ * Predecoded code: a slot of records per physical page (layout.ts). Slots belong to RAM pages, not to addresses, so that
+ * neither exec nor address-space changes decode again; the fetch TLB says which slot a virtual page runs from.
+ *
+ * Fetch is coherent: a store to a page with records zeroes the handler of each record it touches (prepareWrite), and
+ * the next execution decodes it again. Only the handler field is zeroed, so the instruction that is storing can still
+ * read its own record. A page that is written much more than it is decoded loses its slot.
+ */
+
+import { exceptionCause } from '../../riscv/causes.ts'
+import { type Expression, i32, i64, load } from '../wasm/expression.ts'
+import type { FunctionReference } from '../wasm/function-builder.ts'
+import { access, byteAt, type Core, entryAt } from './core.ts'
+import {
+  fetchEntryBytes,
+  fetchSetBytes,
+  fetchTlbBase,
+  get,
+  halfwordsPerPage,
+  pageFlag,
+  put,
+  recordBytes,
+  recordField,
+  scratchBase,
+  scratchEntries,
+  scratchEntryBytes,
+  slotBytes,
+  tlbEntries,
+} from './layout.ts'
+import { emitFault, isRam, ramOffset } from './memory-access.ts'
+
+/** A page gives its slot back after this many stores without a decode in between. */
+const storesUntilDropped = 64
+
+/** Handlers that are no instruction: the first ones of the table. */
+export interface CodeHandlers {
+  /** Decodes the record, then runs it. What a zeroed record means. */
+  readonly decodeHere: FunctionReference
+  /** Behind the last record of a page. */
+  readonly nextPage: FunctionReference
+  /** Behind a straddling instruction: two bytes into the next page. */
+  readonly nextPageBehindStraddling: FunctionReference
+  /** First half of an instruction whose second half is in the next page. */
+  readonly straddling: FunctionReference
+}
+
+export const handlerIndex = {
+  decodeHere: 0,
+  nextPage: 1,
+  nextPageBehindStraddling: 2,
+  straddling: 3,
+  illegal: 4,
+} as const
+export const firstInstructionHandler = 5
+
+export function defineCodePages(core: Core): CodeHandlers {
+  const { module, layout } = core
+  const { ramStart, pageFlagsBase, pageSlotBase, slotPageBase, slotStoresBase, freeListBase, slotsBase } = layout
+
+  /** Slot + 1 of a page, 0: none. */
+  const slotOfPage = (page: Expression): Expression => load('i32', 'load16u', entryAt(pageSlotBase, page, 2))
+  const recordsOfSlot = (slot: Expression): Expression => entryAt(slotsBase, slot, slotBytes)
+
+  module.define(core.dropCode, (f, page) => {
+    const slot = f.let(slotOfPage(page!))
+    f.if(slot.eqz(), () => f.return())
+    f.set(slot, slot.sub(1))
+    const records = f.let(recordsOfSlot(slot))
+    const entry = f.let(i32(fetchTlbBase))
+    f.loop((again) => {
+      f.if(load('i32', 'load', entry, 8).eq(records), () => f.store(8, entry, i64(-1)))
+      f.set(entry, entry.add(fetchEntryBytes))
+      f.brIf(again, entry.ltU(fetchTlbBase + 3 * fetchSetBytes))
+    })
+    f.store(2, entryAt(pageSlotBase, page!, 2), i32(0))
+    f.store(1, page!.add(pageFlagsBase), byteAt(pageFlagsBase, page!).and(~pageFlag.code))
+    f.store(4, entryAt(freeListBase, get('freeSlots'), 4), slot)
+    put(f, 'freeSlots', get('freeSlots').add(1))
+  })
+
+  module.define(core.invalidateCode, (f, offset, size) => {
+    const page = f.let(offset!.shrU(12))
+    const slot = f.let(slotOfPage(page).sub(1))
+    const records = f.let(recordsOfSlot(slot))
+    const stores = entryAt(slotStoresBase, slot, 4)
+    f.store(4, stores, load('i32', 'load', stores).add(1))
+    // The page that is executing keeps its slot: its records are in use.
+    f.if(
+      load('i32', 'load', stores)
+        .gtU(storesUntilDropped)
+        .and(records.ne(get('pageRecords'))),
+      () => {
+        f.do(core.dropCode, page)
+        f.return()
+      },
+    )
+    // A 32-bit instruction may start one halfword before the first byte.
+    const first = f.let(offset!.and(0xfff).shrU(1))
+    f.set(first, first.sub(first.ne(0)))
+    const record = f.let(records.add(first.mul(recordBytes)))
+    const end = f.let(records.add(offset!.and(0xfff).add(size!).sub(1).shrU(1).mul(recordBytes)))
+    f.loop((again) => {
+      f.store(4, record, i32(0), recordField.handler)
+      f.set(record, record.add(recordBytes))
+      f.brIf(again, record.leU(end))
+    })
+  })
+
+  /** (page) → its records, from a free slot if it has none. */
+  const claimSlot = module.function('claimSlot', ['i32'], ['i32'], (f, page) => {
+    const slot = f.let(slotOfPage(page!))
+    f.if(slot, () => f.return(recordsOfSlot(slot.sub(1))))
+    f.if(get('freeSlots').eqz(), () => {
+      // All in use: forget everything. What is needed is soon decoded again.
+      const index = f.let(i32(layout.slotCount))
+      f.loop((again) => {
+        f.set(index, index.sub(1))
+        f.do(core.dropCode, load('i32', 'load', entryAt(slotPageBase, index, 4)))
+        f.brIf(again, index)
+      })
+    })
+    put(f, 'freeSlots', get('freeSlots').sub(1))
+    f.set(slot, load('i32', 'load', entryAt(freeListBase, get('freeSlots'), 4)))
+    f.store(4, entryAt(slotPageBase, slot, 4), page!)
+    f.store(4, entryAt(slotStoresBase, slot, 4), i32(0))
+    f.store(2, entryAt(pageSlotBase, page!, 2), slot.add(1))
+    const records = f.let(recordsOfSlot(slot))
+    f.fill(records, i32(0), i32(slotBytes))
+    f.store(4, records, i32(handlerIndex.nextPage), halfwordsPerPage * recordBytes)
+    const flags = f.let(byteAt(pageFlagsBase, page!))
+    f.store(1, page!.add(pageFlagsBase), flags.or(pageFlag.code))
+    f.if(flags.and(pageFlag.writeCached), () => f.do(core.purgeWriteEntries, page!))
+    f.return(records)
+  })
+
+  module.define(core.enterPage, (f, pc) => {
+    const tag = f.let(pc!.and(-4096))
+    const entry = f.let(
+      pc!
+        .shrU(8)
+        .toI32()
+        .and((tlbEntries - 1) * fetchEntryBytes)
+        .add(get('fetchSet')),
+    )
+    f.if(load('i64', 'load', entry).ne(tag), () => {
+      const physical = f.let(f.call(core.translate, pc!, i32(access.fetch)))
+      f.if(physical.eq(-1), () => f.return(i32(0)))
+      f.if(isRam(core, physical).eqz(), () => {
+        emitFault(f, exceptionCause.instructionAccessFault, pc!)
+        f.return(i32(0))
+      })
+      const records = f.let(f.call(claimSlot, ramOffset(physical).toI32().shrU(12)))
+      f.store(8, entry, tag)
+      f.store(4, entry, records, 8)
+    })
+    put(f, 'pagePc', tag)
+    put(f, 'pageRecords', load('i32', 'load', entry, 8))
+    f.return(i32(1))
+  })
+
+  const decodeHere = module.function('decodeHere', ['i32', 'i32'], [], (f, record, left) => {
+    const slot = record!.sub(slotsBase).divU(slotBytes)
+    f.store(4, entryAt(slotStoresBase, slot, 4), i32(0))
+    f.do(core.imports.decodeRecord, record!)
+    f.returnCallIndirect(core.raise, load('i32', 'load', record!), record!, left!)
+  })
+
+  module.define(core.runFrom, (f, pc, left) => {
+    f.if(f.call(core.enterPage, pc!).eqz(), () => f.returnCall(core.raiseAt, pc!, left!))
+    const record = f.let(
+      get('pageRecords').add(
+        pc!
+          .toI32()
+          .and(0xffe)
+          .mul(recordBytes / 2),
+      ),
+    )
+    f.returnCallIndirect(core.raise, load('i32', 'load', record), record, left!)
+  })
+
+  const nextPage = module.function('nextPage', ['i32', 'i32'], [], (f, _, left) => {
+    f.returnCall(core.runFrom, get('pagePc').add(4096), left!)
+  })
+  const nextPageBehindStraddling = module.function('nextPageBehindStraddling', ['i32', 'i32'], [], (f, _, left) => {
+    f.returnCall(core.runFrom, get('pagePc').add(4098), left!)
+  })
+
+  // The second half is fetched anew each time, as its page may be another one under another mapping. Only the meaning of
+  // the 32 bits is kept.
+  const straddling = module.function('straddling', ['i32', 'i32'], [], (f, record, left) => {
+    const secondVirtual = f.let(get('pagePc').add(4096))
+    const second = f.let(f.call(core.translate, secondVirtual, i32(access.fetch)))
+    f.if(second.eq(-1), () => f.returnCall(core.raise, record!, left!))
+    f.if(isRam(core, second).eqz(), () => {
+      emitFault(f, exceptionCause.instructionAccessFault, secondVirtual)
+      f.returnCall(core.raise, record!, left!)
+    })
+    const high = load('i32', 'load16u', ramOffset(second).toI32().add(ramStart))
+    const bits = f.let(load('i32', 'load', record!, recordField.bits).or(high.shl(16)))
+    const index = bits
+      .xor(bits.shrU(7))
+      .xor(bits.shrU(15))
+      .xor(bits.shrU(20))
+      .and(scratchEntries - 1)
+    const scratch = f.let(index.mul(scratchEntryBytes).add(scratchBase))
+    f.if(load('i32', 'load', scratch, recordField.bits).ne(bits), () => {
+      f.do(core.imports.decodeStraddling, scratch, bits)
+    })
+    f.returnCallIndirect(core.raise, load('i32', 'load', scratch), scratch, left!)
+  })
+
+  return { decodeHere, nextPage, nextPageBehindStraddling, straddling }
+}

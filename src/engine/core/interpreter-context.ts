@@ -1,0 +1,271 @@
+/**
+ * The instruction table's language, spoken by the interpreter: operands come from the predecoded record, registers are
+ * memory, and what ends an instruction is a tail call to the next record's handler.
+ */
+
+import { type FloatFormat, type FloatOperation, floatOperations } from '../../riscv/float-operations.ts'
+import type { Instruction } from '../../riscv/instruction.ts'
+import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
+import { type Expression, i32, i64, load } from '../wasm/expression.ts'
+import type { FunctionBuilder, FunctionReference, GlobalReference, Local } from '../wasm/function-builder.ts'
+import type { Core } from './core.ts'
+import { mstatusBit } from './csr-fields.ts'
+import { fBase, get, put, recordBytesPerByte, recordField, xBase } from './layout.ts'
+import { type AccessSite, emitLoad, emitLocate, emitStore } from './memory-access.ts'
+import { recordPc } from './traps.ts'
+
+/** What the soft-float library offers: one function per format and operation. */
+export interface FloatFunctions {
+  readonly functions: Readonly<Record<FloatFormat, Readonly<Record<FloatOperation, FunctionReference>>>>
+  /** Exception flags that operations or in. */
+  readonly flags: GlobalReference
+}
+
+/** Which form of an instruction a handler is for. */
+export interface HandlerForm {
+  readonly instruction: Instruction
+  readonly lengthBytes: 2 | 4
+  /** The target of a branch or jump is in the same page, and the immediate is the distance to its record. */
+  readonly withinPage: boolean
+}
+
+export class InterpreterContext implements InstructionContext {
+  readonly #f: FunctionBuilder
+  readonly #core: Core
+  readonly #float: FloatFunctions
+  readonly #form: HandlerForm
+  readonly #record: Local
+  readonly #left: Local
+  readonly #site: AccessSite
+  #ended = false
+  #depth = 0
+
+  constructor(f: FunctionBuilder, core: Core, float: FloatFunctions, form: HandlerForm) {
+    this.#f = f
+    this.#core = core
+    this.#float = float
+    this.#form = form
+    this.#record = f.params[0]!
+    this.#left = f.params[1]!
+    this.#site = {
+      f,
+      core,
+      left: this.#left,
+      onFault: () => f.returnCall(core.raise, this.#record, this.#left),
+    }
+  }
+
+  #register(base: number, offset: number): Expression {
+    return load('i64', 'load', load('i32', 'load16u', this.#record, offset), base)
+  }
+
+  get rs1(): Expression {
+    return this.#register(xBase, recordField.rs1)
+  }
+  get rs2(): Expression {
+    return this.#register(xBase, recordField.rs2)
+  }
+  get fs1(): Expression {
+    return this.#register(fBase, recordField.rs1)
+  }
+  get fs2(): Expression {
+    return this.#register(fBase, recordField.rs2)
+  }
+  get fs3(): Expression {
+    // rs3 is bits 31:27; times 8 is where it stands in its byte.
+    return load('i64', 'load', load('i32', 'load8u', this.#record, recordField.bits + 3).and(0xf8), fBase)
+  }
+  get immediate(): Expression {
+    return load('i64', 'load32s', this.#record, recordField.immediate)
+  }
+  get pc(): Expression {
+    return recordPc(this.#record)
+  }
+  get nextPc(): Expression {
+    return this.pc.add(this.#form.lengthBytes)
+  }
+
+  i32(value: number): Expression {
+    return i32(value)
+  }
+  i64(value: number | bigint): Expression {
+    return i64(value)
+  }
+  let(value: Value): Expression {
+    return this.#f.let(value as Expression)
+  }
+  if(condition: Value, whenTrue: () => void, whenFalse?: () => void): void {
+    this.#depth++
+    this.#f.if(condition as Expression, whenTrue, whenFalse)
+    this.#depth--
+  }
+
+  setRd(value: Value): void {
+    this.#f.store(8, load('i32', 'load16u', this.#record, recordField.rd), value as Expression, xBase)
+  }
+
+  setFd(value: Value): void {
+    this.#f.store(8, load('i32', 'load16u', this.#record, recordField.rd), value as Expression, fBase)
+    put(this.#f, 'mstatus', get('mstatus').or(mstatusBit.fs))
+  }
+
+  load(address: Value, sizeBytes: 1 | 2 | 4 | 8): Expression {
+    return emitLoad(this.#site, address as Expression, sizeBytes)
+  }
+
+  store(address: Value, sizeBytes: 1 | 2 | 4 | 8, value: Value): void {
+    emitStore(this.#site, address as Expression, sizeBytes, value as Expression)
+  }
+
+  atomic(address: Value, sizeBytes: 4 | 8, update: (old: Value) => Value): Expression {
+    const f = this.#f
+    const host = emitLocate(this.#site, address as Expression, sizeBytes, 'write')
+    const old = f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
+    f.store(sizeBytes, host, update(old) as Expression)
+    return old
+  }
+
+  /** The reserved set is the aligned 8-byte word, named by its address in memory. */
+  loadReserved(address: Value, sizeBytes: 4 | 8): Expression {
+    const f = this.#f
+    const host = emitLocate(this.#site, address as Expression, sizeBytes, 'read')
+    put(f, 'reservation', this.#reservedWord(host))
+    return f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
+  }
+
+  storeConditional(address: Value, sizeBytes: 4 | 8, value: Value): Expression {
+    const f = this.#f
+    const failed = f.let(i64(1))
+    const host = emitLocate(this.#site, address as Expression, sizeBytes, 'write')
+    f.if(get('reservation').eq(this.#reservedWord(host)), () => {
+      f.store(sizeBytes, host, value as Expression)
+      f.set(failed, 0)
+    })
+    put(f, 'reservation', -1)
+    return failed
+  }
+
+  #reservedWord(host: Expression): Expression {
+    return host.sub(this.#core.layout.ramStart).and(-8).toI64U()
+  }
+
+  jump(target: Value): void {
+    this.#end()
+    if (this.#form.withinPage) {
+      this.#dispatch(this.#target(), this.pc.add(this.#distance()))
+      return
+    }
+    const f = this.#f
+    const pc = f.let(target as Expression)
+    f.if(this.#left.eq(1), () => f.returnCall(this.#core.leave, pc))
+    f.if(pc.and(-4096).eq(get('pagePc')), () => {
+      const record = f.let(get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte)))
+      f.returnCallIndirect(this.#core.raise, load('i32', 'load', record), record, this.#left.sub(1))
+    })
+    f.returnCall(this.#core.runFrom, pc, this.#left.sub(1))
+  }
+
+  #target(): Expression {
+    return this.#record.add(load('i32', 'load', this.#record, recordField.immediate))
+  }
+
+  /** The same as an offset of the pc. */
+  #distance(): Expression {
+    return this.immediate.divS(recordBytesPerByte)
+  }
+
+  branch(condition: Value): void {
+    if (!this.#form.withinPage) {
+      this.if(condition, () => this.jump(this.pc.add(this.immediate)))
+      return
+    }
+    const f = this.#f
+    this.#end()
+    const taken = f.let(condition as Expression)
+    const next = f.let(taken.select(this.#target(), this.#record.add(this.#form.lengthBytes * recordBytesPerByte)))
+    this.#dispatch(next, taken.select(this.pc.add(this.#distance()), this.nextPc))
+  }
+
+  /** Goes on at `next`; `pc` is its address, for when the run ends here. */
+  #dispatch(next: Expression, pc: Expression): void {
+    const f = this.#f
+    f.if(this.#left.eq(1), () => f.returnCall(this.#core.leave, pc))
+    const record = f.let(next)
+    f.returnCallIndirect(this.#core.raise, load('i32', 'load', record), record, this.#left.sub(1))
+  }
+
+  illegal(): void {
+    this.#end()
+    this.#f.returnCall(this.#core.raiseIllegal, this.#record, this.#left)
+  }
+
+  system(operation: SystemOperation): void {
+    this.#end()
+    this.#f.returnCall(this.#core.systemOperations[operation], this.#record, this.#left)
+  }
+
+  #csr(): Expression {
+    return load('i32', 'load16u', this.#record, recordField.bits + 2).shrU(4)
+  }
+  /** Attempted before this instruction. */
+  #count(): Expression {
+    return get('endCount').sub(this.#left.toI64U())
+  }
+
+  readCsr(kind: 'read' | 'readWrite'): Expression {
+    const f = this.#f
+    f.if(f.call(this.#core.mayAccessCsr, this.#csr(), i32(kind === 'read' ? 0 : 1)).eqz(), () =>
+      f.returnCall(this.#core.raiseIllegal, this.#record, this.#left),
+    )
+    return f.let(f.call(this.#core.readCsr, this.#csr(), this.#count()))
+  }
+
+  writeCsr(value: Value): void {
+    const f = this.#f
+    const effect = f.call(this.#core.writeCsr, this.#csr(), value as Expression, this.#count().add(1))
+    f.if(effect, () => f.returnCall(this.#core.finish, this.nextPc, this.#left))
+  }
+
+  requireFloat(): void {
+    this.#f.if(get('mstatus').and(mstatusBit.fs).eqz(), () =>
+      this.#f.returnCall(this.#core.raiseIllegal, this.#record, this.#left),
+    )
+  }
+
+  float(operation: FloatOperation, format: FloatFormat, ...operands: Value[]): Expression {
+    const f = this.#f
+    const values = operands as Expression[]
+    if (floatOperations[operation].rounds) values.push(this.#roundingMode())
+    const result = f.let(f.call(this.#float.functions[format][operation], ...values))
+    const flags = f.getGlobal(this.#float.flags)
+    f.if(flags, () => {
+      f.do(this.#core.accrueFlags, flags)
+      f.setGlobal(this.#float.flags, 0)
+    })
+    return result
+  }
+
+  /** The rm field, or frm where it says dynamic; an invalid one makes the instruction illegal. */
+  #roundingMode(): Expression {
+    const f = this.#f
+    const dynamic = 7
+    const mode = f.let(
+      load('i32', 'load8u', this.#record, recordField.bits + 1)
+        .shrU(4)
+        .and(7),
+    )
+    f.if(mode.eq(dynamic), () => f.set(mode, get('fcsr').shrU(5).toI32()))
+    f.if(mode.gtU(4), () => f.returnCall(this.#core.raiseIllegal, this.#record, this.#left))
+    return mode
+  }
+
+  #end(): void {
+    if (this.#depth === 0) this.#ended = true
+  }
+
+  /** What follows the semantics: the next record. */
+  finish(): void {
+    if (this.#ended) return
+    this.#dispatch(this.#record.add(this.#form.lengthBytes * recordBytesPerByte), this.nextPc)
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * Loads, stores and atomics. The fast path is one compare against a TLB tag: `address & (−4096 | size − 1)` differs from
+ * every tag when the page is not there or the address is misaligned. Everything else is the slow path's business: page
+ * walk, permissions, misaligned and page-crossing accesses (both pages are checked before any byte moves), devices.
+ */
+
+import { exceptionCause } from '../../riscv/causes.ts'
+import { ramBase } from '../types.ts'
+import { type Expression, i32, i64, load } from '../wasm/expression.ts'
+import type { FunctionBuilder, Local } from '../wasm/function-builder.ts'
+import { access, byteAt, type Core } from './core.ts'
+import { dataEntryBytes, get, pageFlag, put, tlbEntries, trackedFlags } from './layout.ts'
+import { emitMarkWritten } from './tracked-pages.ts'
+
+export type Size = 1 | 2 | 4 | 8
+
+/** What an access needs from the code around it. */
+export interface AccessSite {
+  readonly f: FunctionBuilder
+  readonly core: Core
+  /** Instructions left, the current one included: a local that the access may lower. */
+  readonly left: Local
+  /** Emits what leaves when the access faulted; cause and value are in their cells. `left` still has its old value. */
+  readonly onFault: () => void
+}
+
+const loadNames = { 1: 'load8u', 2: 'load16u', 4: 'load32u', 8: 'load' } as const
+
+/** The TLB entry that an address may be in. */
+function dataEntry(address: Expression): Expression {
+  // (address >> 12) mod entries, times the entry size, in one shift and mask.
+  const shift = 12 - Math.log2(dataEntryBytes)
+  return address
+    .shrU(shift)
+    .toI32()
+    .and((tlbEntries - 1) * dataEntryBytes)
+    .add(get('dataSet'))
+}
+
+function tagMask(size: Size): bigint {
+  return -4096n | BigInt(size - 1)
+}
+
+/** Emits a load; the result is a local, zero-extended. */
+export function emitLoad(site: AccessSite, address: Expression, size: Size): Local {
+  const { f, core, left } = site
+  const at = f.let(address)
+  const entry = f.let(dataEntry(at))
+  const value = f.local('i64')
+  f.if(
+    load('i64', 'load', entry, 0).eq(at.and(tagMask(size))),
+    () => f.set(value, load('i64', loadNames[size], at.toI32().add(load('i32', 'load', entry, 16)))),
+    () => {
+      const after = f.local('i32')
+      f.callInto([value, after], core.loadSlow, at, i32(size), left)
+      f.if(after.eqz(), site.onFault)
+      f.set(left, after)
+    },
+  )
+  return value
+}
+
+export function emitStore(site: AccessSite, address: Expression, size: Size, value: Expression): void {
+  const { f, core, left } = site
+  const at = f.let(address)
+  const entry = f.let(dataEntry(at))
+  f.if(
+    load('i64', 'load', entry, 8).eq(at.and(tagMask(size))),
+    () => f.store(size, at.toI32().add(load('i32', 'load', entry, 16)), value),
+    () => {
+      const after = f.let(f.call(core.storeSlow, at, i32(size), value, left))
+      f.if(after.eqz(), site.onFault)
+      f.set(left, after)
+    },
+  )
+}
+
+/** Emits finding the RAM behind an aligned address for an atomic access; the result is its address in memory. */
+export function emitLocate(site: AccessSite, address: Expression, size: Size, kind: 'read' | 'write'): Local {
+  const { f, core, left } = site
+  const at = f.let(address)
+  const entry = f.let(dataEntry(at))
+  const host = f.local('i32')
+  f.if(
+    load('i64', 'load', entry, kind === 'read' ? 0 : 8).eq(at.and(tagMask(size))),
+    () => f.set(host, at.toI32().add(load('i32', 'load', entry, 16))),
+    () => {
+      const after = f.local('i32')
+      f.callInto([host, after], core.locateSlow, at, i32(size), i32(access[kind]), left)
+      f.if(after.eqz(), site.onFault)
+      f.set(left, after)
+    },
+  )
+  return host
+}
+
+/** Offset in RAM of a physical address, and whether it is in RAM. */
+export function ramOffset(physical: Expression): Expression {
+  return physical.sub(i64(ramBase))
+}
+
+export function isRam(core: Core, physical: Expression): Expression {
+  return ramOffset(physical).ltU(core.layout.ramBytes)
+}
+
+export function emitFault(f: FunctionBuilder, cause: Expression | number, value: Expression): void {
+  put(f, 'faultCause', typeof cause === 'number' ? i64(cause) : cause)
+  put(f, 'faultValue', value)
+}
+
+export function defineMemoryAccess(core: Core): void {
+  const { module, layout } = core
+  const { ramStart, pageFlagsBase } = layout
+
+  module.define(core.heed, (f, left) => {
+    f.if(get('attention').eqz(), () => f.return(left!))
+    put(f, 'endCount', get('endCount').sub(left!.toI64U()).add(1))
+    f.return(i32(1))
+  })
+
+  /** Enters a translation into the data TLB; a write entry only for pages that nobody tracks. */
+  const fill = module.function('fillData', ['i64', 'i32', 'i32'], [], (f, va, offset, kind) => {
+    const entry = f.let(dataEntry(va!))
+    const tag = f.let(va!.and(-4096))
+    const page = f.let(offset!.shrU(12))
+    const readTag = load('i64', 'load', entry, 0)
+    const writeTag = load('i64', 'load', entry, 8)
+    f.if(kind!.eq(access.write), () => {
+      const flags = byteAt(pageFlagsBase, page)
+      f.if(flags.and(trackedFlags), () => f.return())
+      emitMarkWritten(f, core, page)
+      f.store(1, page.add(pageFlagsBase), flags.or(pageFlag.writeCached))
+      f.if(readTag.ne(tag), () => f.store(8, entry, i64(-1), 0))
+      f.store(8, entry, tag, 8)
+    })
+    f.if(kind!.eq(access.read), () => {
+      f.if(writeTag.ne(tag), () => f.store(8, entry, i64(-1), 8))
+      f.store(8, entry, tag, 0)
+    })
+    const host = offset!.and(-4096).add(ramStart)
+    f.store(4, entry, host.sub(tag.toI32()), 16)
+  })
+
+  const bySize = (f: FunctionBuilder, size: Expression, body: (size: Size) => void): void => {
+    f.if(size.eq(8), () => body(8))
+    f.if(size.eq(4), () => body(4))
+    f.if(size.eq(2), () => body(2))
+    f.if(size.eq(1), () => body(1))
+  }
+  const crossesPage = (at: Expression, size: Expression): Expression => at.toI32().and(0xfff).add(size).gtU(4096)
+  const nextPage = (at: Expression): Expression => at.or(0xfff).add(1)
+
+  module.define(core.loadSlow, (f, at, size, left) => {
+    const none = (): void => f.return(i64(0), i32(0))
+    const first = f.let(f.call(core.translate, at!, i32(access.read)))
+    f.if(first.eq(-1), none)
+    f.if(crossesPage(at!, size!), () => {
+      const second = f.let(f.call(core.translate, nextPage(at!), i32(access.read)))
+      f.if(second.eq(-1), none)
+      f.if(isRam(core, first).and(isRam(core, second)).eqz(), () => {
+        emitFault(f, exceptionCause.loadAccessFault, at!)
+        none()
+      })
+      const value = f.local('i64')
+      const index = f.let(size!)
+      const inFirst = f.let(i32(4096).sub(at!.toI32().and(0xfff)))
+      f.loop((again) => {
+        f.set(index, index.sub(1))
+        const physical = index.ltU(inFirst).select(first.add(index.toI64U()), second.add(index.sub(inFirst).toI64U()))
+        const byte = load('i64', 'load8u', ramOffset(physical).toI32().add(ramStart))
+        f.set(value, value.shl(8).or(byte))
+        f.brIf(again, index)
+      })
+      f.return(value, f.call(core.heed, left!))
+    })
+    f.if(isRam(core, first), () => {
+      const offset = f.let(ramOffset(first).toI32())
+      f.do(fill, at!, offset, i32(access.read))
+      const host = f.let(offset.add(ramStart))
+      // The walk may have started to track a page, or set a bit in a page table: nothing to heed for the interpreter,
+      // which keeps no translation of its own, unless flushing asked for it.
+      bySize(f, size!, (bytes) => f.return(load('i64', loadNames[bytes], host), f.call(core.heed, left!)))
+    })
+    f.if(at!.toI32().and(size!.sub(1)), () => {
+      emitFault(f, exceptionCause.loadAccessFault, at!)
+      none()
+    })
+    put(f, 'count', get('endCount').sub(left!.toI64U()))
+    const value = f.let(f.call(core.imports.busLoad, first, size!))
+    f.if(get('busFault'), () => {
+      put(f, 'busFault', 0)
+      emitFault(f, exceptionCause.loadAccessFault, at!)
+      none()
+    })
+    f.return(value, f.call(core.heed, left!))
+  })
+
+  module.define(core.storeSlow, (f, at, size, value, left) => {
+    const none = (): void => f.return(i32(0))
+    const first = f.let(f.call(core.translate, at!, i32(access.write)))
+    f.if(first.eq(-1), none)
+    f.if(crossesPage(at!, size!), () => {
+      const second = f.let(f.call(core.translate, nextPage(at!), i32(access.write)))
+      f.if(second.eq(-1), none)
+      f.if(isRam(core, first).and(isRam(core, second)).eqz(), () => {
+        emitFault(f, exceptionCause.storeAccessFault, at!)
+        none()
+      })
+      const inFirst = f.let(i32(4096).sub(at!.toI32().and(0xfff)))
+      f.do(core.prepareWrite, ramOffset(first).toI32(), inFirst)
+      f.do(core.prepareWrite, ramOffset(second).toI32(), size!.sub(inFirst))
+      const index = f.local('i32')
+      f.loop((again) => {
+        const physical = index.ltU(inFirst).select(first.add(index.toI64U()), second.add(index.sub(inFirst).toI64U()))
+        f.store(1, ramOffset(physical).toI32().add(ramStart), value!)
+        f.set(value!, value!.shrU(8))
+        f.set(index, index.add(1))
+        f.brIf(again, index.ltU(size!))
+      })
+      f.return(f.call(core.heed, left!))
+    })
+    f.if(isRam(core, first), () => {
+      const offset = f.let(ramOffset(first).toI32())
+      f.do(core.prepareWrite, offset, size!)
+      // A flush just now may have been of this very translation: enter none.
+      f.if(get('attention').eqz(), () => f.do(fill, at!, offset, i32(access.write)))
+      const host = f.let(offset.add(ramStart))
+      bySize(f, size!, (bytes) => f.store(bytes, host, value!))
+      f.return(f.call(core.heed, left!))
+    })
+    f.if(at!.toI32().and(size!.sub(1)), () => {
+      emitFault(f, exceptionCause.storeAccessFault, at!)
+      none()
+    })
+    put(f, 'count', get('endCount').sub(left!.toI64U()))
+    f.do(core.imports.busStore, first, size!, value!)
+    f.if(get('busFault'), () => {
+      put(f, 'busFault', 0)
+      emitFault(f, exceptionCause.storeAccessFault, at!)
+      none()
+    })
+    f.return(f.call(core.heed, left!))
+  })
+
+  module.define(core.locateSlow, (f, at, size, kind, left) => {
+    const none = (): void => f.return(i32(0), i32(0))
+    const isWrite = kind!.eq(access.write)
+    const either = (write: number, read: number): Expression => isWrite.select(i64(write), i64(read))
+    f.if(at!.toI32().and(size!.sub(1)), () => {
+      emitFault(f, either(exceptionCause.storeAddressMisaligned, exceptionCause.loadAddressMisaligned), at!)
+      none()
+    })
+    const physical = f.let(f.call(core.translate, at!, kind!))
+    f.if(physical.eq(-1), none)
+    // Devices offer no atomic access (a physical memory attribute of this machine).
+    f.if(isRam(core, physical).eqz(), () => {
+      emitFault(f, either(exceptionCause.storeAccessFault, exceptionCause.loadAccessFault), at!)
+      none()
+    })
+    const offset = f.let(ramOffset(physical).toI32())
+    f.if(isWrite, () => f.do(core.prepareWrite, offset, size!))
+    f.if(get('attention').eqz(), () => f.do(fill, at!, offset, kind!))
+    f.return(offset.add(ramStart), f.call(core.heed, left!))
+  })
+}

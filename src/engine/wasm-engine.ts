@@ -1,0 +1,420 @@
+/**
+ * The engine: one WebAssembly memory with the hart's state and RAM, the core module that runs on it, and the host's side
+ * of both. Everything per instruction is in the core; here is the loop around it, which splits a run at the exact counts
+ * at which timers fire, and the calls for machines and debuggers.
+ */
+
+import { assert } from '../base/assert.ts'
+import type { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { pageBytes } from '../base/units.ts'
+import { csr } from '../riscv/csrs.ts'
+import { buildCoreModule } from './core/core-module.ts'
+import { interruptBit, menvcfgBit, mstatusBit } from './core/csr-fields.ts'
+import {
+  attention,
+  type CellName,
+  cells,
+  coreExit,
+  csrIndexBase,
+  dataTlbBase,
+  fBase,
+  fetchSetBytes,
+  fetchTlbBase,
+  type Layout,
+  pageFlag,
+  planLayout,
+  stateCellNames,
+  xBase,
+} from './core/layout.ts'
+import { RecordEncoder } from './core/record-encoder.ts'
+import { capDelta, firstCountAt, neverTicks, ticksAt } from './guest-time.ts'
+import { SeedPool } from './seed-pool.ts'
+import { defineSoftFloat } from './soft-float/soft-float.ts'
+import type { AccessSize, Bus, Engine, EngineExit, GuestClock, GuestPhysical } from './types.ts'
+import { ramBase } from './types.ts'
+
+interface CoreExports {
+  run(budget: number): void
+  readCsr(address: number, count: bigint): bigint
+  writeCsr(address: number, value: bigint, count: bigint): number
+  prepareWrite(offset: number, size: number): void
+  updateMode(): void
+  flushTranslations(): void
+}
+
+/** The core counts what is left in 32 bits. */
+const longestRun = 1n << 30n
+/** Beyond this a number would not hold an address exactly; nothing is there anyway. */
+const physicalLimit = 1n << 53n
+
+export function createEngine(options: { readonly ramBytes: number; readonly bus: Bus }): Engine {
+  return new WasmEngine(options.ramBytes, options.bus)
+}
+
+class WasmEngine implements Engine {
+  readonly ramBytes: number
+  readonly ram: Uint8Array
+  readonly seedPool = new SeedPool()
+  readonly #bus: Bus
+  readonly #layout: Layout
+  readonly #view: DataView
+  readonly #core: CoreExports
+  /** Pages of RAM that may hold anything but zeros. */
+  readonly #usedPages: Uint8Array
+  #stopRequested = false
+  #watched: GuestPhysical | undefined
+
+  constructor(ramBytes: number, bus: Bus) {
+    this.ramBytes = ramBytes
+    this.#bus = bus
+    const layout = planLayout(ramBytes)
+    this.#layout = layout
+    const memory = new WebAssembly.Memory({ initial: layout.memoryPages, maximum: layout.memoryPages })
+    this.#view = new DataView(memory.buffer)
+    this.ram = new Uint8Array(memory.buffer, layout.ramStart, ramBytes)
+    this.#usedPages = new Uint8Array(layout.ramPages)
+    const encoder = new RecordEncoder(layout, memory.buffer)
+    const { bytes, csrIndex } = buildCoreModule(layout, defineSoftFloat)
+    const host = {
+      busLoad: (address: bigint, size: number) => this.#busLoad(address, size as AccessSize),
+      busStore: (address: bigint, size: number, value: bigint) => this.#busStore(address, size as AccessSize, value),
+      decodeRecord: (record: number) => encoder.decodeRecord(record >>> 0),
+      decodeStraddling: (record: number, bits: number) => encoder.decodeStraddling(record, bits),
+      readSeed: () => this.seedPool.take(),
+    }
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host, env: { memory } })
+    this.#core = instance.exports as unknown as CoreExports
+    const memoryBytes = new Uint8Array(memory.buffer)
+    for (const [address, index] of csrIndex) memoryBytes[csrIndexBase + address] = index
+    memoryBytes.fill(0xff, dataTlbBase, fetchTlbBase + 3 * fetchSetBytes)
+    for (let slot = 0; slot < layout.slotCount; slot++) {
+      this.#view.setInt32(layout.freeListBase + slot * 4, layout.slotCount - 1 - slot, true)
+    }
+    this.#put('freeSlots', layout.slotCount)
+    this.#resetRegisters()
+  }
+
+  #get(name: CellName): bigint {
+    return this.#view.getBigUint64(cells[name].address, true)
+  }
+  #set(name: CellName, value: bigint): void {
+    this.#view.setBigUint64(cells[name].address, value, true)
+  }
+  #getSmall(name: CellName): number {
+    return this.#view.getInt32(cells[name].address, true)
+  }
+  #put(name: CellName, value: number): void {
+    this.#view.setInt32(cells[name].address, value, true)
+  }
+
+  // Running
+
+  run(until: bigint): EngineExit {
+    this.#stopRequested = false
+    for (;;) {
+      const count = this.count
+      if (count >= until) return 'count'
+      this.#refreshTimers()
+      this.#put('exitReason', coreExit.none)
+      this.#put('attention', 0)
+      this.#put('watchHit', 0)
+      this.#core.run(Number(this.#nextStop(count, until) - count))
+      const reason = this.#getSmall('exitReason')
+      if (this.#stopRequested || this.#getSmall('watchHit') !== 0) return 'stopRequested'
+      if (reason === coreExit.supervisorCall) return 'supervisorCall'
+      if (reason === coreExit.waitForInterrupt) {
+        this.#refreshTimers()
+        if ((this.#pendingBits() & this.#get('mie')) === 0n) return 'waiting'
+      }
+    }
+  }
+
+  /** The first count behind `count` where the loop must look: `until`, a timer, or the longest run. */
+  #nextStop(count: bigint, until: bigint): bigint {
+    let stop = until - count > longestRun ? count + longestRun : until
+    const clock = this.getClock()
+    for (const deadline of this.#deadlines()) {
+      const due = firstCountAt(clock, deadline)
+      if (due !== undefined && due > count && due < stop) stop = due
+    }
+    return stop
+  }
+
+  /** What armed timers compare with; interrupts they raise need not be enabled. */
+  #deadlines(): bigint[] {
+    const machine = this.#get('machineTimerCompare')
+    return this.#hasSstc() ? [machine, this.#get('stimecmp')] : [machine]
+  }
+
+  #hasSstc(): boolean {
+    return (this.#get('menvcfg') & menvcfgBit.stce) !== 0n
+  }
+
+  /** Makes mip say what the timers say at this count. */
+  #refreshTimers(): void {
+    const ticks = this.ticks
+    const isDue = (compare: bigint): boolean => compare !== neverTicks && ticks >= compare
+    let bits = 0n
+    if (isDue(this.#get('machineTimerCompare'))) bits |= interruptBit.mtip
+    if (this.#hasSstc() && isDue(this.#get('stimecmp'))) bits |= interruptBit.stip
+    this.#set('mipTimers', bits)
+  }
+
+  #pendingBits(): bigint {
+    return this.#get('mipSoft') | this.#get('mipLines') | this.#get('mipTimers')
+  }
+
+  #heed(bits: number): void {
+    this.#put('attention', this.#getSmall('attention') | bits)
+  }
+
+  requestStop(): void {
+    this.#stopRequested = true
+    this.#heed(attention.leave)
+  }
+
+  setInterrupt(bit: bigint, level: boolean): void {
+    const lines = this.#get('mipLines')
+    const next = level ? lines | bit : lines & ~bit
+    if (next === lines) return
+    this.#set('mipLines', next)
+    this.#heed(attention.lookUpAfresh)
+  }
+
+  #busLoad(address: bigint, size: AccessSize): bigint {
+    const physical = BigInt.asUintN(64, address)
+    const value = physical < physicalLimit ? this.#bus.load(Number(physical), size) : undefined
+    if (value === undefined) this.#put('busFault', 1)
+    return value ?? 0n
+  }
+
+  #busStore(address: bigint, size: AccessSize, value: bigint): void {
+    const physical = BigInt.asUintN(64, address)
+    const done = physical < physicalLimit && this.#bus.store(Number(physical), size, BigInt.asUintN(size * 8, value))
+    if (!done) this.#put('busFault', 1)
+  }
+
+  // Time
+
+  get count(): bigint {
+    return this.#get('count')
+  }
+  set count(value: bigint) {
+    this.#set('count', value)
+  }
+
+  getClock(): GuestClock {
+    return {
+      n0: this.#get('clockN0'),
+      t0: this.#get('clockT0'),
+      ratePer2p32: this.#get('clockRate'),
+      cap: this.#get('clockCap'),
+    }
+  }
+
+  setClock(clock: GuestClock): void {
+    assert(clock.n0 <= this.count, 'a clock entry starts in the past or now')
+    this.#set('clockN0', clock.n0)
+    this.#set('clockT0', clock.t0)
+    this.#set('clockRate', clock.ratePer2p32)
+    this.#set('clockCap', clock.cap)
+    this.#set('clockCapDelta', capDelta(clock))
+    this.#heed(attention.leave)
+  }
+
+  get ticks(): bigint {
+    return ticksAt(this.getClock(), this.count)
+  }
+
+  get nextDeadline(): bigint | undefined {
+    const enabled = this.#get('mie')
+    const armed: bigint[] = []
+    if ((enabled & interruptBit.mtip) !== 0n) armed.push(this.#get('machineTimerCompare'))
+    if ((enabled & interruptBit.stip) !== 0n && this.#hasSstc()) armed.push(this.#get('stimecmp'))
+    return armed
+      .filter((deadline) => deadline !== neverTicks)
+      .reduce<bigint | undefined>((first, next) => (first === undefined || next < first ? next : first), undefined)
+  }
+
+  get machineTimerCompare(): bigint {
+    return this.#get('machineTimerCompare')
+  }
+  set machineTimerCompare(value: bigint) {
+    this.#set('machineTimerCompare', value)
+    this.#heed(attention.leave)
+  }
+
+  // Memory
+
+  get supervisorCallsExit(): boolean {
+    return this.#getSmall('supervisorCallsExit') !== 0
+  }
+  set supervisorCallsExit(value: boolean) {
+    this.#put('supervisorCallsExit', value ? 1 : 0)
+  }
+
+  watchStore(address: GuestPhysical): void {
+    const offset = this.#ramOffset(address, 8)
+    assert(offset % 8 === 0, 'the watched word is aligned')
+    this.#watched = address
+    const flags = this.#layout.pageFlagsBase + Math.floor(offset / pageBytes)
+    this.#view.setUint8(flags, this.#view.getUint8(flags) | pageFlag.watched)
+    this.#put('watchedWord', this.#layout.ramStart + offset)
+    this.#forgetWriteEntries()
+  }
+
+  #ramOffset(address: GuestPhysical, length: number): number {
+    const offset = address - ramBase
+    assert(offset >= 0 && offset + length <= this.ramBytes, `no RAM at 0x${address.toString(16)}, ${length} bytes`)
+    return offset
+  }
+
+  storeBytes(address: GuestPhysical, bytes: Uint8Array): void {
+    const start = this.#ramOffset(address, bytes.length)
+    this.#prepareWrite(start, bytes.length)
+    this.ram.set(bytes, start)
+  }
+
+  /** Everything that must happen before bytes of RAM change: also the end of a reservation of theirs. */
+  #prepareWrite(start: number, length: number): void {
+    const end = start + length
+    for (let offset = start; offset < end; ) {
+      const size = Math.min(end - offset, pageBytes - (offset % pageBytes))
+      this.#core.prepareWrite(offset, size)
+      offset += size
+    }
+    const reserved = this.#get('reservation')
+    if (reserved < BigInt(end) && reserved + 8n > BigInt(start)) this.#set('reservation', neverTicks)
+  }
+
+  takeWrittenPages(): number[] {
+    const { writtenListBase, pageFlagsBase } = this.#layout
+    const length = this.#getSmall('writtenPages')
+    const pages = Array.from({ length }, (_, index) => this.#view.getInt32(writtenListBase + index * 4, true))
+    for (const page of pages) {
+      this.#usedPages[page] = 1
+      const flags = pageFlagsBase + page
+      this.#view.setUint8(flags, this.#view.getUint8(flags) & ~(pageFlag.written | pageFlag.writeCached))
+    }
+    this.#put('writtenPages', 0)
+    this.#forgetWriteEntries()
+    return pages.sort((a, b) => a - b)
+  }
+
+  /** Makes the next store to each page take the slow path. */
+  #forgetWriteEntries(): void {
+    for (let entry = dataTlbBase; entry < fetchTlbBase; entry += 32) this.#view.setBigInt64(entry + 8, -1n, true)
+  }
+
+  restorePage(page: number, content: Uint8Array): void {
+    assert(content.length === pageBytes, 'a page is 4096 bytes')
+    this.storeBytes(ramBase + page * pageBytes, content)
+  }
+
+  // Registers
+
+  getX(register: number): bigint {
+    return this.#view.getBigUint64(xBase + register * 8, true)
+  }
+  setX(register: number, value: bigint): void {
+    if (register !== 0) this.#view.setBigUint64(xBase + register * 8, value, true)
+  }
+
+  get pc(): bigint {
+    return this.#get('pc')
+  }
+  set pc(value: bigint) {
+    this.#set('pc', value)
+  }
+
+  getCsr(address: number): bigint {
+    if (address === csr.seed) return 0n
+    this.#refreshTimers()
+    return BigInt.asUintN(64, this.#core.readCsr(address, this.count))
+  }
+
+  setCsr(address: number, value: bigint): void {
+    this.#core.writeCsr(address, BigInt.asIntN(64, value), this.count)
+    this.#heed(attention.leave)
+  }
+
+  get privilege(): number {
+    return Number(this.#get('privilege'))
+  }
+  set privilege(value: number) {
+    this.#set('privilege', BigInt(value))
+    this.#core.updateMode()
+  }
+
+  // Whole states
+
+  #resetRegisters(): void {
+    for (let register = 0; register < 32; register++) {
+      this.#view.setBigInt64(xBase + register * 8, 0n, true)
+      this.#view.setBigInt64(fBase + register * 8, 0n, true)
+    }
+    const kept: readonly CellName[] = ['count', 'clockN0', 'clockT0', 'clockRate', 'clockCap']
+    for (const name of stateCellNames) if (!kept.includes(name)) this.#set(name, 0n)
+    this.#set('privilege', 3n)
+    this.#set('reservation', neverTicks)
+    this.#set('mstatus', mstatusBit.uxl | mstatusBit.sxl)
+    this.#set('stimecmp', neverTicks)
+    this.#set('machineTimerCompare', neverTicks)
+    this.#set('pc', BigInt(ramBase))
+    // The counters start at zero, wherever the count stands.
+    this.#set('mcycleBase', BigInt.asUintN(64, -this.count))
+    this.#set('minstretBase', BigInt.asUintN(64, -this.count))
+    this.#derive()
+  }
+
+  /** Everything that follows from the architectural state. */
+  #derive(): void {
+    this.#set('clockCapDelta', capDelta(this.getClock()))
+    this.#core.flushTranslations()
+    this.#core.updateMode()
+    this.#refreshTimers()
+  }
+
+  reset(): void {
+    this.#zeroRam()
+    this.seedPool.clear()
+    this.#watched = undefined
+    this.#put('watchedWord', 0)
+    this.supervisorCallsExit = false
+    this.#resetRegisters()
+  }
+
+  /** RAM to zero: only pages that were ever written need it. */
+  #zeroRam(): void {
+    this.takeWrittenPages()
+    const zeros = new Uint8Array(pageBytes)
+    this.#usedPages.forEach((used, page) => {
+      if (used) this.restorePage(page, zeros)
+    })
+  }
+
+  saveState(writer: ByteWriter): void {
+    for (let register = 0; register < 32; register++) writer.u64(this.getX(register))
+    for (let register = 0; register < 32; register++) {
+      writer.u64(this.#view.getBigUint64(fBase + register * 8, true))
+    }
+    for (const name of stateCellNames) writer.u64(this.#get(name))
+    writer.bool(this.supervisorCallsExit)
+    writer.u64(BigInt(this.#watched ?? 0))
+    this.seedPool.save(writer)
+  }
+
+  loadState(reader: ByteReader): void {
+    for (let register = 0; register < 32; register++) this.setX(register, reader.u64())
+    for (let register = 0; register < 32; register++) {
+      this.#view.setBigUint64(fBase + register * 8, reader.u64(), true)
+    }
+    for (const name of stateCellNames) this.#set(name, reader.u64())
+    this.supervisorCallsExit = reader.bool()
+    const watched = Number(reader.u64())
+    if (watched === 0) this.#put('watchedWord', 0)
+    else this.watchStore(watched)
+    this.seedPool.load(reader)
+    this.#derive()
+  }
+}
