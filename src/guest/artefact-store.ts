@@ -10,7 +10,7 @@
 
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -28,12 +28,9 @@ import {
 } from './guest-manifest.ts'
 import type { OnGuestProgress } from './guest-progress.ts'
 import { readIfPresent } from './private-apt.ts'
+import { writeSparse } from './sparse-file.ts'
 
 const chunkBytes = 1 << 20
-/** Runs of zeros are left out of a written file in pieces of this size. */
-const holeBytes = 1 << 16
-const zeros = new Uint8Array(holeBytes)
-
 function passing(onChunk: (chunk: Uint8Array) => void): Transform {
   return new Transform({
     highWaterMark: chunkBytes,
@@ -47,24 +44,6 @@ function passing(onChunk: (chunk: Uint8Array) => void): Transform {
 function hashing(hash: Hash): Transform {
   return passing((chunk) => hash.update(chunk))
 }
-
-/** Writes at `offset` all pieces that are not zero; returns the offset behind the chunk. */
-async function writeSparse(file: FileHandle, chunk: Uint8Array, offset: number): Promise<number> {
-  for (let start = 0; start < chunk.length; ) {
-    const end = Math.min(chunk.length, start + holeBytes - ((offset + start) % holeBytes))
-    const piece = chunk.subarray(start, end)
-    if (Buffer.compare(piece, zeros.subarray(0, piece.length)) !== 0) {
-      for (let written = 0; written < piece.length; ) {
-        written += (await file.write(piece, written, piece.length - written, offset + start + written)).bytesWritten
-      }
-    }
-    start = end
-  }
-  return offset + chunk.length
-}
-
-/** A guest as the store's user sees it: each raw artefact lies in `folder` under its own file name. */
-export type BuiltGuest = Omit<GuestManifest, 'artefacts' | 'version'>
 
 export class ArtefactStore {
   readonly #folder: string

@@ -11,7 +11,7 @@
 
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { MiB } from '../base/units.ts'
@@ -37,7 +37,10 @@ import { buildInitialRamdisk, modulesOfFlavour } from './initial-ramdisk.ts'
 import { aptHelper, modulesInLoadOrder, readKernelPackage, xzDecompressor } from './kernel-package.ts'
 import { addMinimalSystem, isDispensable } from './minimal-root.ts'
 import { debianSuite, type PackageRecord, PrivateApt } from './private-apt.ts'
+import { copySparse } from './sparse-file.ts'
 import { addSystemdSystem, type InstalledPackage, systemdPackages } from './systemd-root.ts'
+
+export { defaultCacheFolder }
 
 export interface GuestOptions {
   /** Receives `Image`, `initrd.cpio`, `root.ext4`, `manifest.json`. */
@@ -330,5 +333,5 @@ async function removeLeftovers(cacheFolder: string): Promise<void> {
 /** A fresh copy of a built root disk for a machine to write to; the original stays as it was built. */
 export async function copyRootDisk(image: Pick<GuestImage, 'rootPath'>, path: string): Promise<void> {
   if (existsSync(path)) throw new WorldError('file-exists', `${path} exists: a machine may be using it`)
-  await copyFile(image.rootPath, path)
+  await copySparse(image.rootPath, path)
 }
