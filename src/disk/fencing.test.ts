@@ -7,15 +7,25 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { MiB } from '../base/units.ts'
 import { ArbiterClient } from './arbiter-client.ts'
 import type { DiskServer } from './disk-server.ts'
+import { formatExportName } from './names.ts'
+import type { NbdClient } from './nbd-client.ts'
+import { NbdClientSession } from './nbd-client-session.ts'
 import { NbdError } from './nbd-error.ts'
+import { Command, NbdErrno } from './nbd-wire.ts'
 import {
   arbiterClient,
   HeldStore,
+  hasReceived,
+  makeImage,
   nbdClient,
   passOf,
   patienceMs,
+  rawEvents,
+  rawSocket,
+  serverSockets,
   startTestServer,
   temporaryFolder,
   token,
@@ -29,11 +39,42 @@ interface Pair {
   readonly backup: ArbiterClient
 }
 
+/** Resolves once the record has moved on from generation 1; a grant may be draining still. */
+async function recordMoved(t: TestContext, server: DiskServer): Promise<void> {
+  const witness = arbiterClient(t, server, 'witness')
+  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
+}
+
+/** Holds reads until every place for a request in execution is taken; returns the way to let them go. */
+async function fillExecution(client: NbdClient, store: HeldStore): Promise<() => Promise<void>> {
+  const releases: (() => void)[] = []
+  const reads: Promise<unknown>[] = []
+  for (let index = 0; index < 16; index++) {
+    const { held, release } = store.hold('read')
+    reads.push(client.read(0, 512))
+    await held
+    releases.push(release)
+  }
+  return async () => {
+    for (const release of releases) release()
+    await Promise.all(reads)
+  }
+}
+
 /** Primary a holds web in generation 1, b is eligible, and both disks can be held. */
-async function startPair(t: TestContext): Promise<Pair> {
+async function startPair(t: TestContext, imageBytes = MiB): Promise<Pair> {
   const folder = temporaryFolder(t)
+  const disks = ['disk0', 'disk1'].map((name) => ({
+    name,
+    path: makeImage(folder, `${name}.img`, imageBytes),
+    machine: 'web',
+  }))
   const stores: Record<string, HeldStore> = {}
+  t.after(() => {
+    for (const store of Object.values(stores)) store.releaseAll()
+  })
   const server = await startTestServer(t, folder, {
+    exports: [...disks, { name: 'plain', path: makeImage(folder, 'plain.img') }],
     wrapStore: (store, { name }) => (stores[name] = new HeldStore(store)),
   })
   const primary = arbiterClient(t, server, 'a')
@@ -64,8 +105,8 @@ for (const disk of ['disk0', 'disk1'] as const) {
       return answer
     })
     // The record has moved already: whoever asks the arbiter sees it. The answer to the winner has not left.
+    await recordMoved(t, server)
     const witness = arbiterClient(t, server, 'witness')
-    while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
     const early = await Promise.race([grant, witness.read(patienceMs).then(() => 'not yet')])
     assert.equal(early, 'not yet')
     assert.equal(oldFinished, false)
@@ -77,37 +118,54 @@ for (const disk of ['disk0', 'disk1'] as const) {
 
 test('a write of the old generation that waits in the queue never lands', async (t) => {
   const { server, folder, stores, backup } = await startPair(t)
+  const sockets = serverSockets(t)
   const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
-  // The largest writes, so that the second and third cannot be in execution beside the first.
+  const store = stores.disk0!
   const image = readFileSync(join(folder, 'disk0.img'))
-  const gate = stores.disk0!.hold('write')
-  const first = old.write(0, Buffer.alloc(512, 1))
-  await gate.held
-  // Sixteen run at once; with the first one held, fifteen more reads fill the places, and the write has to wait.
-  const readGates: (() => void)[] = []
-  const reads: Promise<unknown>[] = []
-  for (let index = 0; index < 15; index++) {
-    const { held, release } = stores.disk0!.hold('read')
-    reads.push(old.read(0, 512))
-    await held
-    readGates.push(release)
-  }
-  const queued = old.write(4096, Buffer.alloc(512, 0xee))
-  const refused = assert.rejects(queued, isFenced)
-  // An answer on the same connection order: the server has read what was sent before.
-  await old.ended.constructor
+  const letReadsGo = await fillExecution(old, store)
+  const socket = sockets.at(-1)!
+  const bytesBefore = socket.bytesRead
+  const refused = assert.rejects(old.write(4096, Buffer.alloc(512, 0xee)), isFenced)
+  await hasReceived(socket, bytesBefore + 28 + 512)
+  assert.equal(store.counts.write, 0, 'the write is in the queue')
   const grant = backup.testAndSet(1, patienceMs)
-  const witness = arbiterClient(t, server, 'witness')
-  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
-  gate.release()
-  for (const release of readGates) release()
+  await recordMoved(t, server)
+  await letReadsGo()
   assert.deepEqual(await grant, { won: true, generation: 2 })
-  await first
-  await Promise.all(reads)
   await refused
   assert.equal((await old.ended)?.reason, 'connection-lost', 'and the connection is closed')
-  const after = readFileSync(join(folder, 'disk0.img'))
-  assert.ok(after.subarray(4096, 4608).equals(image.subarray(4096, 4608)))
+  assert.equal(store.counts.write, 0)
+  assert.ok(readFileSync(join(folder, 'disk0.img')).equals(image))
+})
+
+test('a write that arrives while a grant drains is refused at once, not after the drain', async (t) => {
+  const { server, stores, backup } = await startPair(t)
+  const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  const letReadsGo = await fillExecution(old, stores.disk0!)
+  const grant = backup.testAndSet(1, patienceMs)
+  await recordMoved(t, server)
+  await assert.rejects(old.write(0, Buffer.alloc(512)), isFenced)
+  await letReadsGo()
+  assert.equal((await grant).won, true)
+})
+
+test('a write of the old generation that is half on the wire when the grant is answered never lands', async (t) => {
+  const { server, folder, stores, backup } = await startPair(t)
+  const session = new NbdClientSession(formatExportName('disk0', passOf('a', 1)))
+  const socket = await rawSocket(t, server.addresses.nbd)
+  const events = rawEvents(socket, session)
+  assert.equal((await events.next('ready')).kind, 'ready')
+  const { header } = session.request(Command.write, 0, 0, 512)
+  socket.write(Buffer.concat([header, Buffer.alloc(200, 0xee)]))
+  assert.equal((await backup.testAndSet(1, patienceMs)).won, true)
+  const winner = await nbdClient(t, server, 'disk0', passOf('b', 2))
+  await winner.write(0, Buffer.alloc(512, 0x22))
+  const writesBefore = stores.disk0!.counts.write
+  socket.write(Buffer.alloc(312, 0xee))
+  const reply = await events.next('reply')
+  assert.equal(reply.kind === 'reply' && reply.errno, NbdErrno.shutdown)
+  assert.equal(stores.disk0!.counts.write, writesBefore)
+  assert.equal(readFileSync(join(folder, 'disk0.img'))[0], 0x22)
 })
 
 for (const kind of ['read', 'write', 'flush', 'writeZeroes', 'trim'] as const) {
@@ -131,21 +189,17 @@ for (const kind of ['read', 'write', 'flush', 'writeZeroes', 'trim'] as const) {
 }
 
 test('a long zeroing is cut at the fence: the grant does not wait for all of it', async (t) => {
-  const folder = temporaryFolder(t)
-  const { server, stores, backup } = await startPair(t)
-  assert.ok(folder)
+  const { server, stores, backup } = await startPair(t, 24 * MiB)
   const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
   const { held, release } = stores.disk0!.hold('writeZeroes')
-  const zeroing = old.writeZeroes(0, old.sizeBytes)
-  const outcome = zeroing.then(
-    () => 'done',
-    (error) => (isFenced(error) ? 'fenced' : 'failed'),
-  )
+  const refused = assert.rejects(old.writeZeroes(0, old.sizeBytes), isFenced)
   await held
   const grant = backup.testAndSet(1, patienceMs)
+  await recordMoved(t, server)
   release()
   assert.equal((await grant).won, true)
-  assert.ok(['done', 'fenced'].includes(await outcome))
+  await refused
+  assert.equal(stores.disk0!.counts.writeZeroes, 1)
 })
 
 test('the winner works on the disks with its new generation', async (t) => {
@@ -163,8 +217,8 @@ test('a pass of a grant that still drains is answered only after the drain', asy
   const write = old.write(0, Buffer.alloc(512, 0xee))
   await held
   const grant = backup.testAndSet(1, patienceMs)
+  await recordMoved(t, server)
   const witness = arbiterClient(t, server, 'witness')
-  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
   let landed = false
   void write.finally(() => {
     landed = true

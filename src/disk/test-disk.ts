@@ -1,5 +1,6 @@
 /** What the tests of this folder share: images in a temporary folder, a disk server on free ports, a store that can be held. */
 
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -13,6 +14,7 @@ import { type DiskServer, type DiskServerOptions, startDiskServer } from './disk
 import type { SocketAddress } from './listening.ts'
 import type { ReplicaPass } from './names.ts'
 import { NbdClient } from './nbd-client.ts'
+import type { NbdClientEvent, NbdClientSession } from './nbd-client-session.ts'
 
 export const loopback: SocketAddress = { host: '127.0.0.1', port: 0 }
 export const token = 'secret-of-web'
@@ -29,10 +31,9 @@ export function temporaryFolder(t: TestContext): string {
 /** An image of `sizeBytes`, each byte telling its 512-byte sector. */
 export function makeImage(folder: string, name = 'disk0.img', sizeBytes = MiB): string {
   const path = join(folder, name)
-  writeFileSync(
-    path,
-    Buffer.alloc(sizeBytes).map((_, index) => (index >> 9) & 0xff),
-  )
+  const image = Buffer.alloc(sizeBytes)
+  for (let offset = 0; offset < sizeBytes; offset += 512) image.fill((offset >> 9) & 0xff, offset, offset + 512)
+  writeFileSync(path, image)
   return path
 }
 
@@ -89,6 +90,22 @@ export async function nbdClient(
   return client
 }
 
+/** The server's ends of connections, newest last: how a test knows what has arrived, instead of guessing. */
+export function serverSockets(t: TestContext): readonly Socket[] {
+  const sockets: Socket[] = []
+  const onSocket = (message: unknown): void => {
+    sockets.push((message as { socket: Socket }).socket)
+  }
+  subscribe('net.server.socket', onSocket)
+  t.after(() => unsubscribe('net.server.socket', onSocket))
+  return sockets
+}
+
+/** Resolves once `socket` has received `bytes` in all. */
+export async function hasReceived(socket: Socket, bytes: number): Promise<void> {
+  while (socket.bytesRead < bytes) await new Promise(setImmediate)
+}
+
 /** A raw connection, for saying things that no client would. */
 export async function rawSocket(t: TestContext, address: SocketAddress): Promise<Socket> {
   const socket = connect(address)
@@ -96,6 +113,33 @@ export async function rawSocket(t: TestContext, address: SocketAddress): Promise
   socket.on('error', () => {})
   await new Promise((resolve) => socket.once('connect', resolve))
   return socket
+}
+
+/** Runs a client session by hand over a raw connection; `next(kind)` is the next event of that kind. */
+export function rawEvents(
+  socket: Socket,
+  session: NbdClientSession,
+): { next: (kind: NbdClientEvent['kind']) => Promise<NbdClientEvent> } {
+  const events: NbdClientEvent[] = []
+  let wake = (): void => {}
+  socket.on('data', (chunk: Buffer) => {
+    for (const event of session.receive(chunk)) {
+      if (event.kind === 'send') socket.write(event.bytes)
+      else events.push(event)
+    }
+    wake()
+  })
+  return {
+    next: async (kind) => {
+      for (;;) {
+        const index = events.findIndex((event) => event.kind === kind)
+        if (index >= 0) return events.splice(index, 1)[0]!
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+    },
+  }
 }
 
 export function portOf(address: SocketAddress): number {
@@ -110,6 +154,9 @@ export function portOf(address: SocketAddress): number {
 export class HeldStore implements BlockStore {
   readonly #store: BlockStore
   readonly #gates = new Map<string, { arrived: () => void; opened: Promise<void> }>()
+  readonly #openers: (() => void)[] = []
+  /** Operations that have begun, by kind. */
+  readonly counts = { read: 0, write: 0, flush: 0, writeZeroes: 0 }
 
   constructor(store: BlockStore) {
     this.#store = store
@@ -120,14 +167,21 @@ export class HeldStore implements BlockStore {
   }
 
   /** Holds the next operation of this kind. */
-  hold(kind: 'read' | 'write' | 'flush' | 'writeZeroes'): { held: Promise<void>; release: () => void } {
+  hold(kind: keyof HeldStore['counts']): { held: Promise<void>; release: () => void } {
     const arrived = Promise.withResolvers<void>()
     const opened = Promise.withResolvers<void>()
     this.#gates.set(kind, { arrived: arrived.resolve, opened: opened.promise })
+    this.#openers.push(opened.resolve)
     return { held: arrived.promise, release: opened.resolve }
   }
 
-  async #pass(kind: string): Promise<void> {
+  /** Lets everything go on, so that a test that failed half-way can close its server. */
+  releaseAll(): void {
+    for (const open of this.#openers.splice(0)) open()
+  }
+
+  async #pass(kind: keyof HeldStore['counts']): Promise<void> {
+    this.counts[kind]++
     const gate = this.#gates.get(kind)
     this.#gates.delete(kind)
     gate?.arrived()

@@ -1,0 +1,226 @@
+/** The arbiter over real sockets: sessions, durability, and what a client makes of an arbiter that is gone. */
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { ArbiterClient } from './arbiter-client.ts'
+import type { ArbiterRecord } from './arbiter-record.ts'
+import type { SocketAddress } from './listening.ts'
+import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
+import {
+  arbiterClient,
+  makeImage,
+  nbdClient,
+  passOf,
+  patienceMs,
+  rawSocket,
+  startTestServer,
+  temporaryFolder,
+  token,
+} from './test-disk.ts'
+
+test('a start is refused while the holder has a session, also one that came back', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const holder = arbiterClient(t, server, 'a')
+  const other = arbiterClient(t, server, 'b')
+  assert.deepEqual(await holder.start(patienceMs), { granted: true, generation: 1 })
+  const refusal = { granted: false, reason: 'holder-connected', generation: 1, holder: 'a' }
+  assert.deepEqual(await other.start(patienceMs), refusal)
+  holder.close()
+  await holder.connect(patienceMs)
+  assert.deepEqual(await other.start(patienceMs), refusal)
+  holder.close()
+  // The arbiter hears of the closed socket in its own time.
+  let answer = await other.start(patienceMs)
+  while (!answer.granted) answer = await other.start(patienceMs)
+  assert.equal(answer.generation, 2)
+})
+
+test('a session of the same name that did not take the machine is no holder', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const dead = arbiterClient(t, server, 'a')
+  await dead.start(patienceMs)
+  dead.close()
+  const restarted = arbiterClient(t, server, 'a')
+  let answer = await restarted.start(patienceMs)
+  while (!answer.granted) answer = await restarted.start(patienceMs)
+  assert.equal(answer.generation, 2)
+})
+
+test('when the primary loses its session nothing happens by itself', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const holder = arbiterClient(t, server, 'a')
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b'], patienceMs)
+  const disk = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  const other = arbiterClient(t, server, 'b')
+  const before = await other.read(patienceMs)
+  holder.close()
+  await disk.write(0, Buffer.alloc(512, 1))
+  assert.deepEqual(await other.read(patienceMs), before)
+})
+
+test('two backups ask at the same time: one wins, and only it', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const holder = arbiterClient(t, server, 'a')
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b', 'c'], patienceMs)
+  const backups = ['b', 'c'].map((replica) => arbiterClient(t, server, replica))
+  const answers = await Promise.all(backups.map((backup) => backup.testAndSet(1, patienceMs)))
+  assert.equal(answers.filter(({ won }) => won).length, 1)
+  assert.ok(answers.every(({ generation }) => generation === 2))
+})
+
+test('a holder whose generation is over is told, at once or when it comes back', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const told = Promise.withResolvers<unknown>()
+  const holder = arbiterClient(t, server, 'a', { onFenced: told.resolve })
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b'], patienceMs)
+  await arbiterClient(t, server, 'b').testAndSet(1, patienceMs)
+  assert.deepEqual(await told.promise, { generation: 2, holder: 'b' })
+  assert.equal(holder.heldGeneration, undefined)
+  const toldLate = Promise.withResolvers<unknown>()
+  const woken = arbiterClient(t, server, 'a', { generation: 1, onFenced: toldLate.resolve })
+  await woken.connect(patienceMs)
+  assert.deepEqual(await toldLate.promise, { generation: 2, holder: 'b' })
+})
+
+test('a winner that lost its reply asks again and is answered the same, by a new server too', async (t) => {
+  const folder = temporaryFolder(t)
+  const server = await startTestServer(t, folder)
+  const holder = arbiterClient(t, server, 'a')
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b', 'c'], patienceMs)
+  const first = await arbiterClient(t, server, 'b').testAndSet(1, patienceMs)
+  assert.deepEqual(await arbiterClient(t, server, 'b').testAndSet(1, patienceMs), first)
+  await server.close()
+  const reopened = await startTestServer(t, folder)
+  assert.notEqual(reopened.bootId, server.bootId)
+  assert.deepEqual(await arbiterClient(t, reopened, 'b').testAndSet(1, patienceMs), first)
+  assert.equal((await arbiterClient(t, reopened, 'c').testAndSet(1, patienceMs)).won, false)
+})
+
+test('a server killed between record and answer has granted: the retry is answered the same', async (t) => {
+  const folder = temporaryFolder(t)
+  // A server whose disk never finishes a write: a grant drains for ever, so its record is durable and its answer is not sent.
+  const script = `
+    import { startDiskServer } from ${JSON.stringify(join(import.meta.dirname, 'disk-server.ts'))}
+    const server = await startDiskServer({
+      exports: [{ name: 'disk0', path: ${JSON.stringify(makeImage(folder))}, machine: 'web' }],
+      nbd: { host: '127.0.0.1', port: 0 },
+      arbiter: { host: '127.0.0.1', port: 0 },
+      recordFolder: ${JSON.stringify(join(folder, 'arbiter'))},
+      tokens: { web: ${JSON.stringify(token)} },
+      wrapStore: (store) => new Proxy(store, {
+        get: (target, key) => key === 'write' ? () => { console.log('held'); return new Promise(() => {}) }
+          : typeof target[key] === 'function' ? target[key].bind(target) : target[key],
+      }),
+    })
+    console.log(JSON.stringify(server.addresses))`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.after(() => child.kill('SIGKILL'))
+  const lines: AsyncIterator<string> = child.stdout.setEncoding('utf8')[Symbol.asyncIterator]()
+  const addresses: { nbd: SocketAddress; arbiter: SocketAddress } = JSON.parse((await lines.next()).value)
+  const victim = { addresses, bootId: '', close: async () => {} }
+  const holder = arbiterClient(t, victim, 'a')
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b', 'c'], patienceMs)
+  const disk = await nbdClient(t, victim, 'disk0', passOf('a', 1))
+  const lost = assert.rejects(disk.write(0, Buffer.alloc(512, 0xee)), { reason: 'connection-lost' })
+  assert.match((await lines.next()).value, /held/)
+  const asked = arbiterClient(t, victim, 'b').testAndSet(1, patienceMs)
+  const unanswered = assert.rejects(asked, { reason: 'unreachable' })
+  const witness = arbiterClient(t, victim, 'witness')
+  while ((await witness.read(patienceMs)).generation === 1) await new Promise(setImmediate)
+  child.kill('SIGKILL')
+  await Promise.all([unanswered, lost])
+  await new Promise((resolve) => (child.exitCode ?? child.signalCode) === null && child.once('exit', resolve))
+  const reopened = await startTestServer(t, folder)
+  assert.equal((await arbiterClient(t, reopened, 'c').testAndSet(1, patienceMs)).won, false)
+  assert.deepEqual(await arbiterClient(t, reopened, 'b').testAndSet(1, patienceMs), { won: true, generation: 2 })
+  await assert.rejects(nbdClient(t, reopened, 'disk0', passOf('a', 1)), { reason: 'fenced' })
+})
+
+test('the record is durable before the answer: when it cannot be stored, nothing is granted', async (t) => {
+  const folder = temporaryFolder(t)
+  const files = new FileRecordStorage(join(folder, 'records'))
+  let isFull = false
+  const recordStorage: RecordStorage = {
+    load: (machine) => files.load(machine),
+    save: (record: ArbiterRecord) => {
+      if (isFull) throw new Error('no space left on device')
+      files.save(record)
+    },
+  }
+  const server = await startTestServer(t, folder, { recordStorage })
+  const holder = arbiterClient(t, server, 'a')
+  await holder.start(patienceMs)
+  await holder.setEligible(1, ['b'], patienceMs)
+  const disk = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  isFull = true
+  const backup = arbiterClient(t, server, 'b')
+  await assert.rejects(backup.testAndSet(1, patienceMs), { reason: 'storage' })
+  assert.equal((await backup.read(patienceMs)).generation, 1)
+  await disk.write(0, Buffer.alloc(512, 1))
+  isFull = false
+  assert.deepEqual(await backup.testAndSet(1, patienceMs), { won: true, generation: 2 })
+})
+
+test('an arbiter that is gone or silent is unreachable, and can be asked again', async (t) => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  t.after(() => silent.close())
+  await new Promise((resolve) => silent.once('listening', resolve))
+  const { port } = silent.address() as { port: number }
+  const client = new ArbiterClient({ address: { host: '127.0.0.1', port }, machine: 'web', replica: 'b', token })
+  t.after(() => client.close())
+  await assert.rejects(client.testAndSet(1, 30), { reason: 'unreachable' })
+  await assert.rejects(client.connect(30), { reason: 'unreachable' })
+
+  const folder = temporaryFolder(t)
+  const server = await startTestServer(t, folder)
+  const lost = Promise.withResolvers<void>()
+  const replica = arbiterClient(t, server, 'a', { onSessionLost: lost.resolve })
+  const { bootId, record } = await replica.connect(patienceMs)
+  assert.equal(bootId, server.bootId)
+  assert.equal(record.generation, 0)
+  await server.close()
+  await lost.promise
+  await assert.rejects(replica.read(patienceMs), { reason: 'unreachable' })
+  await startTestServer(t, folder, { arbiter: server.addresses.arbiter })
+  assert.equal((await replica.read(patienceMs)).generation, 0)
+})
+
+test('a malformed request drops its connection and nobody else', async (t) => {
+  const server = await startTestServer(t, temporaryFolder(t))
+  const good = arbiterClient(t, server, 'a')
+  await good.start(patienceMs)
+  const hello = `{"id":1,"op":"hello","version":1,"machine":"web","replica":"b","token":"${token}"}\n`
+  const attacks = [
+    'hello\n',
+    '{}\n',
+    '[1,2\n',
+    '{"id":1,"op":"read"}\n',
+    '{"id":1,"op":"hello","version":9,"machine":"web","replica":"b","token":"x"}\n',
+    '{"id":1,"op":"hello","version":1,"machine":"__proto__","replica":"b","token":"x"}\n',
+    '{"id":1,"op":"hello","version":1,"machine":"../x","replica":"b","token":"x"}\n',
+    'x'.repeat(100_000),
+    Buffer.alloc(70_000),
+    `${hello}{"id":2,"op":"testAndSet","generation":-1}\n`,
+    `${hello}{"id":2,"op":"testAndSet","generation":1e300}\n`,
+    `${hello}{"id":2,"op":"testAndSet","generation":1,"replica":"a"}\n`,
+    `${hello}{"id":2,"op":"setEligible","generation":1,"eligible":${JSON.stringify(Array(17).fill('b'))}}\n`,
+  ]
+  for (const attack of attacks) {
+    const socket = await rawSocket(t, server.addresses.arbiter)
+    socket.resume()
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    socket.write(attack)
+    await closed
+  }
+  assert.equal((await good.read(patienceMs)).generation, 1)
+})
