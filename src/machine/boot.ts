@@ -97,6 +97,7 @@ export function bootLinux(
   ]
   for (const [address, value] of start) engine.setCsr(address, value)
   engine.supervisorCallsExit = true
+  engine.supervisorCallsExit = true
   engine.privilege = 1
   engine.pc = BigInt(layout.kernelAddress)
   engine.setX(10, 0n)

@@ -55,6 +55,8 @@ export function readElf(file: Uint8Array): BareProgram {
   const physical = (name: string) => {
     const address = symbols.get(name)
     if (address === undefined) return undefined
+    if (address % 8 !== 0)
+      throw new WorldError('elf-damaged', `the program's symbol "${name}" is not aligned to 8 bytes`)
     const home = headers.find((h) => address >= h.virtualAddress && address < h.virtualAddress + h.memoryBytes)
     return home ? address - home.virtualAddress + home.physicalAddress : address
   }

@@ -68,6 +68,7 @@ function cpus(): TreeNode {
   const interruptController: TreeNode = {
     name: 'interrupt-controller',
     properties: {
+      '#address-cells': [0],
       '#interrupt-cells': [1],
       'interrupt-controller': [],
       compatible: 'riscv,cpu-intc',

@@ -1,0 +1,142 @@
+/**
+ * Boots a guest in one machine in this process, without log, network or pair: the shortest way to see whether engine and
+ * devices carry Linux, and how fast. Disk writes stay in memory.
+ *
+ *     node scripts/boot.ts --dir DIR [--until TEXT] [--max COUNT] [--append WORDS] [--ram MiB]
+ *
+ * DIR holds Image, initrd.cpio and, if there is to be a disk, root.ext4.
+ */
+
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { sectorBytes } from '../src/base/units.ts'
+import { createEngine } from '../src/engine/wasm-engine.ts'
+import { createMachine } from '../src/machine/machine.ts'
+import { type Input, instructionCount, type Output } from '../src/machine/types.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    dir: { type: 'string' },
+    until: { type: 'string', default: 'GUEST-READY' },
+    max: { type: 'string', default: '4000000000' },
+    append: { type: 'string', default: 'console=ttyS0 root=/dev/vda ip4=10.0.2.15/24 gw4=10.0.2.2' },
+    ram: { type: 'string', default: '256' },
+    seconds: { type: 'string', default: '300' },
+  },
+})
+if (!options.dir) throw new Error('--dir is missing')
+
+/** A disk image, with what was written kept beside it in memory. */
+class OverlayDisk {
+  readonly #file: number
+  readonly #written = new Map<bigint, Uint8Array>()
+  readonly sectors: bigint
+
+  constructor(path: string) {
+    this.#file = openSync(path, 'r')
+    this.sectors = BigInt(Math.floor(fstatSync(this.#file).size / sectorBytes))
+  }
+
+  answer(request: Extract<Output, { kind: 'disk' }>): Input {
+    const { sequence, operation, sector, lengthBytes, data } = request
+    const done = { kind: 'diskCompletion', sequence, status: 'ok' } as const
+    if (operation === 'read') {
+      const bytes = new Uint8Array(lengthBytes)
+      readSync(this.#file, bytes, 0, lengthBytes, Number(sector) * sectorBytes)
+      for (let offset = 0; offset < lengthBytes; offset += sectorBytes) {
+        const written = this.#written.get(sector + BigInt(offset / sectorBytes))
+        if (written) bytes.set(written, offset)
+      }
+      return { ...done, data: bytes }
+    }
+    for (let offset = 0; offset < lengthBytes; offset += sectorBytes) {
+      const content = operation === 'write' ? data!.slice(offset, offset + sectorBytes) : new Uint8Array(sectorBytes)
+      if (operation !== 'discard') this.#written.set(sector + BigInt(offset / sectorBytes), content)
+    }
+    return done
+  }
+
+  close(): void {
+    closeSync(this.#file)
+  }
+}
+
+const dir = options.dir
+const rootPath = join(dir, 'root.ext4')
+const disk = existsSync(rootPath) ? new OverlayDisk(rootPath) : undefined
+const machine = createMachine(
+  {
+    ramBytes: Number(options.ram) * 1024 * 1024,
+    disks: disk ? [{ sectors: disk.sectors, readOnly: false, serial: 'root' }] : [],
+    nic: { mac: Uint8Array.of(0x52, 0x54, 0, 0xf7, 0, 1) },
+  },
+  {
+    kind: 'linux',
+    kernel: readFileSync(join(dir, 'Image')),
+    initrd: readFileSync(join(dir, 'initrd.cpio')),
+    bootArguments: options.append,
+  },
+  createEngine,
+)
+
+const seed = new Uint8Array(64).map((_, index) => (index * 37 + 11) & 0xff)
+machine.apply({ kind: 'boot', rngSeed: seed, wallClockNs: BigInt(Date.now()) * 1_000_000n })
+/** One instruction counts as 4 ns, a quarter of QEMU's -icount pace; a wait jumps to its deadline. */
+const rate = (1n << 32n) / 25n
+machine.apply({ kind: 'clock', ticks: 0n, ratePer2p32: rate, capTicks: 1n << 60n })
+
+const counts: Record<string, number> = {}
+const started = Date.now()
+const limit = BigInt(options.max)
+const pending: Input[] = []
+let transcript = ''
+
+function onOutput(output: Output): void {
+  counts[output.kind] = (counts[output.kind] ?? 0) + 1
+  switch (output.kind) {
+    case 'console': {
+      const text = new TextDecoder().decode(output.bytes)
+      process.stdout.write(text)
+      transcript = (transcript + text).slice(-4096)
+      return
+    }
+    case 'disk':
+      pending.push(disk!.answer(output))
+      return
+    case 'entropyRequest':
+      pending.push({
+        kind: 'entropy',
+        bytes: seed.slice(0, 1).length ? new Uint8Array(output.lengthBytes).fill(7) : seed,
+      })
+      return
+    default:
+      return
+  }
+}
+
+const deadlineMs = started + Number(options.seconds) * 1000
+let reason = 'count'
+while (machine.count < limit && Date.now() < deadlineMs) {
+  const next = machine.count + 10_000_000n
+  const stop = machine.run(instructionCount(next < limit ? next : limit))
+  reason = stop.kind
+  for (const output of machine.takeOutputs()) onOutput(output)
+  for (const input of pending.splice(0)) machine.apply(input)
+  for (const output of machine.takeOutputs()) onOutput(output)
+  if (stop.kind === 'off' || stop.kind === 'exited') break
+  if (stop.kind === 'waiting' && pending.length === 0) {
+    if (stop.deadline === undefined) break
+    const ticks = stop.deadline > machine.ticks ? stop.deadline : machine.ticks
+    machine.apply({ kind: 'clock', ticks, ratePer2p32: rate, capTicks: 1n << 60n })
+    for (const output of machine.takeOutputs()) onOutput(output)
+  }
+  if (options.until && transcript.includes(options.until)) break
+}
+const seconds = (Date.now() - started) / 1000
+const million = Number(machine.count) / 1e6
+console.error(
+  `\n${reason} at ${machine.count} instructions, ${seconds.toFixed(1)} s, ${(million / seconds).toFixed(0)} MIPS, ` +
+    `guest time ${(Number(machine.ticks) / 1e7).toFixed(2)} s, outputs ${JSON.stringify(counts)}`,
+)
+disk?.close()
