@@ -262,6 +262,37 @@ test('a tool writes to the disk of a stopped machine until the machine is starte
   await next.write(0, Buffer.alloc(512, 11))
 })
 
+test('a start waits for the write of a tool, and a release for the write of the holder', async (t) => {
+  let store: HeldStore | undefined
+  const folder = temporaryFolder(t)
+  t.after(() => store?.releaseAll())
+  const server = await startTestServer(t, folder, {
+    exports: [{ name: 'disk0', path: makeImage(folder), machine: 'web' }],
+    wrapStore: (inner) => (store = new HeldStore(inner)),
+  })
+  const primary = arbiterClient(t, server, 'a')
+  const inExecution = async (name: string, client: NbdClient, answer: () => Promise<unknown>): Promise<void> => {
+    const { held, release } = store!.hold('write')
+    const write = client.write(0, Buffer.alloc(512))
+    await held
+    let isAnswered = false
+    const answered = answer().then(() => {
+      isAnswered = true
+    })
+    // Requests of a session begin in order: by the first answer this one is decided, and by the second its own answer
+    // would have left if it waited for nothing.
+    await primary.read(patienceMs)
+    await primary.read(patienceMs)
+    assert.equal(isAnswered, false, name)
+    release()
+    await Promise.all([write, answered])
+  }
+  await primary.connect(patienceMs)
+  await inExecution('start', await nbdClient(t, server, 'disk0'), () => primary.start(patienceMs))
+  const disk = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  await inExecution('release', disk, () => primary.release(1, patienceMs))
+})
+
 test('a wrong token opens no disk and no session', async (t) => {
   const { server } = await startPair(t)
   const forged = { ...passOf('a', 1), token: 'guess' }

@@ -77,6 +77,35 @@ test('answers come as requests finish: a slow one does not hold up the others', 
   await flush
 })
 
+test('a flush, and a write with FUA, are answered only after the store has flushed', async (t) => {
+  let store: HeldStore | undefined
+  const server = await startTestServer(t, temporaryFolder(t), {
+    wrapStore: (inner) => (store = new HeldStore(inner)),
+  })
+  t.after(() => store!.releaseAll())
+  const disk = await nbdClient(t, server, 'plain')
+  const requests = [
+    () => disk.flush(),
+    () => disk.write(0, Buffer.alloc(512), { fua: true }),
+    () => disk.writeZeroes(0, 512, { fua: true }),
+  ]
+  for (const [index, request] of requests.entries()) {
+    const { held, release } = store!.hold('flush')
+    let isAnswered = false
+    const answered = request().then(() => {
+      isAnswered = true
+    })
+    await held
+    await disk.read(0, 1)
+    assert.equal(isAnswered, false)
+    release()
+    await answered
+    assert.equal(store!.counts.flush, index + 1)
+  }
+  await disk.write(0, Buffer.alloc(512))
+  assert.equal(store!.counts.flush, requests.length, 'a plain write waits for no flush')
+})
+
 test('a request that is out of range or too long fails alone', async (t) => {
   const server = await startTestServer(t, temporaryFolder(t))
   const disk = await nbdClient(t, server, 'plain')
@@ -111,6 +140,7 @@ test('a lost connection fails every request in flight, and later ones', async (t
     wrapStore: (inner) => (store = new HeldStore(inner)),
   })
   const disk = await nbdClient(t, server, 'plain')
+  t.after(() => store!.releaseAll())
   const gate = store!.hold('write')
   const requests = [disk.write(0, Buffer.alloc(512)), disk.flush().then(() => disk.read(0, 1))]
   const lost = requests.map((request) => assert.rejects(request, { reason: 'connection-lost' }))
@@ -164,7 +194,7 @@ test('the client works with a server nobody here wrote', {
   const folder = temporaryFolder(t)
   const image = makeImage(folder)
   const path = join(folder, 'qemu.sock')
-  const child = spawn('qemu-nbd', ['-f', 'raw', '--persistent', '-x', 'disk0', '-k', path, image], { stdio: 'inherit' })
+  const child = spawn('qemu-nbd', ['-f', 'raw', '--persistent', '-x', 'disk0', '-k', path, image], { stdio: 'ignore' })
   t.after(() => child.kill('SIGKILL'))
   const address: SocketAddress = { path }
   const disk = await connectPatiently(address)

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import * as files from 'node:fs'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -13,6 +14,34 @@ test('a saved record is found again, and leaves no draft behind', (t) => {
   new FileRecordStorage(folder).save(record)
   assert.deepEqual(new FileRecordStorage(folder).load('web').fields, record.fields)
   assert.deepEqual(readdirSync(folder), ['web.json'])
+})
+
+test("a record is forced to the disk before it takes the old one's place, and the folder after", (t) => {
+  const folder = temporaryFolder(t)
+  const calls: string[] = []
+  const names = new Map<number, string>()
+  const storage = new FileRecordStorage(folder, {
+    ...files,
+    openSync: (path, flags, mode) => {
+      const file = files.openSync(path, flags, mode)
+      names.set(file, String(path).slice(folder.length))
+      return file
+    },
+    writeSync: ((file: number, text: string) => {
+      calls.push(`write ${names.get(file)}`)
+      return files.writeSync(file, text)
+    }) as typeof files.writeSync,
+    fsyncSync: (file) => {
+      calls.push(`fsync ${names.get(file)}`)
+      files.fsyncSync(file)
+    },
+    renameSync: (from, to) => {
+      calls.push(`rename ${String(from).slice(folder.length)} ${String(to).slice(folder.length)}`)
+      files.renameSync(from, to)
+    },
+  })
+  storage.save(ArbiterRecord.fresh('web').start('a', false).next)
+  assert.deepEqual(calls, ['write /web.json.new', 'fsync /web.json.new', 'rename /web.json.new /web.json', 'fsync '])
 })
 
 test('a machine without a record begins at generation 0', (t) => {

@@ -7,12 +7,18 @@
  * between, and a grant never queues behind slow disk requests in the thread pool. Records change a few times per failover.
  */
 
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import * as nodeFiles from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { ArbiterRecord } from './arbiter-record.ts'
 import { nameSchema } from './names.ts'
+
+/** The calls that durability stands on; a test watches their order. */
+export type RecordFiles = Pick<
+  typeof nodeFiles,
+  'closeSync' | 'fsyncSync' | 'mkdirSync' | 'openSync' | 'readFileSync' | 'renameSync' | 'writeSync'
+>
 
 export interface RecordStorage {
   /** The machine's record, a fresh one if it has none. */
@@ -36,12 +42,14 @@ const fileSchema = z.strictObject({
 
 export class FileRecordStorage implements RecordStorage {
   readonly #folder: string
+  readonly #files: RecordFiles
 
   /** Creates the folder if need be. */
-  constructor(folder: string) {
+  constructor(folder: string, files: RecordFiles = nodeFiles) {
     this.#folder = folder
+    this.#files = files
     try {
-      mkdirSync(folder, { recursive: true })
+      files.mkdirSync(folder, { recursive: true })
     } catch (error) {
       throw new WorldError(
         'arbiter-folder',
@@ -55,7 +63,7 @@ export class FileRecordStorage implements RecordStorage {
     const path = this.#path(machine)
     let text: string
     try {
-      text = readFileSync(path, 'utf8')
+      text = this.#files.readFileSync(path, 'utf8')
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ArbiterRecord.fresh(machine)
       throw new WorldError('arbiter-record-unreadable', `arbiter record ${path}: ${(error as Error).message}`)
@@ -70,12 +78,21 @@ export class FileRecordStorage implements RecordStorage {
   save(record: ArbiterRecord): void {
     const path = this.#path(record.fields.machine)
     const draft = `${path}.new`
-    withFile(draft, 'w', (file) => {
-      writeSync(file, `${JSON.stringify({ version: 1, ...record.fields })}\n`)
-      fsyncSync(file)
+    this.#withFile(draft, 'w', (file) => {
+      this.#files.writeSync(file, `${JSON.stringify({ version: 1, ...record.fields })}\n`)
+      this.#files.fsyncSync(file)
     })
-    renameSync(draft, path)
-    withFile(this.#folder, 'r', fsyncSync)
+    this.#files.renameSync(draft, path)
+    this.#withFile(this.#folder, 'r', (folder) => this.#files.fsyncSync(folder))
+  }
+
+  #withFile(path: string, flags: string, use: (file: number) => void): void {
+    const file = this.#files.openSync(path, flags)
+    try {
+      use(file)
+    } finally {
+      this.#files.closeSync(file)
+    }
   }
 
   #path(machine: string): string {
@@ -92,14 +109,5 @@ function parseRecord(path: string, text: string): z.infer<typeof fileSchema> {
       'arbiter-record-damaged',
       `arbiter record ${path} is damaged: restore it, or remove it once no replica of the machine runs`,
     )
-  }
-}
-
-function withFile(path: string, flags: string, use: (file: number) => void): void {
-  const file = openSync(path, flags)
-  try {
-    use(file)
-  } finally {
-    closeSync(file)
   }
 }
