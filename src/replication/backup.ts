@@ -1,0 +1,351 @@
+/**
+ * The backup's side of VMware FT's *exact* discipline, sans I/O: facts come in through `onX`, effects go out. It knows log
+ * batches and outputs, never machines; time is an argument (monotonic milliseconds).
+ *
+ *   ┌─────────────────┐ message  ┌───────────────────────────────┐ replay    ┌──────────────────────┐
+ *   │ logging channel │─────────►│ Backup                        │──────────►│ hart's thread:       │
+ *   │                 │◄─────────│   acknowledge on receipt      │ outputs   │ Machine + Replayer   │
+ *   └─────────────────┘ ack      │   UnconfirmedOutputs: kept    │◄──────────│                      │
+ *              arbiter ◄─────────│   FailureDetector             │ goLive    │ Replayer.goLive()    │
+ *                     testAndSet └───────────────────────────────┘──────────►└──────────────────────┘
+ *
+ * Rules held here: it acknowledges when entries are in its buffer, not when they are executed; before it asks the arbiter
+ * it stops acknowledging, for good; it goes live only after the arbiter granted its generation AND everything it ever
+ * acknowledged is replayed (invariant 7); an arbiter out of reach is asked again, never guessed about (invariant 8); each
+ * output it regenerates is kept until its receiver confirmed it (invariant 6).
+ */
+
+import { assert } from '../base/assert.ts'
+import { batchEnd, type LogBatch } from '../log/batch.ts'
+import { type Divergence, describeDivergence } from '../log/divergence.ts'
+import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
+import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import type { ArbiterAnswer, BackupEffect, FailoverTiming, HaltReason } from './effects.ts'
+import { FailureDetector } from './failure-detector.ts'
+import { confirmedKinds, type Generation, type Message, type Progress, type ReplicaName } from './messages.ts'
+import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
+import { Primary } from './primary.ts'
+import { type BackupState, backupTransitions, moveTo } from './roles.ts'
+import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
+
+export interface BackupOptions {
+  readonly identity: MachineIdentity
+  readonly replica: ReplicaName
+  /** Index of the first entry its machine lacks. Default 0. */
+  readonly nextIndex?: LogEnd
+  /** The last inbound frame in the log below `nextIndex`. */
+  readonly coveredFrameId?: bigint
+  readonly policy?: ReplicationPolicy
+}
+
+/** What the replayer reports, each time it has made some progress. */
+export interface ReplayReport {
+  readonly replayedEnd: LogEnd
+  /** Attempted instructions. */
+  readonly count: bigint
+  /** Regenerated since the last report, in order, verified against their markers. */
+  readonly outputs: readonly MarkedOutput[]
+}
+
+export interface BackupStatus {
+  readonly state: BackupState
+  readonly generation: Generation | undefined
+  readonly progress: Progress
+  readonly unconfirmedOutputs: number
+}
+
+export class Backup {
+  readonly #identity: MachineIdentity
+  readonly #replica: ReplicaName
+  readonly #policy: ReplicationPolicy
+  readonly #unconfirmed = new UnconfirmedOutputs()
+  readonly #detector: FailureDetector
+  #state: BackupState = 'joining'
+  /** The generation in which it is, or is going to be, eligible. */
+  #generation: Generation | undefined
+  /** Every entry below it was received, and acknowledged in the same breath. */
+  #receivedEnd: LogEnd
+  #replayedEnd: LogEnd
+  #replayedCount = 0n
+  #coveredFrameId: bigint | undefined
+  /** When the batches arrived that are not replayed yet. */
+  #arrivals: { readonly end: LogEnd; readonly atMs: number }[] = []
+  #retryAtMs: number | undefined
+  #timing: FailoverTiming | undefined
+  #effects: BackupEffect[] = []
+
+  constructor(options: BackupOptions, nowMs: number) {
+    this.#identity = options.identity
+    this.#replica = options.replica
+    this.#policy = options.policy ?? defaultReplicationPolicy
+    this.#receivedEnd = options.nextIndex ?? logIndex(0n)
+    this.#replayedEnd = this.#receivedEnd
+    this.#coveredFrameId = options.coveredFrameId
+    this.#detector = new FailureDetector(this.#policy.detector, nowMs)
+  }
+
+  get state(): BackupState {
+    return this.#state
+  }
+
+  status(nowMs: number): BackupStatus {
+    return {
+      state: this.#state,
+      generation: this.#generation,
+      progress: this.#progress(nowMs),
+      unconfirmedOutputs: this.#unconfirmed.count,
+    }
+  }
+
+  // ---- facts from the host -------------------------------------------------------------------------------------------
+
+  /** Connected to the primary: introduces itself. */
+  onChannelOpen(nowMs: number): BackupEffect[] {
+    assert(this.#state === 'joining', 'a backup connects once')
+    const hello: Message = {
+      kind: 'hello',
+      identity: this.#identity,
+      replica: this.#replica,
+      role: 'backup',
+      generation: 0,
+      nextIndex: this.#receivedEnd,
+    }
+    this.#send(hello, nowMs)
+    return this.#takeEffects()
+  }
+
+  onChannelClosed(nowMs: number): BackupEffect[] {
+    if (this.#state === 'joining')
+      this.#halt('neverPaired', 'the channel closed before the primary accepted this backup')
+    else if (this.#state === 'replaying') this.#suspect('the channel closed', nowMs)
+    return this.#takeEffects()
+  }
+
+  /** The channel delivered bytes that are no message (`WorldError` of the decoder). The stream is lost with them. */
+  onBadMessage(detail: string, nowMs: number): BackupEffect[] {
+    this.#violation(detail, nowMs)
+    return this.#takeEffects()
+  }
+
+  onMessage(message: Message, nowMs: number): BackupEffect[] {
+    if (this.#state === 'joining') this.#onFirstMessage(message, nowMs)
+    else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)
+    // In every later state the primary has nothing to say any more: what it sends now was never acknowledged.
+    return this.#takeEffects()
+  }
+
+  /** The replayer came further. */
+  onReplayed({ replayedEnd, count, outputs }: ReplayReport, nowMs: number): BackupEffect[] {
+    if (this.#state === 'halted') return []
+    assert(this.#state !== 'live', 'a live machine replays nothing')
+    assert(replayedEnd >= this.#replayedEnd && replayedEnd <= this.#receivedEnd, 'replays what was received, in order')
+    this.#replayedEnd = replayedEnd
+    this.#replayedCount = count
+    while (this.#arrivals[0] && this.#arrivals[0].end <= replayedEnd) this.#arrivals.shift()
+    for (const marked of outputs) this.#unconfirmed.add(marked)
+    this.#goLiveIfReady(nowMs)
+    return this.#takeEffects()
+  }
+
+  /** The replayer found a divergence: reported, never papered over (invariant 11). This replica is done. */
+  onDivergence(divergence: Divergence, nowMs: number): BackupEffect[] {
+    if (this.#state === 'halted') return []
+    this.#effects.push({ kind: 'reportDivergence', divergence })
+    if (this.#state === 'replaying') this.#send({ kind: 'diverged', divergence }, nowMs)
+    this.#halt('diverged', describeDivergence(divergence))
+    return this.#takeEffects()
+  }
+
+  onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): BackupEffect[] {
+    if (this.#state !== 'asking') return []
+    switch (answer.result) {
+      case 'unreachable':
+        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs
+        break
+      case 'refused':
+        this.#halt('lostArbitration', answer.detail)
+        break
+      case 'granted':
+        assert(this.#generation !== undefined && answer.generation > this.#generation, 'a later generation is granted')
+        this.#generation = answer.generation
+        this.#timing = { ...this.#timing!, wonMs: nowMs }
+        this.#moveTo('goingLive')
+        this.#goLiveIfReady(nowMs)
+    }
+    return this.#takeEffects()
+  }
+
+  /** Call every heartbeat interval or more often. */
+  onTick(nowMs: number): BackupEffect[] {
+    if (this.#state === 'replaying') {
+      const suspicion = this.#detector.suspicion(nowMs)
+      if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
+      else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
+      else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
+    } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
+      this.#ask()
+    }
+    return this.#takeEffects()
+  }
+
+  /** Its own host wants it to end. The primary goes on without it. */
+  onShutdown(reason: string, nowMs: number): BackupEffect[] {
+    if (this.#state === 'halted') return []
+    if (this.#state === 'joining' || this.#state === 'replaying') this.#send({ kind: 'goodbye', reason }, nowMs)
+    this.#halt('shutdown', reason)
+    return this.#takeEffects()
+  }
+
+  /** AFTER the `goLive` effect: the same replica as the machine's primary, alone. */
+  toPrimary(): Primary {
+    assert(this.#state === 'live' && this.#generation !== undefined, `a backup that is ${this.#state} is no primary`)
+    return new Primary({
+      identity: this.#identity,
+      replica: this.#replica,
+      generation: this.#generation,
+      state: 'alone',
+      nextIndex: this.#receivedEnd,
+      unconfirmed: this.#unconfirmed,
+      policy: this.#policy,
+    })
+  }
+
+  // ---- following the primary -----------------------------------------------------------------------------------------
+
+  #onFirstMessage(message: Message, nowMs: number): void {
+    if (message.kind === 'refuse') {
+      this.#halt('refused', message.reason)
+      return
+    }
+    if (message.kind !== 'hello' || message.role !== 'primary') {
+      this.#violation(`unexpected ${message.kind}`, nowMs)
+      return
+    }
+    const mismatch =
+      identityMismatch(this.#identity, message.identity) ??
+      (message.nextIndex === this.#receivedEnd ? undefined : `its log is at entry ${message.nextIndex}`)
+    if (mismatch !== undefined) {
+      this.#halt('refused', mismatch)
+      return
+    }
+    this.#generation = message.generation
+    this.#detector.onHeard(nowMs)
+    // Starts the detector's clock: until now there was nobody to hear.
+    this.#detector.suspicion(nowMs)
+    this.#moveTo('replaying')
+  }
+
+  #onPrimaryMessage(message: Message, nowMs: number): void {
+    this.#detector.onHeard(nowMs)
+    switch (message.kind) {
+      case 'entries':
+        this.#onEntries(message.batch, nowMs)
+        return
+      case 'heartbeat':
+        this.#detector.setOwes(message.logEnd > this.#receivedEnd, nowMs)
+        this.#detector.setLogExpected(message.isRunning, nowMs)
+        return
+      case 'confirmed':
+        for (const kind of confirmedKinds) this.#unconfirmed.confirmBelow(kind, message.ends[kind])
+        return
+      case 'welcome':
+        if (this.#generation === undefined || message.generation < this.#generation) {
+          this.#violation(`welcome to generation ${message.generation} in ${this.#generation}`, nowMs)
+        } else this.#generation = message.generation
+        return
+      case 'goodbye':
+        this.#halt('goodbye', message.reason)
+        return
+      case 'hello':
+      case 'refuse':
+      case 'ack':
+      case 'diverged':
+        this.#violation(`unexpected ${message.kind}`, nowMs)
+    }
+  }
+
+  #onEntries(batch: LogBatch, nowMs: number): void {
+    if (batch.firstIndex !== this.#receivedEnd) {
+      this.#violation(`log entry ${batch.firstIndex} came where ${this.#receivedEnd} is due`, nowMs)
+      return
+    }
+    this.#receivedEnd = batchEnd(batch)
+    this.#arrivals.push({ end: this.#receivedEnd, atMs: nowMs })
+    if (batch.lastFrameId !== undefined) this.#coveredFrameId = batch.lastFrameId
+    this.#detector.onLogTraffic(nowMs)
+    this.#detector.setOwes(false, nowMs)
+    this.#effects.push({ kind: 'replay', batch })
+    this.#acknowledge(nowMs)
+  }
+
+  /** A promise: whatever happens, these entries are replayed before this replica goes live. */
+  #acknowledge(nowMs: number): void {
+    assert(this.#state === 'replaying', `a backup that is ${this.#state} acknowledges nothing`)
+    this.#send({ kind: 'ack', progress: this.#progress(nowMs) }, nowMs)
+  }
+
+  #progress(nowMs: number): Progress {
+    const oldest = this.#arrivals[0]
+    return {
+      receivedEnd: this.#receivedEnd,
+      replayedEnd: this.#replayedEnd,
+      replayedCount: this.#replayedCount,
+      lagMs: oldest === undefined ? 0 : nowMs - oldest.atMs,
+    }
+  }
+
+  // ---- failover ------------------------------------------------------------------------------------------------------
+
+  #violation(detail: string, nowMs: number): void {
+    if (this.#state === 'joining') this.#halt('neverPaired', detail)
+    else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
+  }
+
+  /** The primary seems lost. From here on there is no way back to replaying: it wins or it halts. */
+  #suspect(detail: string, nowMs: number): void {
+    this.#moveTo('asking')
+    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
+    this.#effects.push({ kind: 'closeChannel', reason: detail })
+    this.#ask()
+  }
+
+  #ask(): void {
+    assert(this.#generation !== undefined, 'a backup that replays knows its generation')
+    this.#retryAtMs = undefined
+    this.#effects.push({ kind: 'testAndSet', generation: this.#generation })
+  }
+
+  #goLiveIfReady(nowMs: number): void {
+    if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return
+    assert(this.#generation !== undefined && this.#timing !== undefined, 'goes live after a granted question')
+    this.#moveTo('live')
+    this.#effects.push({
+      kind: 'goLive',
+      generation: this.#generation,
+      logEnd: this.#receivedEnd,
+      coveredFrameId: this.#coveredFrameId,
+      unconfirmed: this.#unconfirmed.inOrder(),
+      timing: { ...this.#timing, replayedMs: nowMs },
+    })
+  }
+
+  // ---- small change --------------------------------------------------------------------------------------------------
+
+  #send(message: Message, nowMs: number): void {
+    this.#effects.push({ kind: 'send', message })
+    this.#detector.onSent(nowMs)
+  }
+
+  #halt(reason: HaltReason, detail: string): void {
+    this.#moveTo('halted')
+    this.#effects.push({ kind: 'closeChannel', reason: detail }, { kind: 'halt', reason, detail })
+  }
+
+  #moveTo(state: BackupState): void {
+    this.#state = moveTo(backupTransitions, this.#state, state)
+  }
+
+  #takeEffects(): BackupEffect[] {
+    return this.#effects.splice(0)
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Decides when the peer must be suspected (VMware FT, "Failure detection"): by its heartbeats, and by watching the log
+ * traffic and its acknowledgements. A suspicion is only a question to the arbiter; a wrong one costs redundancy, never
+ * correctness. A closed socket needs no detector: the host reports it at once.
+ */
+
+export interface DetectorPolicy {
+  /** A replica that has sent nothing for this long sends a heartbeat. */
+  readonly heartbeatMs: number
+  /** A peer not heard of for this long, or that owes an answer for this long, is suspected. */
+  readonly timeoutMs: number
+  /** A primary whose hart runs, but that logs nothing for this long, is suspected. Clock entries come every second. */
+  readonly logSilenceMs: number
+}
+
+/**
+ * Twelve missed heartbeats make a suspicion. With arbitration, replay and binding behind it, clients of a frozen host
+ * stall for less than a second; a killed process is noticed at once anyway.
+ */
+export const defaultDetectorPolicy: DetectorPolicy = { heartbeatMs: 50, timeoutMs: 600, logSilenceMs: 5000 }
+
+export type Suspicion =
+  /** Nothing was heard at all. */
+  | 'silent'
+  /** It is there, but log entries or acknowledgements are missing. */
+  | 'stalled'
+
+export class FailureDetector {
+  readonly #policy: DetectorPolicy
+  #lastTickMs: number
+  #lastHeardMs: number
+  #lastSentMs: number
+  /** Since when the peer owes us log traffic: entries it announced, or an acknowledgement. */
+  #owesSinceMs: number | undefined
+  #lastLogMs: number
+  #isLogExpected = false
+
+  constructor(policy: DetectorPolicy, nowMs: number) {
+    this.#policy = policy
+    this.#lastTickMs = nowMs
+    this.#lastHeardMs = nowMs
+    this.#lastSentMs = nowMs
+    this.#lastLogMs = nowMs
+  }
+
+  /** When the last byte came from the peer: where a failover's clock starts. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs
+  }
+
+  onHeard(nowMs: number): void {
+    this.#lastHeardMs = nowMs
+  }
+
+  onSent(nowMs: number): void {
+    this.#lastSentMs = nowMs
+  }
+
+  /** Log entries came, or an acknowledgement that says something new. */
+  onLogTraffic(nowMs: number): void {
+    this.#lastLogMs = nowMs
+    if (this.#owesSinceMs !== undefined) this.#owesSinceMs = nowMs
+  }
+
+  /** Whether the peer owes us something specific. What it owes may change; what counts is that it pays nothing. */
+  setOwes(owes: boolean, nowMs: number): void {
+    if (!owes) this.#owesSinceMs = undefined
+    else this.#owesSinceMs ??= nowMs
+  }
+
+  /** Whether log entries are to be expected even if none was announced. */
+  setLogExpected(isExpected: boolean, nowMs: number): void {
+    if (isExpected && !this.#isLogExpected) this.#lastLogMs = nowMs
+    this.#isLogExpected = isExpected
+  }
+
+  isHeartbeatDue(nowMs: number): boolean {
+    return nowMs - this.#lastSentMs >= this.#policy.heartbeatMs
+  }
+
+  /** Call at every tick. */
+  suspicion(nowMs: number): Suspicion | undefined {
+    const { timeoutMs, logSilenceMs } = this.#policy
+    const sinceTickMs = nowMs - this.#lastTickMs
+    this.#lastTickMs = nowMs
+    if (sinceTickMs > timeoutMs / 2) {
+      // We stood still ourselves (a stopped process, a busy host): the peer's messages may lie unread in our socket.
+      this.#lastHeardMs += sinceTickMs
+      this.#lastLogMs += sinceTickMs
+      if (this.#owesSinceMs !== undefined) this.#owesSinceMs += sinceTickMs
+    }
+    if (nowMs - this.#lastHeardMs >= timeoutMs) return 'silent'
+    if (this.#owesSinceMs !== undefined && nowMs - this.#owesSinceMs >= timeoutMs) return 'stalled'
+    if (this.#isLogExpected && nowMs - this.#lastLogMs >= logSilenceMs) return 'stalled'
+    return undefined
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * Messages as bytes.
+ *
+ *   length u32 │ version u8 │ kind u8 │ fields │ XXH64 of version, kind and fields u64
+ *
+ * `length` counts what follows it. The checksum is there because an acknowledgement is a promise: a batch must be whole
+ * before it is acknowledged. It is not authentication. Everything a peer can say wrong is a `WorldError` with a code;
+ * after one the stream is useless and the channel must be closed.
+ */
+
+import { unreachable, WorldError } from '../base/assert.ts'
+import { ByteReader, ByteWriter, concatBytes } from '../base/bytes.ts'
+import { hash64 } from '../base/digest.ts'
+import { maxBatchBytes, openBatch } from '../log/batch.ts'
+import { readDivergence, writeDivergence } from '../log/divergence.ts'
+import { logIndex } from '../log/entry.ts'
+import { maxNameBytes, readIdentity, writeIdentity } from '../log/identity.ts'
+import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from '../log/varint.ts'
+import { type Generation, type Message, type MessageKind, protocolVersion } from './messages.ts'
+
+const lengthBytes = 4
+const checksumBytes = 8
+
+/** Version, kind and checksum: no message is shorter. */
+const minMessageBytes = 2 + checksumBytes
+
+/** Only `entries` is large. */
+const maxMessageBytes = maxBatchBytes + 64
+const maxOtherMessageBytes = 64 * 1024
+const maxReasonBytes = 1024
+
+const kindTags = {
+  hello: 1,
+  refuse: 2,
+  welcome: 3,
+  entries: 4,
+  ack: 5,
+  heartbeat: 6,
+  confirmed: 7,
+  diverged: 8,
+  goodbye: 9,
+} as const satisfies Record<MessageKind, number>
+
+const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
+  (Object.keys(kindTags) as MessageKind[]).map((kind) => [kindTags[kind], kind]),
+)
+
+function readGeneration(reader: ByteReader): Generation {
+  return readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'generation')
+}
+
+function writeFields(writer: ByteWriter, message: Message): void {
+  switch (message.kind) {
+    case 'hello':
+      writeIdentity(writer, message.identity)
+      writeVarintText(writer, message.replica)
+      writer.bool(message.role === 'primary')
+      writeVarint(writer, message.generation)
+      writeVarint(writer, message.nextIndex)
+      return
+    case 'refuse':
+    case 'goodbye':
+      writeVarintText(writer, message.reason)
+      return
+    case 'welcome':
+      writeVarint(writer, message.generation)
+      return
+    case 'entries':
+      writer.raw(message.batch.bytes)
+      return
+    case 'ack': {
+      const { receivedEnd, replayedEnd, replayedCount, lagMs } = message.progress
+      writeVarint(writer, receivedEnd)
+      writeVarint(writer, replayedEnd)
+      writeVarint(writer, replayedCount)
+      writeVarint(writer, Math.max(0, Math.round(lagMs)))
+      return
+    }
+    case 'heartbeat':
+      writeVarint(writer, message.logEnd)
+      writer.bool(message.isRunning)
+      return
+    case 'confirmed':
+      writeVarint(writer, message.ends.frame)
+      writeVarint(writer, message.ends.console)
+      return
+    case 'diverged':
+      writeDivergence(writer, message.divergence)
+      return
+    default:
+      unreachable(message)
+  }
+}
+
+function readFields(reader: ByteReader, kind: MessageKind): Message {
+  switch (kind) {
+    case 'hello': {
+      const identity = readIdentity(reader)
+      const replica = readVarintText(reader, maxNameBytes)
+      if (replica === '') throw new WorldError('bad-message', 'a replica without a name')
+      const role = readFlag(reader) ? 'primary' : 'backup'
+      return {
+        kind,
+        identity,
+        replica,
+        role,
+        generation: readGeneration(reader),
+        nextIndex: logIndex(readVarint(reader)),
+      }
+    }
+    case 'refuse':
+    case 'goodbye':
+      return { kind, reason: readVarintText(reader, maxReasonBytes) }
+    case 'welcome':
+      return { kind, generation: readGeneration(reader) }
+    case 'entries':
+      // A copy: the bytes outlive the socket's buffer, and may be handed to another thread.
+      return { kind, batch: openBatch(reader.raw(reader.remaining).slice()) }
+    case 'ack': {
+      const receivedEnd = logIndex(readVarint(reader))
+      const replayedEnd = logIndex(readVarint(reader))
+      const replayedCount = readVarint(reader)
+      const lagMs = readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'lag')
+      return { kind, progress: { receivedEnd, replayedEnd, replayedCount, lagMs } }
+    }
+    case 'heartbeat':
+      return { kind, logEnd: logIndex(readVarint(reader)), isRunning: readFlag(reader) }
+    case 'confirmed':
+      return { kind, ends: { frame: readVarint(reader), console: readVarint(reader) } }
+    case 'diverged':
+      return { kind, divergence: readDivergence(reader) }
+    default:
+      return unreachable(kind)
+  }
+}
+
+export function encodeMessage(message: Message): Uint8Array {
+  const size = message.kind === 'entries' ? message.batch.bytes.length : 64
+  const writer = new ByteWriter(lengthBytes + minMessageBytes + size)
+  writer.u32(0).u8(protocolVersion).u8(kindTags[message.kind])
+  writeFields(writer, message)
+  writer.u64(hash64(writer.view().subarray(lengthBytes)))
+  const bytes = writer.finish()
+  new DataView(bytes.buffer).setUint32(0, bytes.length - lengthBytes, true)
+  return bytes
+}
+
+/** Decodes one message without its length. */
+function decodeMessage(bytes: Uint8Array): Message {
+  const body = bytes.subarray(0, bytes.length - checksumBytes)
+  const reader = new ByteReader(body)
+  const version = reader.u8()
+  if (version !== protocolVersion) {
+    throw new WorldError(
+      'protocol-version',
+      `the peer speaks version ${version} of the logging channel, we speak ${protocolVersion}: run the same release on both sides`,
+    )
+  }
+  if (new ByteReader(bytes.subarray(body.length)).u64() !== hash64(body)) {
+    throw new WorldError('bad-message', 'wrong checksum on the logging channel')
+  }
+  const tag = reader.u8()
+  const kind = kindsByTag.get(tag)
+  if (kind === undefined) throw new WorldError('bad-message', `unknown kind of message ${tag}`)
+  if (kind !== 'entries' && bytes.length > maxOtherMessageBytes) {
+    throw new WorldError('too-large', `${kind} message of ${bytes.length} bytes`)
+  }
+  const message = readFields(reader, kind)
+  reader.end()
+  return message
+}
+
+/** Cuts a byte stream into messages. Pieces may be of any size. */
+export class MessageDecoder {
+  #pieces: Uint8Array[] = []
+  #pendingBytes = 0
+  /** Bytes needed before there is anything to do. */
+  #neededBytes = lengthBytes
+
+  /** Takes the next piece of the stream, returns the messages that are now complete. Throws `WorldError`. */
+  push(piece: Uint8Array): Message[] {
+    this.#pieces.push(piece)
+    this.#pendingBytes += piece.length
+    if (this.#pendingBytes < this.#neededBytes) return []
+    // Joined only when a message is complete, so that a long one in many pieces is copied once.
+    const bytes = this.#pieces.length === 1 ? piece : concatBytes(this.#pieces)
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const messages: Message[] = []
+    let offset = 0
+    for (;;) {
+      this.#neededBytes = lengthBytes
+      if (bytes.length - offset < lengthBytes) break
+      const length = view.getUint32(offset, true)
+      if (length < minMessageBytes || length > maxMessageBytes) {
+        throw new WorldError('bad-message', `message of ${length} bytes on the logging channel`)
+      }
+      this.#neededBytes = lengthBytes + length
+      if (bytes.length - offset < this.#neededBytes) break
+      messages.push(decodeMessage(bytes.subarray(offset + lengthBytes, offset + this.#neededBytes)))
+      offset += this.#neededBytes
+    }
+    this.#pieces = offset === bytes.length ? [] : [bytes.slice(offset)]
+    this.#pendingBytes = bytes.length - offset
+    return messages
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * What replicas say to each other on the logging channel: a reliable, ordered byte stream between a primary and one
+ * backup (docs/PROTOCOL.md has the conversation). The channel's privacy is the host's business.
+ *
+ *   message    from      meaning
+ *   hello      both      who I am; the backup speaks first, the primary's hello accepts it
+ *   refuse     primary   no, and why; the channel is closed behind it
+ *   welcome    primary   you are on the arbiter's list of this generation
+ *   entries    primary   the next log entries
+ *   ack        backup    I have received every entry below `receivedEnd`; also the backup's heartbeat
+ *   heartbeat  primary   I am here, and this is how far my log goes
+ *   confirmed  primary   the receivers have these outputs: forget them
+ *   diverged   backup    my machine does something else than your log says
+ *   goodbye    both      I end in good order: no failover
+ *
+ * All `…End` fields are exclusive bounds (`LogEnd`).
+ */
+
+import type { LogBatch } from '../log/batch.ts'
+import type { Divergence } from '../log/divergence.ts'
+import type { LogEnd } from '../log/entry.ts'
+import type { MachineIdentity } from '../log/identity.ts'
+
+/** Grows with every change of a message. Both sides refuse another version. */
+export const protocolVersion = 1
+
+/** A replica's name, unique within its machine. */
+export type ReplicaName = string
+
+/** The arbiter's generation number of a machine. */
+export type Generation = number
+
+/** Outputs that a receiver outside confirms. A disk's confirmation is its completion, which is a log entry itself. */
+export type ConfirmedKind = 'frame' | 'console'
+
+export const confirmedKinds: readonly ConfirmedKind[] = ['frame', 'console']
+
+/** How far a backup has come. */
+export interface Progress {
+  readonly receivedEnd: LogEnd
+  readonly replayedEnd: LogEnd
+  /** Attempted instructions of the backup's machine. */
+  readonly replayedCount: bigint
+  /** Execution lag: how long the oldest received and not replayed entry has been waiting. */
+  readonly lagMs: number
+}
+
+/**
+ * Outputs the receivers have, as exclusive bounds of output sequences per kind: every frame below `frame`, every console
+ * output below `console`. Two bounds, because switch and console confirm independently, each in its own order.
+ */
+export type ConfirmedEnds = Readonly<Record<ConfirmedKind, bigint>>
+
+export type Message =
+  | {
+      readonly kind: 'hello'
+      readonly identity: MachineIdentity
+      readonly replica: ReplicaName
+      readonly role: 'primary' | 'backup'
+      /** Primary: the generation in which the backup is going to be eligible. Backup: 0. */
+      readonly generation: Generation
+      /** Index of the next entry: of the primary's log, or the first one the backup lacks. They must agree. */
+      readonly nextIndex: LogEnd
+    }
+  | { readonly kind: 'refuse'; readonly reason: string }
+  | { readonly kind: 'welcome'; readonly generation: Generation }
+  | { readonly kind: 'entries'; readonly batch: LogBatch }
+  | { readonly kind: 'ack'; readonly progress: Progress }
+  | {
+      readonly kind: 'heartbeat'
+      readonly logEnd: LogEnd
+      /** The hart is not paused, so log entries are to be expected. */
+      readonly isRunning: boolean
+    }
+  | { readonly kind: 'confirmed'; readonly ends: ConfirmedEnds }
+  | { readonly kind: 'diverged'; readonly divergence: Divergence }
+  | { readonly kind: 'goodbye'; readonly reason: string }
+
+export type MessageKind = Message['kind']

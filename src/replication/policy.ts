@@ -1,0 +1,29 @@
+/** The numbers of the exact discipline, in one place. Each has its reason where it is declared. */
+
+import { type DetectorPolicy, defaultDetectorPolicy } from './failure-detector.ts'
+import { defaultLagPolicy, type LagPolicy } from './lag-control.ts'
+import { defaultGateLimits, type GateLimits } from './output-gate.ts'
+
+export interface ReplicationPolicy {
+  readonly detector: DetectorPolicy
+  readonly gate: GateLimits
+  readonly lag: LagPolicy
+  /** The primary stops when so much of its log is not acknowledged. */
+  readonly maxUnreceivedBytes: number
+  /** The primary stops when the backup has so much of the log to replay yet: it is the backup's memory. */
+  readonly maxUnreplayedBytes: number
+  /** How long to wait before an unreachable arbiter is asked again. */
+  readonly arbiterRetryMs: number
+  /** A connection that says no hello for this long is closed. */
+  readonly helloTimeoutMs: number
+}
+
+export const defaultReplicationPolicy: ReplicationPolicy = {
+  detector: defaultDetectorPolicy,
+  gate: defaultGateLimits,
+  lag: defaultLagPolicy,
+  maxUnreceivedBytes: 16 * 1024 * 1024,
+  maxUnreplayedBytes: 128 * 1024 * 1024,
+  arbiterRetryMs: 200,
+  helloTimeoutMs: 5000,
+}

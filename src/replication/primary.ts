@@ -1,0 +1,522 @@
+/**
+ * The primary's side of VMware FT's *exact* discipline, sans I/O: facts come in through `onX`, effects go out. It knows
+ * log batches and outputs, never machines; time is an argument (monotonic milliseconds).
+ *
+ *            hart's thread                     main thread of the primary's process
+ *   ┌────────────────────────────┐  batches   ┌──────────────────────────────────┐ send    ┌─────────────────┐
+ *   │ Machine + Recorder +       │───────────►│ Primary                          │────────►│ logging channel │
+ *   │ ClockKeeper                │  outputs   │   OutputGate: hold … release     │◄────────│  (one a backup) │
+ *   │                            │───────────►│   LogBuffer, FailureDetector,    │ message └─────────────────┘
+ *   │   apply(input) ◄───────────│── inputs ──│   LagControl                     │ release ► switch, disk, console
+ *   │   pause / resume ◄─────────│────────────│                                  │ covered ► switch
+ *   └────────────────────────────┘            └──────────────────────────────────┘ openGeneration ► arbiter
+ *
+ * Rules held here: the Output Rule over *every* backup (invariant 5); holding begins before a backup is named to the
+ * arbiter and ends only after the arbiter's record drops it, and backup lost, diverged and silent are one path
+ * (invariant 8); once it has asked in generation g it releases nothing that waits for the lost backup until it holds
+ * g + 1, and halts if it does not get it (invariant 7); a primary without backups is the same class with nobody to wait
+ * for, so `run VM` and a survivor take this code too.
+ */
+
+import { assert } from '../base/assert.ts'
+import { batchEnd, type LogBatch } from '../log/batch.ts'
+import type { Divergence } from '../log/divergence.ts'
+import { describeDivergence } from '../log/divergence.ts'
+import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
+import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PauseReason, PrimaryEffect } from './effects.ts'
+import { FailureDetector } from './failure-detector.ts'
+import { LagControl } from './lag-control.ts'
+import { LogBuffer } from './log-buffer.ts'
+import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
+import { OutputGate, obeysOutputRule } from './output-gate.ts'
+import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
+import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
+import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
+
+export interface PrimaryOptions {
+  readonly identity: MachineIdentity
+  readonly replica: ReplicaName
+  /** The generation the arbiter granted this replica. */
+  readonly generation: Generation
+  /** `starting`: the hart waits for `expectedBackups`. `alone`: unprotected (`run VM`), or gone live. */
+  readonly state: 'starting' | 'alone'
+  /** How many backups a starting primary waits for. Default 1. */
+  readonly expectedBackups?: number
+  /** Index of the next log entry. Default 0. */
+  readonly nextIndex?: LogEnd
+  /** What a backup that went live sends again: its receivers' confirmations are still to come. */
+  readonly unconfirmed?: UnconfirmedOutputs
+  readonly policy?: ReplicationPolicy
+}
+
+/** One backup, as its primary sees it. From its hello on, outputs are held for it. */
+interface Link {
+  readonly channel: ChannelId
+  readonly replica: ReplicaName
+  readonly buffer: LogBuffer
+  readonly detector: FailureDetector
+  progress: Progress | undefined
+  /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
+  isLost: boolean
+  /** The receivers confirmed something this backup does not know yet. */
+  owesConfirmed: boolean
+}
+
+/** The open question to the arbiter. */
+interface Question {
+  readonly eligible: readonly ReplicaName[]
+  retryAtMs: number | undefined
+}
+
+export interface BackupStatus {
+  readonly replica: ReplicaName
+  readonly isLost: boolean
+  readonly progress: Progress | undefined
+  readonly unreceivedBytes: number
+  readonly unreplayedBytes: number
+}
+
+export interface PrimaryStatus {
+  readonly state: PrimaryState
+  readonly generation: Generation
+  readonly logEnd: LogEnd
+  readonly backups: readonly BackupStatus[]
+  readonly heldOutputs: number
+  readonly heldBytes: number
+  readonly unconfirmedOutputs: number
+  readonly cpuPercent: number
+  readonly pausedFor: readonly PauseReason[]
+}
+
+export class Primary {
+  readonly #identity: MachineIdentity
+  readonly #replica: ReplicaName
+  readonly #expectedBackups: number
+  readonly #policy: ReplicationPolicy
+  readonly #gate: OutputGate
+  readonly #lag: LagControl
+  readonly #unconfirmed: UnconfirmedOutputs
+  readonly #links = new Map<ChannelId, Link>()
+  /** Connections that have not said hello, and since when. */
+  readonly #strangers = new Map<ChannelId, number>()
+  readonly #pauses = new Set<PauseReason>(['starting'])
+  #state: PrimaryState
+  #generation: Generation
+  #logEnd: LogEnd
+  #question: Question | undefined
+  /** Inbound frames in the log whose entries are not acknowledged yet. */
+  #uncovered: { readonly end: LogEnd; readonly frameId: bigint }[] = []
+  #effects: PrimaryEffect[] = []
+
+  constructor(options: PrimaryOptions) {
+    this.#identity = options.identity
+    this.#replica = options.replica
+    this.#generation = options.generation
+    this.#state = options.state
+    this.#expectedBackups = options.expectedBackups ?? 1
+    this.#logEnd = options.nextIndex ?? logIndex(0n)
+    this.#policy = options.policy ?? defaultReplicationPolicy
+    this.#gate = new OutputGate(this.#policy.gate)
+    this.#lag = new LagControl(this.#policy.lag)
+    this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
+    assert(this.#expectedBackups > 0, 'a starting primary expects a backup')
+  }
+
+  get state(): PrimaryState {
+    return this.#state
+  }
+
+  get status(): PrimaryStatus {
+    return {
+      state: this.#state,
+      generation: this.#generation,
+      logEnd: this.#logEnd,
+      backups: [...this.#links.values()].map(({ replica, isLost, progress, buffer }) => {
+        const { unreceivedBytes, unreplayedBytes } = buffer
+        return { replica, isLost, progress, unreceivedBytes, unreplayedBytes }
+      }),
+      heldOutputs: this.#gate.heldOutputs,
+      heldBytes: this.#gate.heldBytes,
+      unconfirmedOutputs: this.#unconfirmed.count,
+      cpuPercent: this.#lag.cpuPercent,
+      pausedFor: [...this.#pauses],
+    }
+  }
+
+  // ---- facts from the host -------------------------------------------------------------------------------------------
+
+  /** Call once, first. A primary that is alone runs at once; a starting one waits for its backups. */
+  start(): PrimaryEffect[] {
+    if (this.#state === 'alone') this.#resume('starting')
+    return this.#takeEffects()
+  }
+
+  /** A starting primary's operator does not want to wait for backups any longer. */
+  runAlone(): PrimaryEffect[] {
+    assert(this.#state === 'starting', `a primary that is ${this.#state} does not choose to run alone`)
+    for (const { channel } of this.#links.values()) this.#close(channel, 'the machine runs unprotected')
+    this.#links.clear()
+    this.#moveTo('alone')
+    this.#resume('starting')
+    return this.#takeEffects()
+  }
+
+  /** Someone connected to the logging channel. The backup speaks first. */
+  onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') this.#close(channel, 'halted')
+    else this.#strangers.set(channel, nowMs)
+    return this.#takeEffects()
+  }
+
+  onChannelClosed(channel: ChannelId, nowMs: number): PrimaryEffect[] {
+    this.#strangers.delete(channel)
+    const link = this.#links.get(channel)
+    if (link !== undefined) this.#lose(link, 'channelClosed', 'the channel closed', nowMs)
+    return this.#takeEffects()
+  }
+
+  /** The channel delivered bytes that are no message (`WorldError` of the decoder). */
+  onBadMessage(channel: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
+    this.#violation(channel, detail, nowMs)
+    return this.#takeEffects()
+  }
+
+  onMessage(channel: ChannelId, message: Message, nowMs: number): PrimaryEffect[] {
+    const link = this.#links.get(channel)
+    if (link !== undefined) {
+      if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
+    } else if (this.#strangers.has(channel)) {
+      if (message.kind === 'hello') this.#onHello(channel, message, nowMs)
+      else this.#violation(channel, `${message.kind} before hello`, nowMs)
+    }
+    return this.#takeEffects()
+  }
+
+  /** The hart wrote log entries. They are sent at once. */
+  onBatch(batch: LogBatch, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
+    this.#logEnd = batchEnd(batch)
+    if (batch.lastFrameId !== undefined) this.#uncovered.push({ end: this.#logEnd, frameId: batch.lastFrameId })
+    for (const link of this.#backups()) {
+      this.#sendConfirmed(link, nowMs)
+      this.#send(link, { kind: 'entries', batch }, nowMs)
+      link.buffer.onSent(this.#logEnd, batch.bytes.length)
+      link.detector.setOwes(true, nowMs)
+    }
+    this.#flush()
+    return this.#takeEffects()
+  }
+
+  /** The machine made outputs. May come before or after the batch that holds their markers. */
+  onOutputs(outputs: readonly MarkedOutput[]): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    const free = outputs.filter(({ output }) => !obeysOutputRule(output))
+    if (free.length > 0) this.#effects.push({ kind: 'release', outputs: free, afterAcknowledged: undefined })
+    for (const marked of outputs) if (obeysOutputRule(marked.output)) this.#gate.hold(marked)
+    this.#flush()
+    return this.#takeEffects()
+  }
+
+  /**
+   * The receiver has every output of this kind up to `sequence`. Whoever consumes console output or frames must call it,
+   * even if it throws them away: a backup keeps them until then, and too many unconfirmed outputs stop the hart.
+   */
+  onConfirmed(kind: ConfirmedKind, sequence: bigint): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    this.#unconfirmed.confirmReleased(kind, sequence)
+    for (const link of this.#backups()) link.owesConfirmed = true
+    this.#controlHart()
+    return this.#takeEffects()
+  }
+
+  onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
+    const question = this.#question
+    if (this.#state !== 'asking' || question === undefined) return []
+    switch (answer.result) {
+      case 'unreachable':
+        question.retryAtMs = nowMs + this.#policy.arbiterRetryMs
+        break
+      case 'refused':
+        this.#halt('lostArbitration', answer.detail)
+        break
+      case 'granted':
+        this.#onGranted(question, answer.generation, nowMs)
+    }
+    return this.#takeEffects()
+  }
+
+  /** Call every heartbeat interval or more often. */
+  onTick(nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    for (const [channel, sinceMs] of this.#strangers) {
+      if (nowMs - sinceMs >= this.#policy.helloTimeoutMs) this.#violation(channel, 'no hello', nowMs)
+    }
+    for (const link of this.#backups()) {
+      const suspicion = link.detector.suspicion(nowMs)
+      if (suspicion !== undefined) {
+        const detail = suspicion === 'silent' ? 'not heard of' : 'does not acknowledge'
+        this.#lose(link, suspicion, `${detail} for ${this.#policy.detector.timeoutMs} ms`, nowMs)
+        continue
+      }
+      this.#sendConfirmed(link, nowMs)
+      if (link.detector.isHeartbeatDue(nowMs)) {
+        const isRunning = this.#pauses.size === 0
+        this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning }, nowMs)
+      }
+    }
+    const question = this.#question
+    if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
+    this.#controlLag(nowMs)
+    return this.#takeEffects()
+  }
+
+  /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
+  onShutdown(reason: string, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    for (const link of this.#backups()) {
+      this.#send(link, { kind: 'goodbye', reason }, nowMs)
+      this.#close(link.channel, reason)
+    }
+    this.#halt('shutdown', reason)
+    return this.#takeEffects()
+  }
+
+  // ---- backups come and go -------------------------------------------------------------------------------------------
+
+  #onHello(channel: ChannelId, hello: Extract<Message, { kind: 'hello' }>, nowMs: number): void {
+    this.#strangers.delete(channel)
+    const refusal = this.#refusalOf(hello)
+    if (refusal !== undefined) {
+      this.#effects.push({ kind: 'send', channel, message: { kind: 'refuse', reason: refusal } })
+      this.#close(channel, refusal)
+      return
+    }
+    const link: Link = {
+      channel,
+      replica: hello.replica,
+      buffer: new LogBuffer(this.#logEnd),
+      detector: new FailureDetector(this.#policy.detector, nowMs),
+      progress: undefined,
+      isLost: false,
+      owesConfirmed: true,
+    }
+    // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
+    this.#links.set(channel, link)
+    const accept: Message = {
+      kind: 'hello',
+      identity: this.#identity,
+      replica: this.#replica,
+      role: 'primary',
+      generation: this.#generation + 1,
+      nextIndex: this.#logEnd,
+    }
+    this.#send(link, accept, nowMs)
+    const isComplete = this.#state === 'alone' || this.#links.size >= this.#expectedBackups
+    if (this.#state !== 'asking' && isComplete) this.#changeBackups()
+  }
+
+  #refusalOf(hello: Extract<Message, { kind: 'hello' }>): string | undefined {
+    const mismatch = identityMismatch(this.#identity, hello.identity)
+    if (mismatch !== undefined) return mismatch
+    if (hello.role !== 'backup') return 'another primary'
+    const names = [this.#replica, ...[...this.#links.values()].map(({ replica }) => replica)]
+    if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`
+    if (this.#state === 'protected') return 'the machine is protected already'
+    if (hello.nextIndex !== this.#logEnd) {
+      return `the log is at entry ${this.#logEnd}, the backup at ${hello.nextIndex}: it needs the machine's present state`
+    }
+    return undefined
+  }
+
+  #onBackupMessage(link: Link, message: Message, nowMs: number): void {
+    link.detector.onHeard(nowMs)
+    switch (message.kind) {
+      case 'ack':
+        this.#onAck(link, message.progress, nowMs)
+        return
+      case 'diverged':
+        this.#onDiverged(link, message.divergence, nowMs)
+        return
+      case 'goodbye':
+        this.#lose(link, 'goodbye', message.reason, nowMs)
+        return
+      case 'hello':
+      case 'refuse':
+      case 'welcome':
+      case 'entries':
+      case 'heartbeat':
+      case 'confirmed':
+        this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
+    }
+  }
+
+  #onAck(link: Link, progress: Progress, nowMs: number): void {
+    const before = link.buffer.receivedEnd
+    if (!link.buffer.onProgress(progress.receivedEnd, progress.replayedEnd)) {
+      this.#violation(link.channel, `acknowledged ${progress.receivedEnd} of ${link.buffer.sentEnd}`, nowMs)
+      return
+    }
+    link.progress = progress
+    if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
+    link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
+    this.#flush()
+    this.#controlLag(nowMs)
+  }
+
+  #onDiverged(link: Link, divergence: Divergence, nowMs: number): void {
+    this.#effects.push({ kind: 'reportDivergence', backup: link.replica, divergence })
+    this.#lose(link, 'diverged', describeDivergence(divergence), nowMs)
+  }
+
+  #violation(channel: ChannelId, detail: string, nowMs: number): void {
+    this.#strangers.delete(channel)
+    const link = this.#links.get(channel)
+    if (link === undefined) this.#close(channel, detail)
+    else this.#lose(link, 'protocol', detail, nowMs)
+  }
+
+  /** One path for every loss: stop listening to it, go on holding for it, have the arbiter drop it, then stop holding. */
+  #lose(link: Link, cause: LossCause, detail: string, nowMs: number): void {
+    if (link.isLost || this.#state === 'halted') return
+    link.isLost = true
+    this.#close(link.channel, detail)
+    this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
+    // Nobody named it to the arbiter yet: there is nothing to be dropped from.
+    if (this.#state === 'starting') this.#links.delete(link.channel)
+    else if (this.#state === 'protected') this.#changeBackups()
+    // `asking`: the open question is answered first; what is lost by then takes another one. `alone` has no backups.
+    this.#controlHart()
+    this.#controlLag(nowMs)
+  }
+
+  /** Asks for the next generation, with the backups that are here now. */
+  #changeBackups(): void {
+    this.#moveTo('asking')
+    this.#ask(this.#backups().map(({ replica }) => replica))
+  }
+
+  #ask(eligible: readonly ReplicaName[]): void {
+    this.#question = { eligible, retryAtMs: undefined }
+    this.#effects.push({ kind: 'openGeneration', generation: this.#generation, eligible })
+  }
+
+  #onGranted({ eligible }: Question, generation: Generation, nowMs: number): void {
+    assert(generation === this.#generation + 1, `generation ${generation} granted after ${this.#generation}`)
+    this.#question = undefined
+    this.#generation = generation
+    this.#effects.push({ kind: 'enterGeneration', generation, eligible })
+    for (const link of [...this.#links.values()]) {
+      const isListed = eligible.includes(link.replica)
+      // The record has dropped it: only now outputs stop waiting for it (invariant 8).
+      if (link.isLost && !isListed) this.#links.delete(link.channel)
+      else if (isListed && !link.isLost) this.#send(link, { kind: 'welcome', generation }, nowMs)
+    }
+    const present = this.#backups().map(({ replica }) => replica)
+    const isSettled = present.length === this.#links.size && present.every((replica) => eligible.includes(replica))
+    if (isSettled) this.#moveTo(present.length > 0 ? 'protected' : 'alone')
+    else this.#ask(present)
+    this.#resume('starting')
+    this.#flush()
+  }
+
+  // ---- outputs, covered frames, the hart -----------------------------------------------------------------------------
+
+  /** The backups that are here. */
+  #backups(): Link[] {
+    return [...this.#links.values()].filter(({ isLost }) => !isLost)
+  }
+
+  /** The Output Rule's bound: every entry below it is acknowledged by every backup outputs wait for, lost ones included. */
+  #acknowledgedEnd(): LogEnd | undefined {
+    let end: LogEnd | undefined
+    for (const { buffer } of this.#links.values()) {
+      if (end === undefined || buffer.receivedEnd < end) end = buffer.receivedEnd
+    }
+    assert(end !== undefined || this.#state === 'alone', `a primary that is ${this.#state} waits for somebody`)
+    return end
+  }
+
+  /** Releases what the acknowledgements allow. */
+  #flush(): void {
+    if (this.#state === 'starting' || this.#state === 'halted') return
+    const afterAcknowledged = this.#acknowledgedEnd()
+    const outputs = this.#gate.release(afterAcknowledged)
+    for (const marked of outputs) this.#unconfirmed.add(marked)
+    if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })
+    let frameId: bigint | undefined
+    while (this.#uncovered[0] && (afterAcknowledged === undefined || this.#uncovered[0].end <= afterAcknowledged)) {
+      frameId = this.#uncovered.shift()!.frameId
+    }
+    if (frameId !== undefined) this.#effects.push({ kind: 'covered', frameId })
+    this.#controlHart()
+  }
+
+  /** Full gate or full log buffer: the hart stops. It goes on when half is free, so that it does not flutter. */
+  #controlHart(): void {
+    const { maxUnreceivedBytes, maxUnreplayedBytes } = this.#policy
+    const isAlone = this.#links.size === 0
+    const gateFill = isAlone ? 0 : this.#gate.fill(this.#unconfirmed.bytes, this.#unconfirmed.count)
+    let logFill = 0
+    for (const { buffer } of this.#backups()) {
+      const { unreceivedBytes, unreplayedBytes } = buffer
+      logFill = Math.max(logFill, unreceivedBytes / maxUnreceivedBytes, unreplayedBytes / maxUnreplayedBytes)
+    }
+    this.#pauseByFill('gateFull', gateFill)
+    this.#pauseByFill('logFull', logFill)
+  }
+
+  #pauseByFill(reason: PauseReason, fill: number): void {
+    if (fill >= 1) this.#pause(reason)
+    else if (fill <= 0.5) this.#resume(reason)
+  }
+
+  #pause(reason: PauseReason): void {
+    if (this.#pauses.size === 0) this.#effects.push({ kind: 'pauseHart', reason })
+    this.#pauses.add(reason)
+  }
+
+  #resume(reason: PauseReason): void {
+    if (this.#pauses.delete(reason) && this.#pauses.size === 0) this.#effects.push({ kind: 'resumeHart' })
+  }
+
+  #controlLag(nowMs: number): void {
+    const lagMs = Math.max(0, ...this.#backups().map(({ progress }) => progress?.lagMs ?? 0))
+    const percent = this.#lag.onLag(lagMs, nowMs)
+    if (percent !== undefined) this.#effects.push({ kind: 'setCpuPercent', percent })
+  }
+
+  // ---- small change --------------------------------------------------------------------------------------------------
+
+  #send(link: Link, message: Message, nowMs: number): void {
+    this.#effects.push({ kind: 'send', channel: link.channel, message })
+    link.detector.onSent(nowMs)
+  }
+
+  #sendConfirmed(link: Link, nowMs: number): void {
+    if (!link.owesConfirmed) return
+    link.owesConfirmed = false
+    this.#send(link, { kind: 'confirmed', ends: this.#unconfirmed.confirmedEnds }, nowMs)
+  }
+
+  #close(channel: ChannelId, reason: string): void {
+    this.#effects.push({ kind: 'closeChannel', channel, reason })
+  }
+
+  #halt(reason: HaltReason, detail: string): void {
+    this.#moveTo('halted')
+    this.#question = undefined
+    for (const { channel, isLost } of this.#links.values()) if (!isLost) this.#close(channel, detail)
+    this.#links.clear()
+    this.#effects.push({ kind: 'halt', reason, detail })
+  }
+
+  #moveTo(state: PrimaryState): void {
+    this.#state = moveTo(primaryTransitions, this.#state, state)
+  }
+
+  #takeEffects(): PrimaryEffect[] {
+    return this.#effects.splice(0)
+  }
+}
