@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { batchAt, identity } from '../../test/support/replication.ts'
+import { WorldError } from '../base/assert.ts'
+import { concatBytes } from '../base/bytes.ts'
+import { logIndex } from '../log/entry.ts'
+import { instructionCount } from '../machine/types.ts'
+import { encodeMessage, MessageDecoder } from './message-codec.ts'
+import type { Message } from './messages.ts'
+
+const end = (value: number) => logIndex(BigInt(value))
+
+const messages: readonly Message[] = [
+  { kind: 'hello', identity, replica: 'näme', role: 'backup', generation: 0, nextIndex: end(0) },
+  { kind: 'hello', identity, replica: 'a', role: 'primary', generation: 2 ** 40, nextIndex: end(2 ** 40) },
+  { kind: 'refuse', reason: 'other machine' },
+  { kind: 'welcome', generation: 3 },
+  { kind: 'entries', batch: batchAt(12, 3, 9n, 100) },
+  { kind: 'ack', progress: { receivedEnd: end(5), replayedEnd: end(4), replayedCount: 2n ** 60n, lagMs: 17 } },
+  { kind: 'heartbeat', logEnd: end(5), isRunning: true },
+  { kind: 'confirmed', ends: { frame: 3n, console: 2n ** 63n } },
+  {
+    kind: 'diverged',
+    divergence: {
+      kind: 'differentDigest',
+      agreedEnd: end(4),
+      index: end(9),
+      count: instructionCount(77n),
+      expected: 'a',
+      found: 'b',
+    },
+  },
+  { kind: 'goodbye', reason: 'powered off' },
+]
+
+test('a stream of messages cut into pieces of any size yields the messages', () => {
+  const stream = concatBytes(messages.map(encodeMessage))
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 1, max: 200 })), (sizes) => {
+      const decoder = new MessageDecoder()
+      const decoded: Message[] = []
+      let rest = stream
+      for (const size of [...sizes, rest.length]) {
+        decoded.push(...decoder.push(rest.subarray(0, size)))
+        rest = rest.subarray(size)
+      }
+      assert.deepEqual(decoded, messages)
+    }),
+  )
+})
+
+test('a batch is whole before it can be acknowledged: every flipped bit of a message is a WorldError', () => {
+  for (const message of messages) {
+    const good = encodeMessage(message)
+    for (let bit = 0; bit < good.length * 8; bit++) {
+      const bad = good.slice()
+      bad[bit >> 3]! ^= 1 << (bit & 7)
+      try {
+        const decoded = new MessageDecoder().push(bad)
+        // A longer length may wait for more; nothing may come out.
+        assert.deepEqual(decoded, [], `bit ${bit} of ${message.kind} went unnoticed`)
+        assert.ok(bit < 32)
+      } catch (error) {
+        assert.ok(error instanceof WorldError, String(error))
+      }
+    }
+  }
+})
+
+test('random bytes are WorldErrors or wait for more, and a huge length is refused before anything is allocated', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 1, maxLength: 64 }), (bytes) => {
+      try {
+        assert.deepEqual(new MessageDecoder().push(bytes), [])
+      } catch (error) {
+        assert.ok(error instanceof WorldError, String(error))
+      }
+    }),
+  )
+  assert.throws(() => new MessageDecoder().push(Uint8Array.of(255, 255, 255, 255)), /message of 4294967295 bytes/)
+  assert.throws(() => new MessageDecoder().push(Uint8Array.of(1, 0, 0, 0, 1)), /message of 1 bytes/)
+})
+
+test('another protocol version is refused by name', () => {
+  const other = encodeMessage(messages[3]!)
+  other[4] = 99
+  assert.throws(() => new MessageDecoder().push(other), { code: 'protocol-version' })
+})

@@ -1,0 +1,45 @@
+/** Small parts for tests of the protocol: batches, outputs, effects by kind. */
+
+import { BatchBuilder, type LogBatch } from '../../src/log/batch.ts'
+import { type EntryBody, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
+import type { MachineIdentity } from '../../src/log/identity.ts'
+import { instructionCount } from '../../src/machine/types.ts'
+
+export const identity: MachineIdentity = {
+  machine: 'shop',
+  instructionTableHash: 1n,
+  configDigest: 2n,
+  imageDigest: 3n,
+}
+
+/** A batch of `length` entries; with `frameId`, its last entry is that inbound frame. */
+export function batchAt(first: number, length = 1, frameId?: bigint, payloadBytes = 1): LogBatch {
+  const builder = new BatchBuilder(logIndex(BigInt(first)))
+  for (let position = 0; position < length; position++) {
+    const bytes = new Uint8Array(payloadBytes)
+    const isFrame = frameId !== undefined && position === length - 1
+    const body: EntryBody = isFrame ? { kind: 'frame', frameId, bytes } : { kind: 'consoleInput', bytes }
+    builder.append(instructionCount(BigInt(first + position)), body)
+  }
+  return builder.take()!.batch
+}
+
+export function markedFrame(sequence: number, markerIndex: number, lengthBytes = 4): MarkedOutput {
+  return marked({ kind: 'frame', sequence: BigInt(sequence), bytes: new Uint8Array(lengthBytes) }, markerIndex)
+}
+
+export function marked(output: Output, markerIndex: number): MarkedOutput {
+  return { output, markerIndex: logIndex(BigInt(markerIndex)) }
+}
+
+/** The effects of one kind, in order. */
+export function only<E extends { kind: string }, K extends E['kind']>(
+  effects: readonly E[],
+  kind: K,
+): Extract<E, { kind: K }>[] {
+  return effects.filter((effect): effect is Extract<E, { kind: K }> => effect.kind === kind)
+}
+
+export function kindsOf(effects: readonly { kind: string }[]): string[] {
+  return effects.map(({ kind }) => kind)
+}
