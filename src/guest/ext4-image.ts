@@ -91,7 +91,7 @@ export async function writeExt4(
 ): Promise<void> {
   const entries = tree.entries()
   const inodes = Math.max(Math.ceil(sizeBytes / 16384), Math.ceil(entries.length * 1.3) + 16)
-  const journalMiB = sizeBytes >= 1024 * MiB ? 32 : 8
+  const journalMiB = sizeBytes >= 1024 * MiB ? 32 : sizeBytes >= 64 * MiB ? 8 : 4
   const neededBytes = tree.contentBytes(ext4BlockBytes) + inodes * 256 + journalMiB * MiB + 2 * MiB
   if (neededBytes > sizeBytes) throw noRoom(neededBytes, sizeBytes)
 

@@ -86,7 +86,7 @@ const untouchedTimeS = 1_754_697_600
 function builderDigest(): string {
   const hash = createHash('sha256')
   const sources = readdirSync(import.meta.dirname).filter(
-    (name) => /\.(ts|js)$/.test(name) && !/\.(test|d)\.\w+$/.test(name),
+    (name) => /\.(ts|js)$/.test(name) && !/^test-|\.(test|d)\.\w+$/.test(name),
   )
   for (const name of sources.sort()) hash.update(name).update(readFileSync(join(import.meta.dirname, name)))
   return hash.digest('hex')

@@ -99,7 +99,8 @@ async function fetchTool(
 
 /** Debian keeps libraries in a folder named after the architecture: `x86_64-linux-gnu`. */
 async function libraryFolder(root: string): Promise<string> {
-  const found = (await readdir(join(root, 'usr/lib'))).find((folder) => /-linux-gnu/.test(folder))
+  const folders = await readdir(join(root, 'usr/lib')).catch(() => [])
+  const found = folders.find((folder) => /-linux-gnu/.test(folder))
   if (found === undefined) throw new WorldError('package-damaged', 'the tool came without its libraries')
   return found
 }

@@ -15,7 +15,7 @@ import { servicesIn, setUpServices } from './services.ts'
 
 /** What a package brings for people, not for programs. */
 export function isDispensable(path: string): boolean {
-  return /^usr\/share\/(doc|man|locale|info|lintian|bug|doc-base)\//.test(path)
+  return /^usr\/share\/(doc|man|locale|info|lintian|bug|doc-base)(\/|$)/.test(path)
 }
 
 const inittab = `::sysinit:/etc/rc.start

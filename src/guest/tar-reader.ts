@@ -127,7 +127,8 @@ class ChunkReader {
         if (filled === 0) return undefined
         throw damaged('it ends early')
       }
-      this.#current = next.value
+      // Not a Buffer: its `slice` would not copy.
+      this.#current = new Uint8Array(next.value.buffer, next.value.byteOffset, next.value.byteLength)
     }
   }
 
