@@ -24,6 +24,7 @@ import { Uart } from './devices/uart.ts'
 import { VirtioBlock } from './devices/virtio/block.ts'
 import { VirtioEntropy } from './devices/virtio/entropy.ts'
 import { VirtioNet } from './devices/virtio/net.ts'
+import { VirtioPowerKey } from './devices/virtio/power-key.ts'
 import type { VirtioDevice, VirtioParts } from './devices/virtio/virtio-mmio.ts'
 import { type BareProgram, readElf } from './elf.ts'
 import { EntropyDesk } from './entropy-desk.ts'
@@ -51,8 +52,8 @@ import {
 
 export type CreateEngine = (options: { ramBytes: number; bus: Bus }) => Engine
 
-/** Slots that are not for disks: network card and entropy device. */
-const reservedSlots = 2
+/** Slots that are not for disks: network card, entropy device, power button. */
+const reservedSlots = 3
 const rngSeedBytes = 64
 const treeSeedBytes = 32
 const csr = { mie: 0x304, mip: 0x344 } as const
@@ -131,6 +132,7 @@ class EmulatedMachine implements Machine {
   readonly #disks: VirtioBlock[]
   readonly #net: VirtioNet | undefined
   readonly #rng: VirtioEntropy
+  readonly #powerKey: VirtioPowerKey
   readonly #virtio: VirtioDevice[]
   /** In the order of their state in digests and snapshots. The interrupt controller is first, so that lines find it. */
   readonly #devices: MmioDevice[]
@@ -172,7 +174,8 @@ class EmulatedMachine implements Machine {
     this.#disks = config.disks.map((disk, index) => plug(new VirtioBlock(parts(), disk, index, this.#outbox)))
     this.#net = config.nic && plug(new VirtioNet(parts(), config.nic.mac, this.#outbox))
     this.#rng = plug(new VirtioEntropy(parts(), this.#entropy))
-    this.#virtio = [...this.#disks, ...(this.#net ? [this.#net] : []), this.#rng]
+    this.#powerKey = plug(new VirtioPowerKey(parts()))
+    this.#virtio = [...this.#disks, ...(this.#net ? [this.#net] : []), this.#rng, this.#powerKey]
 
     this.#devices = [plic, clint, this.#uart, this.#rtc, ...this.#virtio]
     this.#sbi = new SupervisorBinaryInterface(engine, memory, this.#power, this.#console, this.#uart)
@@ -255,6 +258,7 @@ class EmulatedMachine implements Machine {
         this.#entropy.onEntropy(input.bytes, (bytes) => this.#rng.onEntropy(bytes))
         break
       case 'powerButton':
+        this.#powerKey.press()
         break
       default:
         unreachable(input)
