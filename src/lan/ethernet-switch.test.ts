@@ -203,6 +203,17 @@ describe('the switch, for a protected machine', () => {
     assert.deepEqual(marks(lanSwitch.onFrame(station, frame(alice, vm, 5))), [`machine ${backup} id 5 mark 5`])
   })
 
+  it('keeps a copy: the buffer that a frame came in may be used again', () => {
+    const lanSwitch = newSwitch()
+    const station = lanSwitch.openPlainPort()
+    lanSwitch.onBind(lanSwitch.openReplicaPort('vm', 'a'), bindRequest(1n))
+    const bytes = frame(alice, vm, 1)
+    lanSwitch.onFrame(station, bytes)
+    bytes.fill(0xee)
+    const backup = lanSwitch.openReplicaPort('vm', 'b')
+    assert.ok(marks(lanSwitch.onBind(backup, bindRequest(2n))).includes(`machine ${backup} id 1 mark 1`))
+  })
+
   it('bounds what it keeps: beyond it new frames are dropped, counted, and leave no gap in the numbers', () => {
     const lanSwitch = newSwitch({ stations: 8, kept: { frames: 3, bytes: 1 << 20 } })
     const station = lanSwitch.openPlainPort()
