@@ -1,0 +1,57 @@
+/**
+ * What commands print: data to stdout, talk to stderr; one line per error; a progress line that redraws itself on a
+ * terminal and prints a line per step elsewhere. `NO_COLOR` is honoured by not using colour at all.
+ */
+
+import { ExitCode, WorldError } from '../base/assert.ts'
+
+export function say(line: string): void {
+  process.stderr.write(`${line}\n`)
+}
+
+/** Bigints become decimal strings if they are too large for JSON numbers. */
+export function printJson(value: unknown): void {
+  const text = JSON.stringify(value, (_, item) => {
+    if (typeof item !== 'bigint') return item
+    return item <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(item) : item.toString()
+  })
+  process.stdout.write(`${text}\n`)
+}
+
+/** One clear line and an exit code for whatever went wrong; a stack trace only for our own bugs, and only on request. */
+export function reportError(error: unknown): ExitCode {
+  if (error instanceof WorldError) {
+    say(`understudy: ${error.message}`)
+    return error.exitCode
+  }
+  const message = error instanceof Error ? error.message : String(error)
+  say(`understudy: internal error: ${message} (set UNDERSTUDY_TRACE=1 for details, and please report it)`)
+  if (process.env.UNDERSTUDY_TRACE && error instanceof Error) say(error.stack ?? '')
+  return ExitCode.failure
+}
+
+/** A line that shows how far long work is. */
+export class ProgressLine {
+  #last = ''
+  readonly #isTerminal = process.stderr.isTTY === true
+
+  show(phase: string, text: string): void {
+    if (this.#isTerminal) {
+      process.stderr.write(`\r\x1b[K${phase}: ${text}`)
+    } else if (phase !== this.#last) {
+      say(`${phase}: ${text}`)
+    }
+    this.#last = phase
+  }
+
+  end(): void {
+    if (this.#isTerminal && this.#last) process.stderr.write('\r\x1b[K')
+    this.#last = ''
+  }
+}
+
+export function formatBytes(bytes: number): string {
+  if (bytes >= 1024 * 1024) return `${(bytes / 1024 / 1024).toFixed(1)} MB`
+  if (bytes >= 1024) return `${(bytes / 1024).toFixed(1)} kB`
+  return `${bytes} B`
+}

@@ -1,0 +1,62 @@
+/** `up`, `status`, `fail`, `down`: a protected VM as local processes. */
+
+import { type Command, Option } from 'commander'
+import { ExitCode } from '../base/assert.ts'
+import { bringUp, failReplica, pairStatus, takeDown } from '../host/local-pair.ts'
+import { ProgressLine, printJson, say } from './output.ts'
+
+export function addPairCommands(program: Command): void {
+  const vmArgument = ['<VM>', 'VM file, or a folder with vm.toml'] as const
+  program
+    .command('up')
+    .description('start a VM protected: disk server, LAN, primary and backup, each a process of its own')
+    .argument(...vmArgument)
+    .option('--unprotected', 'start no backup')
+    .option('--json', 'print the status as one JSON object when it is up')
+    .action(async (vm: string, options: { unprotected?: boolean; json?: boolean }) => {
+      const progress = new ProgressLine()
+      const status = await bringUp(vm, {
+        protect: !options.unprotected,
+        onProgress: (text) => progress.show('up', text),
+      })
+      progress.end()
+      if (options.json) printJson(status)
+      else say(`${status.name}: ${status.protection}`)
+    })
+  program
+    .command('status')
+    .description('show how a VM is doing')
+    .argument(...vmArgument)
+    .option('--check', 'exit with 6 unless the VM is protected')
+    .option('--json', 'print it as one JSON object')
+    .action(async (vm: string, options: { check?: boolean; json?: boolean }) => {
+      const status = await pairStatus(vm)
+      if (options.json) {
+        printJson(status)
+      } else {
+        say(`${status.name}: ${status.protection}`)
+        for (const replica of status.replicas) {
+          say(`  ${replica.name}  ${replica.role.padEnd(9)} pid ${replica.pid}  ${replica.detail}`)
+        }
+      }
+      if (options.check && status.protection !== 'protected') process.exitCode = ExitCode.notProtected
+    })
+  program
+    .command('fail')
+    .description('kill a replica (SIGKILL), to see that clients do not notice')
+    .addArgument(program.createArgument('<ROLE>', 'which replica').choices(['primary', 'backup']))
+    .argument(...vmArgument)
+    .action(async (role: 'primary' | 'backup', vm: string) => {
+      const killed = await failReplica(vm, role)
+      say(`killed ${role} ${killed.name} (pid ${killed.pid})`)
+    })
+  program
+    .command('down')
+    .description('end a VM: both replicas, LAN and disk server')
+    .argument(...vmArgument)
+    .addOption(new Option('--force', 'do not ask the guest to power off').hideHelp())
+    .action(async (vm: string) => {
+      await takeDown(vm)
+      say('down')
+    })
+}

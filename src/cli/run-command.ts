@@ -1,0 +1,56 @@
+/** `understudy run`: one machine, unprotected; or one bare program. */
+
+import { type Command, InvalidArgumentError } from 'commander'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { parseSize } from '../base/units.ts'
+import { runBareProgram } from '../host/bare-program.ts'
+import { runAlone } from '../host/run-alone.ts'
+import { printJson, say } from './output.ts'
+
+interface RunOptions {
+  readonly elf?: string
+  readonly maxInstructions?: bigint
+  readonly memory?: string
+  readonly json?: boolean
+}
+
+function parseCount(text: string): bigint {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('write a whole number')
+  return BigInt(text)
+}
+
+export function addRunCommand(program: Command): void {
+  program
+    .command('run')
+    .description('run one machine unprotected, its console on this terminal (Ctrl-] leaves); or a bare ELF program')
+    .argument('[VM]', 'VM file, or a folder with vm.toml')
+    .option('--elf FILE', 'run this bare RISC-V program in M mode instead; exits with its code')
+    .option('--max-instructions N', 'give up after N instructions (--elf)', parseCount)
+    .option('--memory SIZE', 'RAM for --elf (default 128M)')
+    .option('--json', 'print exit code, instructions and digest as one JSON object (--elf)')
+    .action(async (vm: string | undefined, options: RunOptions) => {
+      if (options.elf !== undefined) {
+        runElf(options.elf, options)
+        return
+      }
+      if (vm === undefined) {
+        throw new WorldError('usage', 'name a VM file, or a program with --elf (see --help)', ExitCode.usage)
+      }
+      process.exitCode = await runAlone(vm, say)
+    })
+}
+
+function runElf(path: string, options: RunOptions): void {
+  try {
+    const result = runBareProgram(path, {
+      ...(options.maxInstructions === undefined ? {} : { maxInstructions: options.maxInstructions }),
+      ...(options.memory === undefined ? {} : { ramBytes: parseSize(options.memory) }),
+      onConsole: (bytes) => (options.json ? process.stderr : process.stdout).write(bytes),
+    })
+    if (options.json) printJson(result)
+    process.exitCode = result.exit & 0xff
+  } catch (error) {
+    if (error instanceof WorldError) throw error
+    throw new WorldError('internal', (error as Error).message, ExitCode.ownFailureOfBareProgram)
+  }
+}

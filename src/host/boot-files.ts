@@ -1,0 +1,84 @@
+/** The files a VM boots from, read and checked before anything starts. */
+
+import { readFileSync, statSync } from 'node:fs'
+import { gunzipSync } from 'node:zlib'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { sectorBytes } from '../base/units.ts'
+import { describeKernel } from '../machine/kernel-image.ts'
+import type { BootImage, MachineConfig } from '../machine/types.ts'
+import { bootArguments, macBytes, type VmConfig } from './vm-config.ts'
+
+function read(path: string, what: string): Uint8Array {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    throw new WorldError(
+      'no-such-file',
+      `${what} ${path}: ${code === 'ENOENT' ? 'no such file; "understudy guest build" makes one' : `cannot be read (${code})`}`,
+      ExitCode.badConfiguration,
+    )
+  }
+}
+
+function isGzip(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x1f && bytes[1] === 0x8b
+}
+
+/** @throws WorldError when a file is missing, truncated, or not for this machine */
+export function readBootImage(config: VmConfig): BootImage {
+  let kernel = read(config.kernel, 'kernel')
+  if (isGzip(kernel)) {
+    try {
+      kernel = gunzipSync(kernel)
+    } catch {
+      throw new WorldError('bad-kernel', `kernel ${config.kernel}: damaged gzip file`, ExitCode.badConfiguration)
+    }
+  }
+  checkKernel(kernel, config.kernel)
+  const initrd = config.initrd === undefined ? new Uint8Array() : read(config.initrd, 'initrd')
+  return { kind: 'linux', kernel, initrd, bootArguments: bootArguments(config) }
+}
+
+function checkKernel(kernel: Uint8Array, path: string): void {
+  try {
+    describeKernel(kernel)
+  } catch (error) {
+    if (!(error instanceof WorldError)) throw error
+    throw new WorldError(error.code, `${path}: ${error.message}`, ExitCode.badConfiguration)
+  }
+}
+
+/** What the machine is made of; disk sizes come from the image files. */
+export function machineConfig(config: VmConfig): MachineConfig {
+  return {
+    ramBytes: config.memory,
+    disks: config.disks.map((disk, index) => ({
+      sectors: BigInt(diskBytes(disk.path) / sectorBytes),
+      readOnly: disk.readOnly,
+      serial: `understudy-${index}`,
+    })),
+    ...(config.network ? { nic: { mac: macBytes(config.network.mac) } } : {}),
+  }
+}
+
+function diskBytes(path: string): number {
+  let bytes: number
+  try {
+    bytes = statSync(path).size
+  } catch {
+    throw new WorldError(
+      'no-such-file',
+      `disk ${path}: no such file; "understudy guest build" makes one`,
+      ExitCode.badConfiguration,
+    )
+  }
+  if (bytes === 0 || bytes % sectorBytes !== 0) {
+    throw new WorldError(
+      'bad-disk-image',
+      `disk ${path}: ${bytes} bytes is not a whole number of 512-byte sectors; is the file truncated?`,
+      ExitCode.badConfiguration,
+    )
+  }
+  return bytes
+}

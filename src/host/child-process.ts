@@ -1,0 +1,101 @@
+/**
+ * The operating-system processes a VM is made of: disk server, LAN, replicas. Each is an entry file below `processes/`
+ * that is given its settings over the IPC channel, answers `ready` (with what it learned, such as its ports) or one
+ * error, and then lives on by itself: its starter may leave.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { ExitCode, WorldError } from '../base/assert.ts'
+
+export type ProcessName = 'disk-server' | 'lan' | 'replica'
+
+type Answer<Ready> =
+  | { readonly ready: Ready }
+  | { readonly error: { readonly code: string; readonly message: string; readonly exitCode: ExitCode } }
+
+export interface StartedProcess<Ready> {
+  readonly pid: number
+  readonly ready: Ready
+}
+
+/**
+ * Starts a process and waits until it is ready. Its output goes to the file `tracePath`.
+ * @throws the `WorldError` it reports, or one that points to its trace if it ends without a word
+ */
+export async function startProcess<Ready>(
+  name: ProcessName,
+  settings: unknown,
+  tracePath: string,
+): Promise<StartedProcess<Ready>> {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  const entry = fileURLToPath(new URL(`./processes/${name}.${extension}`, import.meta.url))
+  const trace = openSync(tracePath, 'a')
+  const child = spawn(process.execPath, [...process.execArgv, entry], {
+    stdio: ['ignore', trace, trace, 'ipc'],
+    detached: true,
+    serialization: 'advanced',
+  })
+  closeSync(trace)
+  try {
+    child.send(settings as object)
+    const ready = await firstAnswer<Ready>(child, name, tracePath)
+    return { pid: child.pid!, ready }
+  } finally {
+    if (child.connected) child.disconnect()
+    child.unref()
+  }
+}
+
+function firstAnswer<Ready>(child: ChildProcess, name: string, tracePath: string): Promise<Ready> {
+  return new Promise((resolve, reject) => {
+    child.once('message', (answer) => {
+      const message = answer as Answer<Ready>
+      if ('ready' in message) resolve(message.ready)
+      else reject(new WorldError(message.error.code, message.error.message, message.error.exitCode))
+    })
+    child.once('error', (error) =>
+      reject(new WorldError('spawn-failed', `${name}: cannot be started (${error.message})`)),
+    )
+    child.once('exit', (code, signal) =>
+      reject(
+        new WorldError('process-ended', `${name} ended at once (${signal ?? `exit code ${code}`}): see ${tracePath}`),
+      ),
+    )
+  })
+}
+
+/**
+ * The other side of `startProcess`: runs `main` with the settings and reports how it went. An error after that ends the
+ * process with the error's exit code and one line in its trace.
+ */
+export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Promise<Ready>): void {
+  process.on('uncaughtException', (error) => endWith(error))
+  process.once('message', (settings) => {
+    main(settings as Settings).then(
+      (ready) => process.send?.({ ready }, undefined, undefined, () => process.disconnect?.()),
+      (error: Error) => {
+        const known = error instanceof WorldError
+        const answer = {
+          error: {
+            code: known ? error.code : 'internal',
+            message: error.message,
+            exitCode: known ? error.exitCode : ExitCode.failure,
+          },
+        }
+        if (!known) console.error(error)
+        process.send?.(answer, undefined, undefined, () => process.exit(answer.error.exitCode))
+      },
+    )
+  })
+}
+
+function endWith(error: Error): never {
+  if (error instanceof WorldError) {
+    console.error(`${error.code}: ${error.message}`)
+    process.exit(error.exitCode)
+  }
+  console.error(error)
+  process.exit(ExitCode.failure)
+}

@@ -1,0 +1,65 @@
+/**
+ * How commands talk to a running process: one JSON request and one JSON answer per line, on a unix socket in the VM's
+ * folder. A question, never a stream: whoever watches asks again.
+ */
+
+import { createConnection, createServer, type Server } from 'node:net'
+import { createInterface } from 'node:readline'
+import { WorldError } from '../base/assert.ts'
+
+export type ControlHandler = (command: string, body: unknown) => Promise<unknown> | unknown
+
+/** Bigints travel as decimal strings. */
+function toJson(value: unknown): string {
+  return JSON.stringify(value, (_, item) => (typeof item === 'bigint' ? item.toString() : item))
+}
+
+export function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    createInterface({ input: socket }).on('line', async (line) => {
+      try {
+        const { command, body } = JSON.parse(line) as { command: string; body: unknown }
+        socket.write(`${toJson({ answer: (await handler(command, body)) ?? null })}\n`)
+      } catch (error) {
+        socket.write(`${toJson({ error: (error as Error).message })}\n`)
+      }
+    })
+  })
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, () => resolve(server))
+  })
+}
+
+/**
+ * Asks a process one thing.
+ * @returns undefined when nobody listens there (the process is gone), or it does not answer within `timeoutMs`
+ * @throws WorldError `control-refused` with the process's own sentence
+ */
+export function ask<Answer>(
+  path: string,
+  command: string,
+  body: unknown = {},
+  timeoutMs = 5000,
+): Promise<Answer | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(path)
+    const giveUp = setTimeout(() => {
+      socket.destroy()
+      resolve(undefined)
+    }, timeoutMs)
+    const finish = (act: () => void): void => {
+      clearTimeout(giveUp)
+      socket.destroy()
+      act()
+    }
+    socket.on('error', () => finish(() => resolve(undefined)))
+    socket.on('close', () => finish(() => resolve(undefined)))
+    createInterface({ input: socket }).once('line', (line) => {
+      const reply = JSON.parse(line) as { answer: Answer } | { error: string }
+      finish(() => ('answer' in reply ? resolve(reply.answer) : reject(new WorldError('control-refused', reply.error))))
+    })
+    socket.write(`${toJson({ command, body })}\n`)
+  })
+}

@@ -1,0 +1,215 @@
+/**
+ * `understudy demo`: a Debian guest with Redis outlives its primary, shown and measured. Builds the guest, starts the
+ * pair, keeps one client connection busy, kills the primary at a random moment, and checks that the client could not tell.
+ */
+
+import { randomInt } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { buildGuest, copyRootDisk, defaultCacheFolder, type GuestImage } from '../guest/guest-builder.ts'
+import type { GuestProgress } from '../guest/guest-progress.ts'
+import type { BytesByCause } from '../log/entry.ts'
+import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
+import { answersPing, IncrementLoad, RedisConnection } from './redis-load.ts'
+import { nowMs, type ReplicaStatus } from './replica-status.ts'
+
+export interface DemoOptions {
+  /** A guest that is already built; by default one is built (or found in the cache). */
+  readonly guestFolder?: string
+  readonly onStep: (text: string) => void
+  readonly onGuestProgress: (progress: GuestProgress) => void
+}
+
+export interface DemoReport {
+  readonly connections_reset: number
+  readonly acknowledged: number
+  readonly acknowledged_before_kill: number
+  readonly lost: number
+  readonly duplicated: number
+  readonly stall_ms: number
+  readonly failover_ms: number
+  readonly failover: {
+    readonly detection_ms: number
+    readonly arbitration_ms: number
+    readonly replay_ms: number
+    readonly first_output_ms: number
+  }
+  readonly divergences: number
+  readonly digest_checks: number
+  readonly boot_ms: number
+  readonly log_bytes_by_cause: BytesByCause
+}
+
+const bootWithinMs = 180_000
+const demoKey = 'understudy-demo'
+
+export async function runDemo(options: DemoOptions): Promise<DemoReport> {
+  const { onStep } = options
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-demo-'))
+  try {
+    const guest = await demoGuest(options)
+    const port = await freePort()
+    const vm = await writeVm(folder, guest, port)
+    onStep('starting disk server, LAN, primary and backup')
+    const startedAt = performance.now()
+    await bringUp(vm, { protect: true, onProgress: () => {} })
+    try {
+      onStep('booting Debian on both replicas')
+      await waitForRedis(vm, port)
+      const bootMs = performance.now() - startedAt
+      onStep(`Redis answers after ${(bootMs / 1000).toFixed(1)} s; one connection starts to INCR`)
+      return await failUnderLoad(vm, port, bootMs, onStep)
+    } finally {
+      await takeDown(vm)
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+type DemoGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
+
+async function demoGuest(options: DemoOptions): Promise<DemoGuest> {
+  const { guestFolder } = options
+  if (guestFolder !== undefined) {
+    return {
+      kernelPath: join(guestFolder, 'Image'),
+      initrdPath: join(guestFolder, 'initrd.cpio'),
+      rootPath: join(guestFolder, 'root.ext4'),
+    }
+  }
+  return await buildGuest(
+    { outputFolder: join(defaultCacheFolder(), 'demo-guest'), overwrite: true },
+    options.onGuestProgress,
+  )
+}
+
+async function writeVm(folder: string, guest: DemoGuest, port: number): Promise<string> {
+  await copyRootDisk(guest, join(folder, 'root.ext4'))
+  const path = join(folder, 'vm.toml')
+  writeFileSync(
+    path,
+    `name = "demo-${process.pid}"
+memory = "256M"
+kernel = ${JSON.stringify(guest.kernelPath)}
+initrd = ${JSON.stringify(guest.initrdPath)}
+append = "quiet"
+
+[[disks]]
+path = "root.ext4"
+
+[network]
+forward = ["127.0.0.1:${port}:6379"]
+`,
+  )
+  return path
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+async function waitForRedis(vm: string, port: number): Promise<void> {
+  const deadline = performance.now() + bootWithinMs
+  while (!(await answersPing(port, 2000))) {
+    const { protection } = await pairStatus(vm)
+    if (protection === 'not running' || performance.now() > deadline) {
+      throw new WorldError(
+        'no-boot',
+        'the guest did not answer: see the traces and console.log in its folder',
+        ExitCode.timedOut,
+      )
+    }
+    await sleep(100)
+  }
+}
+
+async function failUnderLoad(
+  vm: string,
+  port: number,
+  bootMs: number,
+  onStep: (text: string) => void,
+): Promise<DemoReport> {
+  const load = await IncrementLoad.start(port, demoKey)
+  await sleep(2000 + randomInt(2000))
+  const before = await pairStatus(vm)
+  load.startMeasuring()
+  const acknowledgedBeforeKill = load.acknowledged
+  const killedAt = nowMs()
+  const victim = await failReplica(vm, 'primary')
+  onStep(`killed the primary (pid ${victim.pid}) after ${acknowledgedBeforeKill} acknowledged INCRs`)
+  await sleep(3000)
+  const report = await load.stop(5000)
+  const after = await pairStatus(vm)
+  const survivor = after.replicas.find(({ role }) => role === 'primary')
+  if (!survivor?.failover) {
+    throw new WorldError('no-failover', 'the backup did not take over: see its trace', ExitCode.failure)
+  }
+  const final = await readCounter(port)
+  const { failover } = survivor
+  const firstOutputAt = failover.firstOutputAt ?? Number.NaN
+  return {
+    connections_reset: report.connectionsReset,
+    acknowledged: report.acknowledged,
+    acknowledged_before_kill: acknowledgedBeforeKill,
+    lost: report.wentBack + Math.max(0, report.acknowledged - final),
+    duplicated: report.skipped + Math.max(0, final - report.acknowledged),
+    stall_ms: round(report.longestStallMs),
+    failover_ms: round(firstOutputAt - killedAt),
+    failover: {
+      detection_ms: round(failover.detectedAt - killedAt),
+      arbitration_ms: round(failover.arbitratedAt - failover.detectedAt),
+      replay_ms: round(failover.replayedAt - failover.arbitratedAt),
+      first_output_ms: round(firstOutputAt - failover.replayedAt),
+    },
+    divergences: Math.max(...[...before.replicas, ...after.replicas].map(({ divergences }) => divergences)),
+    digest_checks: digestChecks(before.replicas),
+    boot_ms: round(bootMs),
+    log_bytes_by_cause: before.replicas.find(({ role }) => role === 'primary')!.logBytesByCause,
+  }
+}
+
+function digestChecks(replicas: readonly ReplicaStatus[]): number {
+  return replicas.find(({ role }) => role === 'primary')?.digestChecks ?? 0
+}
+
+async function readCounter(port: number): Promise<number> {
+  const connection = await RedisConnection.connect(port)
+  try {
+    // INCRBY 0 answers the value on one line.
+    const answer = await connection.command(`INCRBY ${demoKey} 0`)
+    return Number(answer?.slice(1))
+  } finally {
+    connection.close()
+  }
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10
+}
+
+/** What the demo promises: exit code 0 only if all of it holds. */
+export function demoHolds(report: DemoReport): boolean {
+  return (
+    report.connections_reset === 0 &&
+    report.lost === 0 &&
+    report.duplicated === 0 &&
+    report.divergences === 0 &&
+    report.digest_checks > 0 &&
+    report.acknowledged > report.acknowledged_before_kill &&
+    report.acknowledged_before_kill > 0 &&
+    report.stall_ms <= 1000 &&
+    Number.isFinite(report.failover_ms)
+  )
+}

@@ -1,0 +1,57 @@
+/**
+ * What a replica's main thread and its hart's thread say to each other. The hart's thread runs the machine and nothing
+ * else; sockets, roles and decisions stay on the main thread, so that neither ever stalls the other.
+ *
+ *   main ──► hart:  inputs from live devices (live) │ log batches (replaying) │ power on, go live, pause
+ *   hart ──► main:  log batches and marked outputs (live) │ replayed end and regenerated outputs (replaying)
+ *
+ * Both threads share two cells: a doorbell, rung after every message so that a sleeping hart wakes at once, and the
+ * hart's progress, which the failure detector and `status` read.
+ */
+
+import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
+import type { LogBatch } from '../log/batch.ts'
+import type { Divergence } from '../log/divergence.ts'
+import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
+import type { BootImage, Input, MachineConfig, Output } from '../machine/types.ts'
+
+export interface HartSettings {
+  readonly config: MachineConfig
+  readonly image: BootImage
+  /** Live: writes the log from the start. Replaying: reads it. */
+  readonly mode: 'live' | 'replaying'
+  readonly digestEveryMs: number
+  readonly clockPolicy?: ClockPolicy
+  readonly doorbell: SharedArrayBuffer
+  readonly progress: SharedArrayBuffer
+}
+
+export type ToHart =
+  | { readonly kind: 'input'; readonly input: Input }
+  | { readonly kind: 'append'; readonly batch: LogBatch }
+  | { readonly kind: 'powerOn' }
+  | { readonly kind: 'goLive' }
+  | { readonly kind: 'pause'; readonly isPaused: boolean }
+  /** Lag control: run this share of real time. */
+  | { readonly kind: 'cpuPercent'; readonly percent: number }
+  | { readonly kind: 'stop' }
+
+export type DiskRequest = Extract<Output, { kind: 'disk' }>
+
+export type FromHart =
+  | {
+      readonly kind: 'recorded'
+      readonly batches: readonly LogBatch[]
+      readonly outputs: readonly MarkedOutput[]
+      readonly bytesByCause: BytesByCause
+    }
+  | { readonly kind: 'replayed'; readonly replayedEnd: LogEnd; readonly outputs: readonly MarkedOutput[] }
+  | { readonly kind: 'diverged'; readonly divergence: Divergence }
+  /** Everything appended is replayed and the machine runs on by itself; its first own outputs follow as `recorded`. */
+  | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }
+  /** The guest switched itself off; with `failed`, after a panic. */
+  | { readonly kind: 'off'; readonly failed: boolean }
+
+/** Indexes into the shared progress cells (BigInt64Array). */
+export const progressCell = { instructions: 0, ticks: 1, digests: 2 } as const
+export const progressCells = 3

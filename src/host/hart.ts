@@ -1,0 +1,67 @@
+/** The main thread's end of a hart's thread (see hart-messages.ts). */
+
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import type { BootImage, MachineConfig } from '../machine/types.ts'
+import { type FromHart, type HartSettings, progressCell, progressCells, type ToHart } from './hart-messages.ts'
+
+export interface HartOptions {
+  readonly config: MachineConfig
+  readonly image: BootImage
+  readonly mode: 'live' | 'replaying'
+  readonly digestEveryMs: number
+  readonly onMessage: (message: FromHart) => void
+  /** The thread ended by an error: a broken invariant. */
+  readonly onFailed: (error: Error) => void
+}
+
+export class Hart {
+  readonly #worker: Worker
+  readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
+  readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
+
+  constructor(options: HartOptions) {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    const { config, image, mode, digestEveryMs } = options
+    const settings: HartSettings = {
+      config,
+      image,
+      mode,
+      digestEveryMs,
+      doorbell: this.#doorbell.buffer as SharedArrayBuffer,
+      progress: this.#progress.buffer as SharedArrayBuffer,
+    }
+    this.#worker = new Worker(fileURLToPath(new URL(`./processes/hart.${extension}`, import.meta.url)), {
+      workerData: settings,
+      name: 'hart',
+    })
+    this.#worker.on('message', options.onMessage)
+    this.#worker.on('error', options.onFailed)
+  }
+
+  /** Attempted instructions, as of the hart's last slice. */
+  get instructions(): bigint {
+    return Atomics.load(this.#progress, progressCell.instructions)
+  }
+
+  /** Guest time, as of the hart's last slice. */
+  get ticks(): bigint {
+    return Atomics.load(this.#progress, progressCell.ticks)
+  }
+
+  /** Digest entries written so far. */
+  get digests(): bigint {
+    return Atomics.load(this.#progress, progressCell.digests)
+  }
+
+  send(message: ToHart): void {
+    this.#worker.postMessage(message)
+    Atomics.add(this.#doorbell, 0, 1)
+    Atomics.notify(this.#doorbell, 0)
+  }
+
+  async stop(): Promise<void> {
+    this.send({ kind: 'stop' })
+    await this.#worker.terminate()
+  }
+}

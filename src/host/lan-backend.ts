@@ -1,0 +1,111 @@
+/**
+ * The machine's network card as the host sees it: released frames go to the switch, inbound ones come back as inputs.
+ * Frames sent before the MAC is bound wait for it, in order, so that a go-live's unconfirmed outputs come first.
+ *
+ * When the switch is gone, frames are lost as on any network; the client connects again and binds again.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LanClient } from '../lan/lan-client.ts'
+
+export interface LanBackendOptions {
+  readonly socketPath: string
+  readonly machine: string
+  readonly mac: string
+  readonly replica: string
+  readonly token: string
+  /** Names this run of the machine, in which outputs and frames are numbered. */
+  readonly logId: bigint
+  readonly onFrame: (frameId: bigint, bytes: Uint8Array) => void
+  /** The switch has, or will never have, every frame up to this output. */
+  readonly onConfirmed: (sequence: bigint) => void
+  /** A later generation is bound: this replica must stop. */
+  readonly onFenced: () => void
+  readonly trace: (line: string) => void
+}
+
+const reconnectIntervalMs = 50
+
+interface QueuedFrame {
+  readonly sequence: bigint
+  readonly bytes: Uint8Array
+}
+
+export class LanBackend {
+  readonly #options: LanBackendOptions
+  #client: LanClient | undefined
+  #isBound = false
+  #generation: bigint | undefined
+  #coveredFrameId = 0n
+  #queue: QueuedFrame[] = []
+  #lastSequence: bigint | undefined
+  #isClosed = false
+
+  constructor(options: LanBackendOptions) {
+    this.#options = options
+  }
+
+  /** Connects, without binding: a backup does so early, to be quick later. */
+  async connect(): Promise<void> {
+    const { socketPath, machine, mac, replica, token, onFrame, onConfirmed, onFenced } = this.#options
+    this.#client = await LanClient.connect({
+      address: { path: socketPath },
+      machine,
+      mac,
+      replica,
+      token,
+      onFrame,
+      onConfirmed,
+      onFenced,
+      onClosed: () => void this.#reconnect(),
+    })
+  }
+
+  /** Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). */
+  async bind(generation: bigint, coveredFrameId: bigint): Promise<void> {
+    this.#generation = generation
+    if (coveredFrameId > this.#coveredFrameId) this.#coveredFrameId = coveredFrameId
+    const client = this.#client
+    if (!client) return
+    await client.bind({ generation, coveredFrameId: this.#coveredFrameId, logId: this.#options.logId })
+    this.#isBound = true
+    for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence, bytes)
+  }
+
+  send(sequence: bigint, bytes: Uint8Array): void {
+    this.#lastSequence = sequence
+    if (this.#isBound && this.#client) this.#client.sendOutput(sequence, bytes)
+    else this.#queue.push({ sequence, bytes })
+  }
+
+  covered(frameId: bigint): void {
+    this.#coveredFrameId = frameId
+    if (this.#isBound) this.#client?.covered(frameId)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#client?.close()
+  }
+
+  async #reconnect(): Promise<void> {
+    this.#client = undefined
+    this.#isBound = false
+    this.#options.trace('lan: the switch is gone; connecting again')
+    while (!this.#isClosed && !this.#client) {
+      this.#giveUpQueue()
+      try {
+        await this.connect()
+        if (this.#generation !== undefined) await this.bind(this.#generation, this.#coveredFrameId)
+      } catch {
+        await sleep(reconnectIntervalMs)
+      }
+    }
+  }
+
+  /** Without a switch there is no network: frames are lost, and nobody needs to keep them. */
+  #giveUpQueue(): void {
+    this.#queue = []
+    if (this.#lastSequence !== undefined) this.#options.onConfirmed(this.#lastSequence)
+  }
+}

@@ -1,0 +1,43 @@
+/** The process of the shared disk: exports, arbiter, and nothing else. Outlives every replica. */
+
+import { startDiskServer } from '../../disk/disk-server.ts'
+import { runAsProcess } from '../child-process.ts'
+import { listenForControl } from '../control.ts'
+import { exportName } from '../export-name.ts'
+
+export interface DiskServerSettings {
+  readonly machine: string
+  readonly token: string
+  readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[]
+  readonly recordFolder: string
+  readonly controlPath: string
+}
+
+export interface DiskServerReady {
+  readonly nbdPort: number
+  readonly arbiterPort: number
+}
+
+runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
+  const { machine, token } = settings
+  const server = await startDiskServer({
+    exports: settings.disks.map(({ path, readOnly }, index) => ({ name: exportName(index), path, readOnly, machine })),
+    nbd: { host: '127.0.0.1', port: 0 },
+    arbiter: { host: '127.0.0.1', port: 0 },
+    recordFolder: settings.recordFolder,
+    tokens: { [machine]: token },
+    trace: (line) => console.error(line),
+  })
+  const control = await listenForControl(settings.controlPath, async (command) => {
+    if (command === 'status') return { pid: process.pid, bootId: server.bootId }
+    if (command === 'stop') {
+      control.close()
+      setImmediate(() => void server.close().then(() => process.exit(0)))
+      return {}
+    }
+    throw new Error(`unknown command ${command}`)
+  })
+  const { nbd, arbiter } = server.addresses
+  if (!('port' in nbd) || !('port' in arbiter)) throw new Error('the disk server listens on TCP here')
+  return { nbdPort: nbd.port, arbiterPort: arbiter.port }
+})

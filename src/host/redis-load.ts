@@ -1,0 +1,145 @@
+/**
+ * The demo's client: one TCP connection to Redis, doing INCR one after the other and never reconnecting. It remembers
+ * every answer, so it can say afterwards whether one was lost, repeated, or late.
+ */
+
+import { createConnection, type Socket } from 'node:net'
+import { createInterface } from 'node:readline'
+import { WorldError } from '../base/assert.ts'
+
+export interface LoadReport {
+  /** INCRs that were answered. */
+  readonly acknowledged: number
+  /** Times the connection was closed or reset under us. */
+  readonly connectionsReset: number
+  /** Answers that skipped a number: an INCR was carried out twice, or came from nowhere. */
+  readonly skipped: number
+  /** Answers that did not grow: an acknowledged INCR was forgotten. */
+  readonly wentBack: number
+  /** The longest wait between two answers. */
+  readonly longestStallMs: number
+  /** When the answer that ended the longest wait came (performance.now()). */
+  readonly longestStallEndedAt: number
+}
+
+/** A Redis connection that sends one command and waits for its one-line answer. */
+export class RedisConnection {
+  readonly #socket: Socket
+  readonly #lines: AsyncIterator<string>
+
+  private constructor(socket: Socket) {
+    this.#socket = socket
+    this.#lines = createInterface({ input: socket })[Symbol.asyncIterator]()
+  }
+
+  static connect(port: number): Promise<RedisConnection> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection({ host: '127.0.0.1', port, noDelay: true })
+      socket.once('error', reject)
+      socket.once('connect', () => {
+        socket.off('error', reject)
+        socket.on('error', () => socket.destroy())
+        resolve(new RedisConnection(socket))
+      })
+    })
+  }
+
+  /** @returns the answer's first line, or undefined if the connection is gone */
+  async command(text: string): Promise<string | undefined> {
+    if (this.#socket.destroyed) return undefined
+    this.#socket.write(`${text}\r\n`)
+    const { value, done } = await this.#lines.next()
+    return done ? undefined : value
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+}
+
+/** True when Redis answers PING on this port within `timeoutMs`. */
+export async function answersPing(port: number, timeoutMs: number): Promise<boolean> {
+  const attempt = async (): Promise<boolean> => {
+    const connection = await RedisConnection.connect(port)
+    const timer = setTimeout(() => connection.close(), timeoutMs)
+    try {
+      return (await connection.command('PING')) === '+PONG'
+    } finally {
+      clearTimeout(timer)
+      connection.close()
+    }
+  }
+  return await attempt().catch(() => false)
+}
+
+export class IncrementLoad {
+  readonly #connection: RedisConnection
+  readonly #key: string
+  #acknowledged = 0
+  #reset = 0
+  #skipped = 0
+  #wentBack = 0
+  #longestStallMs = 0
+  #longestStallEndedAt = 0
+  #isStopping = false
+  #finished: Promise<void> = Promise.resolve()
+
+  private constructor(connection: RedisConnection, key: string) {
+    this.#connection = connection
+    this.#key = key
+  }
+
+  static async start(port: number, key: string): Promise<IncrementLoad> {
+    const load = new IncrementLoad(await RedisConnection.connect(port), key)
+    load.#finished = load.#run()
+    return load
+  }
+
+  get acknowledged(): number {
+    return this.#acknowledged
+  }
+
+  /** Forgets waits so far: what follows is measured. */
+  startMeasuring(): void {
+    this.#longestStallMs = 0
+  }
+
+  async #run(): Promise<void> {
+    let lastAnswerAt = performance.now()
+    while (!this.#isStopping) {
+      const answer = await this.#connection.command(`INCR ${this.#key}`)
+      const now = performance.now()
+      if (answer === undefined) {
+        this.#reset++
+        return
+      }
+      const value = Number(answer.slice(1))
+      if (!answer.startsWith(':')) throw new WorldError('redis-error', `Redis answered "${answer}" to INCR`)
+      if (value <= this.#acknowledged) this.#wentBack++
+      else if (value !== this.#acknowledged + 1) this.#skipped += value - this.#acknowledged - 1
+      this.#acknowledged = value
+      if (now - lastAnswerAt > this.#longestStallMs) {
+        this.#longestStallMs = now - lastAnswerAt
+        this.#longestStallEndedAt = now
+      }
+      lastAnswerAt = now
+    }
+  }
+
+  /** Ends after the answer to the INCR under way, or after `timeoutMs` without one (which counts as a reset). */
+  async stop(timeoutMs: number): Promise<LoadReport> {
+    this.#isStopping = true
+    const timer = setTimeout(() => this.#connection.close(), timeoutMs)
+    await this.#finished
+    clearTimeout(timer)
+    this.#connection.close()
+    return {
+      acknowledged: this.#acknowledged,
+      connectionsReset: this.#reset,
+      skipped: this.#skipped,
+      wentBack: this.#wentBack,
+      longestStallMs: this.#longestStallMs,
+      longestStallEndedAt: this.#longestStallEndedAt,
+    }
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Where a running VM keeps what its processes share: sockets, traces, tokens, and `run.json`, which names the processes.
+ * `$XDG_STATE_HOME/understudy/NAME`, by default `~/.local/state/understudy/NAME`.
+ */
+
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { ExitCode, WorldError } from '../base/assert.ts'
+
+export type ReplicaName = 'a' | 'b'
+
+/** What `up` started. */
+export interface RunRecord {
+  readonly vmPath: string
+  readonly diskServerPid: number
+  readonly lanPid: number
+  readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
+}
+
+export class VmFolder {
+  readonly path: string
+  readonly name: string
+
+  constructor(name: string, stateFolder = defaultStateFolder()) {
+    this.name = name
+    this.path = join(stateFolder, name)
+  }
+
+  create(): void {
+    mkdirSync(this.path, { recursive: true })
+    chmodSync(this.path, 0o700)
+  }
+
+  file(name: string): string {
+    return join(this.path, name)
+  }
+
+  controlPath(process: 'lan' | 'disk' | ReplicaName): string {
+    return this.file(`${process}.control`)
+  }
+
+  tracePath(process: 'lan' | 'disk' | ReplicaName): string {
+    return this.file(`${process}.trace`)
+  }
+
+  readRun(): RunRecord | undefined {
+    const path = this.file('run.json')
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunRecord) : undefined
+  }
+
+  /** @throws WorldError `not-running` */
+  requireRun(): RunRecord {
+    const run = this.readRun()
+    if (!run) {
+      throw new WorldError(
+        'not-running',
+        `VM ${this.name} is not running: start it with "understudy up"`,
+        ExitCode.wrongState,
+      )
+    }
+    return run
+  }
+
+  writeRun(run: RunRecord): void {
+    const path = this.file('run.json')
+    writeFileSync(`${path}.new`, JSON.stringify(run, undefined, 2))
+    renameSync(`${path}.new`, path)
+  }
+
+  /** Forgets the run; the arbiter's record and the traces stay. */
+  clearRun(): void {
+    for (const name of ['run.json', 'lan.control', 'disk.control', 'a.control', 'b.control', 'lan.socket']) {
+      rmSync(this.file(name), { force: true })
+    }
+  }
+}
+
+function defaultStateFolder(): string {
+  return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'understudy')
+}
+
+/** True while a process with this id exists. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}

@@ -1,0 +1,131 @@
+/** Bad input gets one clear line, the right exit code, and no stack trace (issue "the spine", Must show 6). */
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { fakeKernel } from './fake-kernel.ts'
+
+const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), 'understudy-bad-input-'))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Result {
+  readonly code: number | null
+  readonly lines: readonly string[]
+}
+
+function understudy(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Result {
+  const { status, stderr } = spawnSync(launcher, args, {
+    encoding: 'utf8',
+    timeout: 60_000,
+    env: { ...process.env, XDG_STATE_HOME: join(folder, 'state'), ...environment },
+  })
+  return { code: status, lines: stderr.split('\n').filter((line) => line !== '') }
+}
+
+/** One line that begins with our name, matches, and is no stack trace. */
+function assertOneLine(result: Result, code: number, expected: RegExp): void {
+  assert.equal(result.lines.length, 1, `one line expected, got:\n${result.lines.join('\n')}`)
+  assert.match(result.lines[0]!, /^understudy: /)
+  assert.match(result.lines[0]!, expected)
+  assert.equal(result.code, code)
+}
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name)
+  writeFileSync(path, content)
+  return path
+}
+
+function vm(name: string, text: string): string {
+  return file(`${name}.toml`, `name = "bad-input-${name}"\n${text}`)
+}
+
+file('disk.img', new Uint8Array(4096))
+file('Image', fakeKernel())
+
+test('a VM that does not exist exits with 3', () => {
+  assertOneLine(understudy(['up', join(folder, 'nowhere')]), 3, /no VM file at .*name a TOML file/)
+})
+
+test('a wrong config key exits with 78 and names the line and the known keys', () => {
+  assertOneLine(
+    understudy(['up', vm('key', 'kernal = "Image"\n')]),
+    78,
+    /key\.toml:2: kernal: no such key; known here: name, memory, kernel/,
+  )
+})
+
+test('a config that is no TOML exits with 78 and names the line', () => {
+  assertOneLine(understudy(['run', vm('toml', 'kernel = = "Image"\n')]), 78, /toml\.toml:2: /)
+})
+
+test('a missing kernel, initrd or disk exits with 78 and says how to make one', () => {
+  for (const [name, text, expected] of [
+    ['kernel', 'kernel = "none"\n', /kernel .*none: no such file; "understudy guest build" makes one/],
+    ['initrd', 'kernel = "Image"\ninitrd = "none"\n', /initrd .*none: no such file/],
+    ['disk', 'kernel = "Image"\n[[disks]]\npath = "none"\n', /disk .*none: no such file/],
+  ] as const) {
+    assertOneLine(understudy(['up', vm(name, text)]), 78, expected)
+  }
+})
+
+test('a truncated kernel exits with one line', () => {
+  file('truncated', fakeKernel().subarray(0, 40))
+  const result = understudy(['up', vm('truncated', 'kernel = "truncated"\n')])
+  assertOneLine(result, 78, /truncated/)
+})
+
+test('a kernel for another architecture exits with one line', () => {
+  const arm = fakeKernel()
+  arm.set(new TextEncoder().encode('ARMd'), 0x38)
+  file('arm', arm)
+  assertOneLine(understudy(['up', vm('arm', 'kernel = "arm"\n')]), 78, /arm.*(riscv|RISC-V)/i)
+})
+
+test('a disk image that is cut in the middle of a sector exits with 78', () => {
+  file('odd.img', new Uint8Array(1000))
+  assertOneLine(
+    understudy(['up', vm('odd', 'kernel = "Image"\n[[disks]]\npath = "odd.img"\n')]),
+    78,
+    /1000 bytes is not a whole number of 512-byte sectors/,
+  )
+})
+
+test('a host port in use exits with one line that names the port', async () => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const path = vm('port', `kernel = "Image"\n[network]\nforward = ["${port}:6379"]\n`)
+  const result = understudy(['up', path])
+  server.close()
+  assert.equal(result.lines.length, 1, result.lines.join('\n'))
+  assert.match(result.lines[0]!, new RegExp(`${port}.*in use`))
+  assert.notEqual(result.code, 0)
+})
+
+test('a VM that is not running exits with 4 from down and fail, and 6 from status --check', () => {
+  const path = vm('stopped', 'kernel = "Image"\n')
+  assertOneLine(understudy(['down', path]), 4, /is not running/)
+  assertOneLine(understudy(['fail', 'primary', path]), 4, /is not running/)
+  const status = understudy(['status', '--check', path])
+  assert.equal(status.code, 6)
+  assert.match(status.lines[0]!, /not running/)
+})
+
+test('an unknown command or option exits with 2', () => {
+  assert.equal(understudy(['upp']).code, 2)
+  assert.equal(understudy(['up', '--what']).code, 2)
+  assert.equal(understudy(['run']).code, 2)
+})
+
+test('a file that is no ELF program, or for another machine, exits with 125 from run --elf', () => {
+  assertOneLine(understudy(['run', '--elf', join(folder, 'none')]), 125, /none: cannot be read \(ENOENT\)/)
+  assertOneLine(understudy(['run', '--elf', join(folder, 'disk.img')]), 125, /ELF/)
+  assertOneLine(understudy(['run', '--elf', process.execPath]), 125, /RISC-V|riscv/i)
+})
