@@ -14,7 +14,7 @@
  * passt serves one station. It takes the last sender for its guest, so its port is private to one machine.
  */
 
-import { chown, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, chown, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,13 +109,22 @@ export async function startGateway(
   }
 }
 
-/** passt, when started by root, changes to this user (`nobody`) before it makes its socket. */
-const nobodyId = 65_534
+/** The group of the user `nobody`, to whom passt changes when root starts it. */
+const nobodyGroupId = 65_534
 
+/**
+ * Where passt makes its socket: as `nobody` in Debian 12's version, still as root (without root's power over foreign
+ * folders) in Debian 13's. So the folder is root's, and writable for the group.
+ */
 async function makeSocketFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'understudy-passt-'))
-  // Fails inside a user namespace that has no such user; there passt stays who it is.
-  if (process.getuid?.() === 0) await chown(folder, nobodyId, nobodyId).catch(() => {})
+  if (process.getuid?.() !== 0) return folder
+  try {
+    await chown(folder, 0, nobodyGroupId)
+    await chmod(folder, 0o770)
+  } catch {
+    // In a user namespace without that group passt stays who it is.
+  }
   return folder
 }
 
