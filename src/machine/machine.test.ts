@@ -293,6 +293,13 @@ test('the incremental digest equals that of a machine which computes it once', (
   assert.equal(often.machine.digest(), once.machine.digest())
 })
 
+test('the digest sees where a page is: equal content elsewhere is another state', () => {
+  const [here, there] = [booted(), booted()]
+  here.engine.hartStore(ramBase + 0x5000, Uint8Array.of(1))
+  there.engine.hartStore(ramBase + 0x6000, Uint8Array.of(1))
+  assert.notEqual(here.machine.digest(), there.machine.digest())
+})
+
 test('the digest sees registers and device state', () => {
   const { machine, engine } = booted()
   const before = machine.digest()

@@ -18,15 +18,17 @@ export interface ElfOptions {
   readonly tohost?: number
   readonly address?: number
   readonly memoryBytes?: number
+  /** The segment's words. Default: an endless loop and zeros. */
+  readonly code?: readonly number[]
 }
 
-/** An ELF executable with one segment of 16 bytes at `address` (default: start of RAM) and the symbol `tohost`. */
-export function elfFile({
-  tohost = 0x8000_1000,
-  address = 0x8000_0000,
-  memoryBytes = 16,
-}: ElfOptions = {}): Uint8Array {
-  const file = new Uint8Array(0x400)
+const codeOffset = 0x300
+
+/** An ELF executable with one segment at `address` (default: start of RAM) and the symbol `tohost`. */
+export function elfFile(options: ElfOptions = {}): Uint8Array {
+  const { tohost = 0x8000_1000, address = 0x8000_0000, code = [0x0000_006f, 0, 0, 0] } = options
+  const codeBytes = code.length * 4
+  const file = new Uint8Array(codeOffset + codeBytes)
   const view = new DataView(file.buffer)
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1])
   view.setUint16(16, 2, true)
@@ -42,12 +44,14 @@ export function elfFile({
   view.setUint16(60, 3, true)
   // Program header
   view.setUint32(0x40, 1, true)
-  view.setBigUint64(0x48, 0x100n, true)
+  view.setBigUint64(0x48, BigInt(codeOffset), true)
   view.setBigUint64(0x50, BigInt(address), true)
   view.setBigUint64(0x58, BigInt(address), true)
-  view.setBigUint64(0x60, 16n, true)
-  view.setBigUint64(0x68, BigInt(memoryBytes), true)
-  view.setUint32(0x100, 0x0000_006f, true)
+  view.setBigUint64(0x60, BigInt(codeBytes), true)
+  view.setBigUint64(0x68, BigInt(options.memoryBytes ?? codeBytes), true)
+  code.forEach((word, index) => {
+    view.setUint32(codeOffset + index * 4, word, true)
+  })
   // Symbols at 0x120: the null symbol, then tohost. Strings at 0x180.
   view.setUint32(0x120 + 24, 1, true)
   view.setBigUint64(0x120 + 32, BigInt(tohost), true)
