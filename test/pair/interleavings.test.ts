@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type Faults, ToyPair } from '../support/toy-pair.ts'
+
+/** Runs one pair from a seed, and returns who lives at the end. */
+function survivors(seed: number, faults: Faults) {
+  const pair = new ToyPair(seed, faults)
+  pair.run(600)
+  const live = pair.replicas.filter((replica) => replica.isLive)
+  assert.ok(live.length <= 1, 'two live machines')
+  return { pair, live }
+}
+
+function forSeeds(runs: number, check: (seed: number) => void): void {
+  fc.assert(fc.property(fc.nat(), check), { numRuns: runs })
+}
+
+test('no fault: every output reaches the world once, and the backup follows to the end', () => {
+  forSeeds(40, (seed) => {
+    const { pair, live } = survivors(seed, { isPatient: true })
+    assert.deepEqual(live, [pair.a])
+    assert.equal(pair.check(pair.a).repeated, 0)
+    assert.equal(pair.b.machine.digest(), pair.a.machine.digest())
+  })
+})
+
+test('primary killed at any point: the backup goes live, and no released output is lost or contradicted', () => {
+  let failovers = 0
+  let repeated = 0
+  forSeeds(150, (seed) => {
+    const { pair, live } = survivors(seed, { kill: 'primary' })
+    if (pair.b.halted === 'neverPaired') return
+    assert.deepEqual(live, [pair.b])
+    failovers += pair.goneLive
+    repeated += pair.check(pair.b).repeated
+  })
+  assert.ok(failovers > 100 && repeated > 0, `${failovers} failovers, ${repeated} repeated outputs`)
+})
+
+test('backup killed at any point: the primary goes on alone, and everything it held is released', () => {
+  forSeeds(60, (seed) => {
+    const { pair, live } = survivors(seed, { kill: 'backup', isPatient: true })
+    if (pair.a.primary?.state === 'starting') return
+    assert.deepEqual(live, [pair.a])
+    assert.equal(pair.a.primary?.state, 'alone')
+    assert.equal(pair.check(pair.a).repeated, 0)
+  })
+})
+
+test('channel cut while both live: exactly one wins, the other halts, and the world sees one machine', () => {
+  const winners = new Set<string>()
+  forSeeds(150, (seed) => {
+    const { pair, live } = survivors(seed, { partition: true })
+    if (pair.b.backup?.state === 'joining' || pair.a.primary?.state === 'starting') return
+    assert.equal(live.length, 1)
+    winners.add(live[0]!.name)
+    pair.check(live[0]!)
+    for (const replica of pair.replicas) {
+      if (replica !== live[0]) assert.equal(replica.halted, 'lostArbitration')
+    }
+  })
+  assert.deepEqual([...winners].sort(), ['a', 'b'], 'either side can win')
+})
+
+test('arbiter out of reach, answers lost, and faults on top: never two live, nothing lost', () => {
+  forSeeds(100, (seed) => {
+    for (const faults of [{ kill: 'primary' }, { partition: true }, { kill: 'backup' }] as const) {
+      const { pair, live } = survivors(seed, { ...faults, arbiterOutage: true })
+      if (pair.a.primary?.state === 'starting' || pair.b.halted === 'neverPaired') continue
+      if (live[0]?.primary?.state === 'asking') continue
+      if (live.length === 1) pair.check(live[0]!)
+    }
+  })
+})
+
+test('both killed, or the survivor killed too: the world still has seen one consistent machine', () => {
+  forSeeds(80, (seed) => {
+    const { pair, live } = survivors(seed, { kill: 'both' })
+    assert.equal(live.length, 0)
+    pair.check(pair.goneLive > 0 ? pair.b : pair.a)
+  })
+})
