@@ -13,8 +13,9 @@ import type { Instruction } from '../../src/riscv/instruction.ts'
 import { instructionByName, instructions } from '../../src/riscv/instructions.ts'
 import { type CodeBuffer, type ConstantPool, pcRelative } from './code-buffer.ts'
 import { type CompressedEncoding, compressedEncodings, encode, type Fields } from './encoder.ts'
+import { doubleOperand, operandsFor, singleOperand, tyingInteger } from './float-operands.ts'
 import { scratchBase, scratchBytes } from './memory-map.ts'
-import { doubleOperand, integerOperand, singleOperand } from './operands.ts'
+import { integerOperand } from './operands.ts'
 
 /** Occurrences by instruction or form name. */
 export type BlockCounts = Map<string, number>
@@ -169,7 +170,8 @@ class BlockWriter {
     if (dice < 24) this.#writeArithmetic()
     else if (dice < 32) this.#writeRow(this.#prng.pick(rows.multiplication))
     else if (dice < 40) this.#writeMemory()
-    else if (dice < 64) this.#writeFloat()
+    else if (dice < 56) this.#writeFloat()
+    else if (dice < 64) this.#writeFloatProbe()
     else if (dice < 80) this.#writeCompressed()
     else if (dice < 85) this.#writeAtomic()
     else if (dice < 87) this.#writeReservation()
@@ -228,6 +230,34 @@ class BlockWriter {
     if (prng.chance(0.3)) {
       this.#emitNamed('csrrs.read', { rd: this.#target(), csr: prng.pick([csr.fflags, csr.fcsr, csr.frm]) })
     }
+  }
+
+  /** Operands made for the operation, flags clear before it and read after it: accrued flags would hide its own. */
+  #writeFloatProbe(): void {
+    const prng = this.#prng
+    const row = prng.pick(rows.float)
+    const operands = operandsFor(prng, row.name).map((value) => {
+      const register = prng.below(32)
+      this.#loadFloat(register, value)
+      return register
+    })
+    let rs1 = operands[0]!
+    if (!row.files.rs1) {
+      rs1 = this.#realTarget()
+      this.#code.accessAt('ld', rs1, this.#constants.add(tyingInteger(prng)), { rd: rs1 })
+    }
+    const mode = prng.below(5)
+    const isDynamic = prng.chance(0.5)
+    if (isDynamic) this.#emitNamed('csrrwi', { csr: csr.fcsr, immediate: 0 })
+    this.#emitNamed('csrrwi', isDynamic ? { csr: csr.frm, immediate: mode } : { csr: csr.fflags, immediate: 0 })
+    this.#emit(row, {
+      rd: row.files.rd ? prng.below(32) : this.#target(),
+      rs1,
+      rs2: operands[1] ?? 0,
+      rs3: operands[2] ?? 0,
+      rm: isDynamic ? 7 : mode,
+    })
+    this.#emitNamed('csrrs.read', { rd: this.#target(), csr: csr.fcsr })
   }
 
   #writeCompressed(): void {

@@ -11,6 +11,7 @@ import { csr } from '../../src/riscv/csrs.ts'
 import { type BlockCounts, writeBlock } from './block-writer.ts'
 import { CodeBuffer, ConstantPool } from './code-buffer.ts'
 import { type Segment, writeElf } from './elf-writer.ts'
+import { doubleOperand, singleOperand } from './float-operands.ts'
 import {
   codeBase,
   codeCapacityBytes,
@@ -22,7 +23,7 @@ import {
   signatureBase,
   stopAddress,
 } from './memory-map.ts'
-import { doubleOperand, integerOperand, singleOperand } from './operands.ts'
+import { integerOperand } from './operands.ts'
 
 const floatOffset = 32 * 8
 const fcsrOffset = 64 * 8
