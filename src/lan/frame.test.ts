@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { broadcastMac, encodeArpRequest, formatMac, isGroup, macAt, macBytes, parseIpv4, parseMac } from './frame.ts'
+import {
+  broadcastMac,
+  encodeArpRequest,
+  encodeEmptyPacket,
+  formatMac,
+  internetChecksum,
+  isGroup,
+  macAt,
+  macBytes,
+  parseIpv4,
+  parseMac,
+} from './frame.ts'
 
 it('a MAC address survives text, number and bytes', () => {
   for (const text of ['52:54:00:12:34:56', '02:00:00:00:00:01', 'fe:ff:ff:ff:ff:ff']) {
@@ -43,4 +54,10 @@ it('only dotted decimal is an IPv4 address', () => {
   for (const text of ['10.0.2', '10.0.2.256', '10.0.2.015', 'ten', '::1']) {
     assert.throws(() => parseIpv4(text), { name: 'WorldError', code: 'bad-address' })
   }
+})
+
+it('the internet checksum is RFC 1071’s, and a header that carries it sums to zero', () => {
+  assert.equal(internetChecksum(Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7)), ~0xddf2 & 0xffff)
+  const packet = encodeEmptyPacket(parseMac('52:54:00:12:34:56'), parseIpv4('10.0.2.15'), parseIpv4('10.0.2.2'))
+  assert.equal(internetChecksum(packet.subarray(14, 34)), 0)
 })

@@ -1,6 +1,6 @@
 /**
  * Ethernet frames as the LAN sees them: destination, source, type. Nothing above the link layer is looked at, with two
- * exceptions that the LAN itself sends: the announcement at go-live, and the gateway's readiness probe (ARP).
+ * exceptions that the LAN itself sends: the announcement at go-live, and the gateway's introduction of its guest.
  *
  *     0            6            12      14
  *     ├────────────┼────────────┼───────┼──────────────
@@ -165,4 +165,36 @@ export function parseIpv4(text: string): Uint8Array {
     )
   }
   return Uint8Array.from(parts, Number)
+}
+
+/** The internet checksum (RFC 1071) over the given pieces, each of even length but the last. */
+export function internetChecksum(...pieces: readonly Uint8Array[]): number {
+  let sum = 0
+  for (const piece of pieces) {
+    for (let index = 0; index < piece.length; index += 2) sum += (piece[index]! << 8) | (piece[index + 1] ?? 0)
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+  return ~sum & 0xffff
+}
+
+/** A protocol number that nobody acts on (RFC 3692: for experiments). */
+const protocolForExperiments = 253
+
+/** An empty IPv4 packet: "`address` lives at this MAC", for a peer that learns addresses from packets and not from ARP. */
+export function encodeEmptyPacket(mac: Mac, address: Uint8Array, target: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(60)
+  const view = new DataView(frame.buffer)
+  const headerBytes = 20
+  const payloadBytes = 8
+  frame.set(macBytes(broadcastMac), 0)
+  frame.set(macBytes(mac), 6)
+  view.setUint16(12, 0x0800)
+  frame[14] = 0x45
+  view.setUint16(16, headerBytes + payloadBytes)
+  frame[22] = 1 // time to live
+  frame[23] = protocolForExperiments
+  frame.set(address, 26)
+  frame.set(target, 30)
+  view.setUint16(24, internetChecksum(frame.subarray(14, 14 + headerBytes)))
+  return frame
 }

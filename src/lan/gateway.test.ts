@@ -73,10 +73,16 @@ const floodingPasst = `#!${process.execPath}
 const path = process.argv[process.argv.indexOf('--socket') + 1]
 require('node:net').createServer((socket) => {
   const prefix = (length) => Buffer.from([0, 0, length >> 8, length & 255])
-  socket.once('data', (data) => {
-    const reply = Buffer.from(data.subarray(4, 64))
+  let seen = Buffer.alloc(0)
+  socket.on('data', function onData(chunk) {
+    seen = Buffer.concat([seen, chunk])
+    // An empty packet comes first, then the ARP request; 64 bytes each with their prefixes.
+    if (seen.length < 128) return
+    socket.removeListener('data', onData)
+    socket.resume()
+    const reply = Buffer.from(seen.subarray(68, 128))
     reply[21] = 2
-    data.copy(reply, 28, 42, 46)
+    seen.copy(reply, 28, 64 + 42, 64 + 46)
     socket.write(Buffer.concat([prefix(60), reply]))
     const frame = Buffer.alloc(1400)
     Buffer.from('52540012345652550a000202', 'hex').copy(frame)

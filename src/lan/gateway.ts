@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { assert, WorldError } from '../base/assert.ts'
-import { encodeArpRequest, isArpReplyFrom, type Mac, parseIpv4 } from './frame.ts'
+import { encodeArpRequest, encodeEmptyPacket, isArpReplyFrom, type Mac, parseIpv4 } from './frame.ts'
 import { connectTo, listenOn } from './listen.ts'
 import { PasstProcess } from './passt-process.ts'
 import { PlainPort } from './plain-port.ts'
@@ -153,7 +153,8 @@ async function startIn(
     await passt.stop()
   }
   // An answered ARP request says that passt is configured, has its ports, and runs its loop. It also tells passt the
-  // guest's MAC before the guest has said a word.
+  // guest's MAC before the guest has said a word. The empty packet tells it the guest's address: on a host without a
+  // default route, Debian 13's passt would else use a link-local one for the guest, whatever `--address` says.
   const deadlineMs = performance.now() + startTimeoutMs
   try {
     while (!isAnswered) {
@@ -163,6 +164,7 @@ async function startIn(
       }
       const socket = port ? undefined : await connectTo({ path }).catch(() => undefined)
       if (socket) port = new PlainPort(socket, { onFrame, onClosed: () => {} })
+      port?.send(encodeEmptyPacket(guestMac, guestAddress, gatewayAddress))
       port?.send(encodeArpRequest(guestMac, guestAddress, gatewayAddress))
       await Promise.race([answered.promise, passt.ended, setTimeout(probeIntervalMs)])
     }

@@ -3,19 +3,9 @@
  * It relies on a wire that loses nothing, so that a test fails when the LAN does. For tests only.
  */
 
-import { formatMac, macAt, macBytes, parseIpv4, parseMac } from './frame.ts'
+import { formatMac, internetChecksum, macAt, macBytes, parseIpv4, parseMac } from './frame.ts'
 
 const flag = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const
-
-/** The internet checksum (RFC 1071) over the given pieces, each of even length but the last. */
-function checksum(...pieces: readonly Uint8Array[]): number {
-  let sum = 0
-  for (const piece of pieces) {
-    for (let index = 0; index < piece.length; index += 2) sum += (piece[index]! << 8) | (piece[index + 1] ?? 0)
-  }
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
-  return ~sum & 0xffff
-}
 
 interface Segment {
   readonly sequence: number
@@ -117,7 +107,7 @@ export class TcpEchoStation {
     frame[23] = 6
     frame.set(this.#address, 26)
     frame.set(peer.address, 30)
-    view.setUint16(24, checksum(frame.subarray(14, 34)))
+    view.setUint16(24, internetChecksum(frame.subarray(14, 34)))
     view.setUint16(34, this.#port)
     view.setUint16(36, peer.port)
     view.setUint32(38, segment.sequence)
@@ -130,7 +120,7 @@ export class TcpEchoStation {
     pseudoHeader.set(frame.subarray(26, 34))
     pseudoHeader[9] = 6
     new DataView(pseudoHeader.buffer).setUint16(10, frame.length - 34)
-    view.setUint16(50, checksum(pseudoHeader, frame.subarray(34)))
+    view.setUint16(50, internetChecksum(pseudoHeader, frame.subarray(34)))
     return frame
   }
 }
