@@ -217,3 +217,16 @@ test('before an input that wakes the hart, guest time is brought up to date', ()
   assert.equal(keeper.entryBeforeInput(3n * ms, 0n)?.ticks, 30_000n)
   assert.equal(keeper.entryBeforeInput(3n * ms, 30_000n), undefined)
 })
+
+test('the slice follows the measured speed of the hart, so that the clock is looked at eight times an interval', () => {
+  const keeper = new ClockKeeper(anchor, 0n, { monotonicNs: 0n, wallClockNs: bootWallNs })
+  for (const speed of [20_000_000n, 400_000_000n]) {
+    for (let slices = 0; slices < 200; slices++) keeper.onRan(speed / 1000n, ms)
+    const expected = (speed * defaultClockPolicy.intervalNs) / second / 8n
+    assert.ok(keeper.sliceInstructions > (expected * 95n) / 100n && keeper.sliceInstructions < (expected * 105n) / 100n)
+  }
+  const before = keeper.instructionsPerSecond
+  keeper.onRan(0n, ms)
+  keeper.onRan(5n, 0n)
+  assert.equal(keeper.instructionsPerSecond, before, 'a stretch without instructions or time says nothing')
+})
