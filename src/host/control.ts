@@ -3,11 +3,16 @@
  * folder. A question, never a stream: whoever watches asks again.
  */
 
-import { createConnection, createServer, type Server } from 'node:net'
-import { createInterface } from 'node:readline'
+import { createConnection, createServer, type Server, type Socket } from 'node:net'
+import { createInterface, type Interface } from 'node:readline'
 import { WorldError } from '../base/assert.ts'
 
 export type ControlHandler = (command: string, body: unknown) => Promise<unknown> | unknown
+
+/** The socket's errors are the socket's business; a line reader repeats them, and would crash on them unheard. */
+function linesOf(socket: Socket): Interface {
+  return createInterface({ input: socket }).on('error', () => {})
+}
 
 /** Bigints travel as decimal strings. */
 function toJson(value: unknown): string {
@@ -17,7 +22,7 @@ function toJson(value: unknown): string {
 export function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy())
-    createInterface({ input: socket }).on('line', async (line) => {
+    linesOf(socket).on('line', async (line) => {
       try {
         const { command, body } = JSON.parse(line) as { command: string; body: unknown }
         socket.write(`${toJson({ answer: (await handler(command, body)) ?? null })}\n`)
@@ -56,7 +61,7 @@ export function ask<Answer>(
     }
     socket.on('error', () => finish(() => resolve(undefined)))
     socket.on('close', () => finish(() => resolve(undefined)))
-    createInterface({ input: socket }).once('line', (line) => {
+    linesOf(socket).once('line', (line) => {
       const reply = JSON.parse(line) as { answer: Answer } | { error: string }
       finish(() => ('answer' in reply ? resolve(reply.answer) : reject(new WorldError('control-refused', reply.error))))
     })

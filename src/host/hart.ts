@@ -1,5 +1,6 @@
 /** The main thread's end of a hart's thread (see hart-messages.ts). */
 
+import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { BootImage, MachineConfig } from '../machine/types.ts'
@@ -17,6 +18,7 @@ export interface HartOptions {
 
 export class Hart {
   readonly #worker: Worker
+  #hasExited = false
   readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
@@ -37,6 +39,9 @@ export class Hart {
     })
     this.#worker.on('message', options.onMessage)
     this.#worker.on('error', options.onFailed)
+    this.#worker.once('exit', () => {
+      this.#hasExited = true
+    })
   }
 
   /** Attempted instructions, as of the hart's last slice. */
@@ -60,8 +65,11 @@ export class Hart {
     Atomics.notify(this.#doorbell, 0)
   }
 
+  /** The thread ends by itself, between two slices: terminating it in the middle of WebAssembly can abort the process. */
   async stop(): Promise<void> {
+    if (this.#hasExited) return
+    const exited = once(this.#worker, 'exit')
     this.send({ kind: 'stop' })
-    await this.#worker.terminate()
+    await exited
   }
 }

@@ -29,7 +29,8 @@ export class RedisConnection {
 
   private constructor(socket: Socket) {
     this.#socket = socket
-    this.#lines = createInterface({ input: socket })[Symbol.asyncIterator]()
+    const lines = createInterface({ input: socket }).on('error', () => {})
+    this.#lines = lines[Symbol.asyncIterator]()
   }
 
   static connect(port: number): Promise<RedisConnection> {
@@ -48,8 +49,8 @@ export class RedisConnection {
   async command(text: string): Promise<string | undefined> {
     if (this.#socket.destroyed) return undefined
     this.#socket.write(`${text}\r\n`)
-    const { value, done } = await this.#lines.next()
-    return done ? undefined : value
+    const next = await this.#lines.next().catch(() => undefined)
+    return next === undefined || next.done ? undefined : next.value
   }
 
   close(): void {
