@@ -4,8 +4,8 @@ import fc from 'fast-check'
 import { batchAt, identity } from '../../test/support/replication.ts'
 import { WorldError } from '../base/assert.ts'
 import { concatBytes } from '../base/bytes.ts'
+import type { Divergence } from '../log/divergence.ts'
 import { logIndex } from '../log/entry.ts'
-import { instructionCount } from '../machine/types.ts'
 import { encodeMessage, MessageDecoder } from './message-codec.ts'
 import type { Message } from './messages.ts'
 
@@ -26,7 +26,7 @@ const messages: readonly Message[] = [
       kind: 'differentDigest',
       agreedEnd: end(4),
       index: end(9),
-      count: instructionCount(77n),
+      count: 77n as Divergence['count'],
       expected: 'a',
       found: 'b',
     },
