@@ -241,6 +241,24 @@ test('an instruction stored over the next one is what runs next, without FENCE.I
   assert.equal(engine.getX(a0), 2n)
 })
 
+test('a page that was written before it ran is still watched for stores once it runs', () => {
+  const { engine } = bareHart()
+  loadProgram(engine, 0, (a) => {
+    a.label('again').emit('sw', { rs1: s0, rs2: a2 })
+    a.emit('jalr', { rd: 1, rs1: s0 })
+    a.emit('addi', { rd: a2, rs1: a3 })
+    a.to('again', 'jal')
+  })
+  loadProgram(engine, 0x3000, (a) => a.word(0).emit('jalr', { rs1: 1 }))
+  engine.setX(s0, base + 0x3000n)
+  engine.setX(a2, BigInt(encode('addi', { rd: a0, imm: 1 })))
+  engine.setX(a3, BigInt(encode('addi', { rd: a0, imm: 2 })))
+  step(engine, 6)
+  assert.equal(engine.getX(a0), 1n)
+  step(engine, 4)
+  assert.equal(engine.getX(a0), 2n)
+})
+
 test('an atomic that overwrites itself still writes its own destination', () => {
   const { engine } = bareHart()
   loadProgram(engine, 0, (a) => a.emit('amoswap.w', { rd: a0, rs1: a1, rs2: a2 }))

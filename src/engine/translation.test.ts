@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Prng } from '../base/prng.ts'
 import { exceptionCause } from '../riscv/causes.ts'
 import { csr } from '../riscv/csrs.ts'
 import { menvcfgBit, mstatusBit } from './core/csr-fields.ts'
@@ -298,15 +299,56 @@ test('a page that was written before it became a page table is tracked under its
   const table = 0x20_0000
   const aliasVirtual = 0x4030_0000n
   tables.map(aliasVirtual, table, kernelPage)
-  engine.setX(a2, entryOf(dataOffset, kernelPage))
-  assert.equal(hart.access('store', aliasVirtual), 'fine')
-  const otherVirtual = 0xc000_0000n
+  assert.equal(hart.access('store', aliasVirtual + 40n), 'fine')
+  const otherVirtual = 0xc000_5000n
   storeWord64(engine, rootTable + 8 * 3, entryOf(0x20_1000, pte.v))
   storeWord64(engine, 0x20_1000, entryOf(table, pte.v))
+  storeWord64(engine, table + 8 * 5, entryOf(dataOffset, kernelPage))
   assert.equal(hart.access('load', otherVirtual), 'fine')
   engine.setX(a2, 0n)
-  assert.equal(hart.access('store', aliasVirtual), 'fine')
+  assert.equal(hart.access('store', aliasVirtual + 40n), 'fine')
   assert.equal(hart.access('load', otherVirtual), pageFault.load)
+})
+
+test('a store that moves its own page writes to the old place, and the next one to the new place', () => {
+  const hart = translated()
+  const { engine, tables } = hart
+  const tableVirtual = 0x4030_0000n
+  const leaf = tables.map(tableVirtual, dataOffset, kernelPage)
+  const table = leaf & ~0xfff
+  storeWord64(engine, leaf, entryOf(table, kernelPage))
+  const leafVirtual = tableVirtual + BigInt(leaf & 0xfff)
+  engine.setX(a2, entryOf(0x9000, kernelPage))
+  assert.equal(hart.access('store', leafVirtual), 'fine')
+  assert.equal(loadWord64(engine, leaf), entryOf(0x9000, kernelPage))
+  assert.equal(hart.access('store', leafVirtual + 8n), 'fine')
+  assert.equal(loadWord64(engine, 0x9000 + (leaf & 0xfff) + 8), entryOf(0x9000, kernelPage))
+})
+
+test('pages that share a place in the TLB are not mixed up, whatever order loads and stores come in', () => {
+  const hart = translated()
+  const { engine, tables } = hart
+  const pages = [0, 1, 2].map((index) => ({
+    virtual: 0x5000_0000n + BigInt(index) * 0x10_0000n,
+    offset: 0x2_0000 + index * 4096,
+  }))
+  for (const { virtual, offset } of pages) tables.map(virtual, offset, kernelPage)
+  const expected = pages.map((_, index) => BigInt(index))
+  for (const [index, { offset }] of pages.entries()) storeWord64(engine, offset, BigInt(index))
+  const prng = new Prng(5n)
+  for (let round = 0; round < 300; round++) {
+    const index = prng.below(pages.length)
+    const page = pages[index]!
+    if (prng.chance(0.5)) {
+      expected[index] = prng.u64()
+      engine.setX(a2, expected[index]!)
+      assert.equal(hart.access('store', page.virtual), 'fine')
+      assert.equal(loadWord64(engine, page.offset), expected[index])
+    } else {
+      assert.equal(hart.access('load', page.virtual), 'fine')
+      assert.equal(engine.getX(a0), expected[index])
+    }
+  }
 })
 
 test('the mapping of the executing page may change under it: the next instruction comes from the new page', () => {
