@@ -182,8 +182,19 @@ function pairOrTriple(prng: Prng, operation: string, layout: Layout): bigint[] {
   const [a, b, c] = fusedTuple(prng, layout)
   switch (operation) {
     case 'fadd':
-    case 'fsub':
-      return [pack(a, layout), pack(neighbor(prng, a.exponent, layout), layout)]
+    case 'fsub': {
+      if (prng.chance(0.7)) return [pack(a, layout), pack(neighbor(prng, a.exponent, layout), layout)]
+      // All ones and about two units of its last place: the carry moves the places where bits are lost.
+      const one = 1n << BigInt(layout.fractionBits)
+      const exponent = Math.max(layout.fractionBits + 2, a.exponent)
+      const tail = 1n << BigInt(prng.below(layout.fractionBits))
+      const small = {
+        negative: a.negative,
+        exponent: exponent - layout.fractionBits + prng.below(3),
+        significand: one | tail,
+      }
+      return [pack({ ...a, exponent, significand: 2n * one - 1n }, layout), pack(small, layout)]
+    }
     case 'fdiv': {
       // b's reciprocal exponent, so that the quotient lands where the product would.
       const bias = (1 << (layout.exponentBits - 1)) - 1
@@ -249,12 +260,32 @@ export function tyingInteger(prng: Prng): bigint {
   return BigInt.asUintN(64, prng.chance(0.5) ? -value : value)
 }
 
+/** Zeros, infinities, NaNs and extremes, whose combinations have rules of their own. */
+function special(prng: Prng, { exponentBits, fractionBits }: Layout): bigint {
+  const bias = (1n << BigInt(exponentBits - 1)) - 1n
+  const one = 1n << BigInt(fractionBits)
+  const infinity = (2n * bias + 1n) * one
+  const magnitude = prng.pick([
+    0n,
+    0n,
+    infinity,
+    infinity,
+    infinity | (one >> 1n),
+    infinity | 1n,
+    bias * one,
+    1n,
+    infinity - 1n,
+  ])
+  return magnitude | (prng.chance(0.5) ? 1n << BigInt(exponentBits + fractionBits) : 0n)
+}
+
 /** The raw contents of rs1, rs2, rs3 for a floating-point instruction, by its name in the table. */
 export function operandsFor(prng: Prng, name: string): bigint[] {
   const operation = name.slice(0, name.indexOf('.'))
   const isSingle = name === 'fcvt.d.s' || (name.endsWith('.s') && name !== 'fcvt.s.d')
   const layout = isSingle ? single : double
   const box = (bits: bigint): bigint => (isSingle ? bits | boxHigh : bits)
+  if (prng.chance(0.2)) return [0, 1, 2].map(() => box(special(prng, layout)))
   if (name === 'fcvt.s.d') return [narrowing(prng)]
   if (/^fcvt\.(w|wu|l|lu)\./.test(name)) return [box(nearInteger(prng, layout))]
   return pairOrTriple(prng, operation, layout).map(box)
