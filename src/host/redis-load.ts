@@ -4,7 +4,6 @@
  */
 
 import { createConnection, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import { WorldError } from '../base/assert.ts'
 
 export interface LoadReport {
@@ -25,12 +24,23 @@ export interface LoadReport {
 /** A Redis connection that sends one command and waits for its one-line answer. */
 export class RedisConnection {
   readonly #socket: Socket
-  readonly #lines: AsyncIterator<string>
+  #received = ''
+  #waiter: ((line: string | undefined) => void) | undefined
 
   private constructor(socket: Socket) {
     this.#socket = socket
-    const lines = createInterface({ input: socket }).on('error', () => {})
-    this.#lines = lines[Symbol.asyncIterator]()
+    socket.setEncoding('latin1')
+    socket.on('data', (text: string) => {
+      this.#received += text
+      const end = this.#received.indexOf('\r\n')
+      if (end < 0) return
+      const line = this.#received.slice(0, end)
+      this.#received = this.#received.slice(end + 2)
+      this.#answer(line)
+    })
+    socket.on('error', () => socket.destroy())
+    socket.on('end', () => socket.destroy())
+    socket.on('close', () => this.#answer(undefined))
   }
 
   static connect(port: number): Promise<RedisConnection> {
@@ -39,22 +49,28 @@ export class RedisConnection {
       socket.once('error', reject)
       socket.once('connect', () => {
         socket.off('error', reject)
-        socket.on('error', () => socket.destroy())
         resolve(new RedisConnection(socket))
       })
     })
   }
 
   /** @returns the answer's first line, or undefined if the connection is gone */
-  async command(text: string): Promise<string | undefined> {
-    if (this.#socket.destroyed) return undefined
-    this.#socket.write(`${text}\r\n`)
-    const next = await this.#lines.next().catch(() => undefined)
-    return next === undefined || next.done ? undefined : next.value
+  command(text: string): Promise<string | undefined> {
+    if (this.#socket.destroyed) return Promise.resolve(undefined)
+    return new Promise((resolve) => {
+      this.#waiter = resolve
+      this.#socket.write(`${text}\r\n`)
+    })
   }
 
   close(): void {
     this.#socket.destroy()
+  }
+
+  #answer(line: string | undefined): void {
+    const waiter = this.#waiter
+    this.#waiter = undefined
+    waiter?.(line)
   }
 }
 
