@@ -2,6 +2,10 @@
  * What `Primary` and `Backup` ask of their host, as closed unions. They are carried out in the order in which they are
  * returned. Where a rule of the protocol orders things, the effect exists only after its condition holds: there is no
  * `release` before its acknowledgements, no `goLive` before the arbiter's word and the last entry's replay.
+ *
+ * A fact that arises while a list is carried out (a console that confirms at once) may be reported at once, but the
+ * effects it returns come AFTER the rest of the list: otherwise an older `pauseHart` could overtake a newer `resumeHart`.
+ * `closeChannel` may name a channel that is closed already.
  */
 
 import { ExitCode } from '../base/assert.ts'

@@ -196,6 +196,7 @@ export class Primary {
   /** The hart wrote log entries. They are sent at once. */
   onBatch(batch: LogBatch, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
+    assert(this.#state !== 'starting', 'the hart stands still, and nothing enters it, until the first resumeHart')
     assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
     this.#logEnd = batchEnd(batch)
     if (batch.lastFrameId !== undefined) this.#uncovered.push({ end: this.#logEnd, frameId: batch.lastFrameId })
