@@ -11,6 +11,7 @@ import {
   type KernelPackage,
   moduleDependencies,
   modulesInLoadOrder,
+  withoutSignature,
   xzDecompressor,
 } from './kernel-package.ts'
 
@@ -34,6 +35,22 @@ test('a module says what it needs in its own words', () => {
 test('each module comes once, after everything that it needs', async () => {
   const linux = kernel({ ext4: 'jbd2,crc16', jbd2: 'crc16', crc16: '', virtio_rng: 'rng', rng: '', other: '' })
   assert.deepEqual(await order(linux, ['virtio-rng', 'ext4', 'jbd2']), ['rng', 'virtio_rng', 'crc16', 'jbd2', 'ext4'])
+})
+
+test('a signature is taken off, and a module without one stays as it is', async () => {
+  const unsigned = module('jbd2')
+  const trailer = Buffer.concat([Buffer.alloc(300, 9), Buffer.from([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 44])])
+  const signed = Buffer.concat([unsigned, trailer, Buffer.from('~Module signature appended~\n')])
+  assert.deepEqual(Buffer.from(withoutSignature(signed)), unsigned)
+  assert.equal(withoutSignature(unsigned), unsigned)
+  signed.writeUInt32BE(1 << 30, unsigned.length + 308)
+  assert.throws(() => withoutSignature(signed), { code: 'kernel-unusable' })
+  const linux = {
+    ...kernel({ jbd2: '' }),
+    modules: new Map([['jbd2', Buffer.concat([module(''), trailer, Buffer.from('~Module signature appended~\n')])]]),
+  }
+  const [[, content]] = (await modulesInLoadOrder(linux, ['jbd2'], asItIs)) as [[string, Uint8Array]]
+  assert.deepEqual(Buffer.from(content), module(''))
 })
 
 test('what this kernel has built in is left out, and what it lacks is an error', async () => {
