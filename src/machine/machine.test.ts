@@ -338,6 +338,15 @@ test('a restored snapshot has the same digest and goes on the same way', () => {
   assert.deepEqual(copy.machine.snapshot(), original.machine.snapshot())
 })
 
+test('a machine restored from a snapshot in WFI still waits', () => {
+  const sleeper: FakeInstruction = (hart) => (hart.count === 3n ? 'waiting' : undefined)
+  const original = booted(linux, sleeper)
+  assert.equal(run(original.machine, 10).kind, 'waiting')
+  const copy = booted(linux, sleeper)
+  copy.machine.restore(original.machine.snapshot())
+  assert.equal(run(copy.machine, 10).kind, 'waiting')
+})
+
 test('a snapshot of another machine, a damaged one and something else are refused with a clear line', () => {
   const snapshot = booted().machine.snapshot()
   const other = build(linux, undefined, { ...config, ramBytes: 65 * MiB }).machine

@@ -131,10 +131,34 @@ for (const [name, descriptors] of Object.entries(attacks)) {
   })
 }
 
+/** A flush is header and status: valid but for the one rule that is broken. */
+function placeFlushHeader(heap: GuestHeap): void {
+  heap.engine.storeBytes(here, Uint8Array.of(4))
+}
+
 test('an indirect table inside an indirect table makes the device want a reset', () => {
-  const { driver, queue, attack } = attackedDisk()
-  queue.writeDescriptor(0, { address: here + 64, lengthBytes: 32, flags: indirect, next: 0 }, here)
-  attack([[here, 16, indirect, 0]])
+  const { driver, queue, attack, heap, outbox } = attackedDisk()
+  placeFlushHeader(heap)
+  const table = here + 0x1000
+  queue.writeDescriptor(0, { address: here, lengthBytes: 16, flags: next, next: 1 }, table)
+  queue.writeDescriptor(1, { address: here + 512, lengthBytes: 1, flags: write, next: 0 }, table)
+  attack([[table, 32, indirect, 0]])
+  assert.equal(driver.needsReset, false, 'without nesting it is a flush')
+  assert.equal(outbox.take().length, 1)
+  queue.writeDescriptor(0, { address: here, lengthBytes: 16, flags: next | indirect, next: 1 }, table)
+  queue.writeDescriptor(1, { address: table, lengthBytes: 32, flags: indirect, next: 0 })
+  queue.offer(1)
+  queue.notify()
+  assert.equal(driver.needsReset, true)
+})
+
+test('a header behind the status byte makes the device want a reset', () => {
+  const { driver, attack, heap } = attackedDisk()
+  placeFlushHeader(heap)
+  attack([
+    [here + 512, 1, write | next, 1],
+    [here, 16, 0, 0],
+  ])
   assert.equal(driver.needsReset, true)
 })
 
@@ -155,9 +179,13 @@ test('a head outside the table, or more chains than the queue holds, makes the d
   assert.equal(first.driver.needsReset, true)
 
   const second = attackedDisk()
+  placeFlushHeader(second.heap)
+  second.queue.writeDescriptor(0, { address: here, lengthBytes: 16, flags: next, next: 1 })
+  second.queue.writeDescriptor(1, { address: here + 512, lengthBytes: 1, flags: write, next: 0 })
   second.queue.setAvailableIndex(9)
   second.queue.notify()
   assert.equal(second.driver.needsReset, true)
+  assert.deepEqual(second.outbox.take(), [])
 })
 
 test('a chain made available again while it is in flight makes the device want a reset, and the answer touches nothing', () => {

@@ -105,6 +105,16 @@ test('rings are not polled: frames without a buffer wait for the notify, not for
   assert.equal(heap.bytes(second.buffer + 12, 1)[0], 2)
 })
 
+test('rings are not polled: a frame to send leaves with its notify, not with whatever comes in before', () => {
+  const { heap, device, transmit, post, outputs } = card()
+  post()
+  transmit.offer(transmit.chain([[heap.place(new Uint8Array(72)), 72]], []))
+  device.receive(frame(1))
+  assert.deepEqual(outputs(), [])
+  transmit.notify()
+  assert.equal(outputs().length, 1)
+})
+
 test('frames that wait keep their order when another one arrives together with a buffer', () => {
   const { heap, device, receive, post } = card()
   device.receive(frame(1))
