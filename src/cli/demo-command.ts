@@ -14,8 +14,8 @@ export function addDemoCommand(program: Command): void {
   program
     .command('demo')
     .description('build a Debian guest with Redis, run it protected, kill its primary under load, and report')
-    .option('--guest FOLDER', 'use the guest in this folder instead of building one')
-    .option('--runs N', 'how often, from the start each time', parseRuns, 1)
+    .option('--guest <FOLDER>', 'use the guest in this folder instead of building one')
+    .option('--runs <N>', 'how often, from the start each time', parseRuns, 1)
     .option('--json', 'print each report as one JSON object on stdout')
     .action(async (options: { guest?: string; runs: number; json?: boolean }) => {
       let held = 0

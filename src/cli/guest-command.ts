@@ -24,12 +24,12 @@ export function addGuestCommand(program: Command): void {
     .description(
       'fetch Debian riscv64 packages and make kernel, initrd and root disk, without root, cached and verified',
     )
-    .option('-o, --output FOLDER', 'where the files go', 'guest')
-    .option('-p, --package NAME...', 'Debian packages in the root file system (default: redis-server)')
-    .option('--size SIZE', 'size of the root disk (default: 256M, systemd 1G)')
-    .option('--authorized-key KEY...', "public ssh keys of the guest's root")
+    .option('-o, --output <FOLDER>', 'where the files go', 'guest')
+    .option('-p, --package <NAME...>', 'Debian packages in the root file system (default: redis-server)')
+    .option('--size <SIZE>', 'size of the root disk (default: 256M, systemd 1G)')
+    .option('--authorized-key <KEY...>', "public ssh keys of the guest's root")
     .addOption(
-      new Option('--flavour NAME', 'minimal: busybox init; systemd: a full Debian')
+      new Option('--flavour <NAME>', 'minimal: busybox init; systemd: a full Debian')
         .choices(['minimal', 'systemd'])
         .default('minimal'),
     )

@@ -24,9 +24,9 @@ export function addRunCommand(program: Command): void {
     .command('run')
     .description('run one machine unprotected, its console on this terminal (Ctrl-] leaves); or a bare ELF program')
     .argument('[VM]', 'VM file, or a folder with vm.toml')
-    .option('--elf FILE', 'run this bare RISC-V program in M mode instead; exits with its code')
-    .option('--max-instructions N', 'give up after N instructions (--elf)', parseCount)
-    .option('--memory SIZE', 'RAM for --elf (default 128M)')
+    .option('--elf <FILE>', 'run this bare RISC-V program in M mode instead; exits with its code')
+    .option('--max-instructions <N>', 'give up after N instructions (--elf)', parseCount)
+    .option('--memory <SIZE>', 'RAM for --elf (default 128M)')
     .option('--json', 'print exit code, instructions and digest as one JSON object (--elf)')
     .action(async (vm: string | undefined, options: RunOptions) => {
       if (options.elf !== undefined) {

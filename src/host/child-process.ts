@@ -36,6 +36,8 @@ export async function startProcess<Ready>(
     stdio: ['ignore', trace, trace, 'ipc'],
     detached: true,
     serialization: 'advanced',
+    // A flush occupies a thread of the pool while the disk works; others must not queue behind it.
+    env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
   })
   closeSync(trace)
   try {

@@ -2,6 +2,8 @@
  * The machine's network card as the host sees it: released frames go to the switch, inbound ones come back as inputs.
  * Frames sent before the MAC is bound wait for it, in order, so that a go-live's unconfirmed outputs come first.
  *
+ * The switch's numbers are one above output sequences: there 0 means none.
+ *
  * When the switch is gone, frames are lost as on any network; the client connects again and binds again.
  */
 
@@ -55,7 +57,7 @@ export class LanBackend {
       replica,
       token,
       onFrame,
-      onConfirmed,
+      onConfirmed: (numberOnLan) => onConfirmed(numberOnLan - 1n),
       onFenced,
       onClosed: () => void this.#reconnect(),
     })
@@ -69,12 +71,12 @@ export class LanBackend {
     if (!client) return
     await client.bind({ generation, coveredFrameId: this.#coveredFrameId, logId: this.#options.logId })
     this.#isBound = true
-    for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence, bytes)
+    for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence + 1n, bytes)
   }
 
   send(sequence: bigint, bytes: Uint8Array): void {
     this.#lastSequence = sequence
-    if (this.#isBound && this.#client) this.#client.sendOutput(sequence, bytes)
+    if (this.#isBound && this.#client) this.#client.sendOutput(sequence + 1n, bytes)
     else this.#queue.push({ sequence, bytes })
   }
 

@@ -93,6 +93,8 @@ export class Replica {
   #listening: ListeningChannel | undefined
   #toPrimary: LoggingChannel | undefined
   #role: Role = { kind: 'none' }
+  readonly #effects: (() => void)[] = []
+  #isCarryingOut = false
   #generation = 0
   #isPoweredOn = false
   #isOff = false
@@ -302,9 +304,9 @@ export class Replica {
     this.#withBackup((backup) => backup.onTick(performance.now()))
   }
 
-  /** Only the live machine hears the world. */
+  /** Only the live machine hears the world, and only once it is switched on: its log begins with its power-on. */
   #input(input: Input): void {
-    if (this.#role.kind === 'primary') this.#hart.send({ kind: 'input', input })
+    if (this.#role.kind === 'primary' && this.#isPoweredOn) this.#hart.send({ kind: 'input', input })
   }
 
   #onHart(message: FromHart): void {
@@ -337,12 +339,25 @@ export class Replica {
 
   #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
     if (this.#role.kind !== 'primary') return
-    for (const effect of fact(this.#role.primary)) this.#carryOutPrimary(effect)
+    for (const effect of fact(this.#role.primary)) this.#effects.push(() => this.#carryOutPrimary(effect))
+    this.#carryOutEffects()
   }
 
   #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
     if (this.#role.kind !== 'backup') return
-    for (const effect of fact(this.#role.backup)) this.#carryOutBackup(effect)
+    for (const effect of fact(this.#role.backup)) this.#effects.push(() => this.#carryOutBackup(effect))
+    this.#carryOutEffects()
+  }
+
+  /** In the order in which the roles returned them, also when carrying one out brings a new fact (and so new effects). */
+  #carryOutEffects(): void {
+    if (this.#isCarryingOut) return
+    this.#isCarryingOut = true
+    try {
+      for (let effect = this.#effects.shift(); effect; effect = this.#effects.shift()) effect()
+    } finally {
+      this.#isCarryingOut = false
+    }
   }
 
   // ---- effects of a primary ----------------------------------------------------------------------------------------------

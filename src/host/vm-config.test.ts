@@ -25,6 +25,7 @@ test('a small file is a whole VM: defaults fill the rest, paths are relative to 
 test('an error names the file, the line, the key and the fix', () => {
   const cases: [string, RegExp][] = [
     [good.replace('memory', 'memroy'), /^vm\.toml:2: memroy: no such key; known here: name, memory/],
+    [good.replace('kernel', 'kernal'), /^vm\.toml:3: kernal: no such key/],
     [good.replace('256M', '16M'), /^vm\.toml:2: memory: use 64M to 3G$/],
     [good.replace('256M', 'lots'), /^vm\.toml:2: memory: "lots" is not a size/],
     [good.replace('16379:6379', 'http'), /^vm\.toml:9: network\.forward\.0: write \[HOSTADDRESS/],

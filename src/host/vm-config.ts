@@ -115,7 +115,9 @@ export function parseVmConfig(text: string, path: string): VmConfig {
   }
   const result = vmSchema.safeParse(raw)
   if (!result.success) {
-    const issue = result.error.issues[0]!
+    // A misspelt key comes first: it explains why another one is missing.
+    const { issues } = result.error
+    const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]!
     const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined
     const keyPath = unknown === undefined ? issue.path : [...issue.path, unknown]
     const line = lineOf(text, keyPath)
