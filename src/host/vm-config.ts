@@ -41,7 +41,7 @@ export const vmSchema = z.strictObject({
   append: z.string().default('').describe('kernel command line, added to what the network section implies'),
   disks: z
     .array(z.strictObject({ path: z.string(), readOnly: z.boolean().default(false) }))
-    .max(6)
+    .max(5)
     .default([]),
   network: z
     .strictObject({

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -118,15 +118,26 @@ test('a VM that is not running exits with 4 from down and fail, and 6 from statu
   assert.match(status.lines[0]!, /not running/)
 })
 
-test('a host without passt and without a way to fetch it exits with one line', () => {
-  const path = vm('passt', 'kernel = "Image"\n[network]\n')
-  const result = understudy(['up', path], {
-    PATH: file('no-programs', ''),
-    XDG_CACHE_HOME: join(folder, 'empty-cache'),
+/** A host of its own without a network, and with `hide` covered: namespaces, no root needed. */
+function onLonelyHost(args: readonly string[], hide: string): Result {
+  const script = `ip link set lo up; ${hide}; exec "$0" "$@"`
+  const { status, stderr } = spawnSync('unshare', ['-rnm', 'sh', '-c', script, launcher, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+    env: { ...process.env, XDG_STATE_HOME: join(folder, 'state'), XDG_CACHE_HOME: join(folder, 'empty-cache') },
   })
-  assert.match(result.lines.at(-1)!, /^understudy: .*(passt|apt)/)
-  assert.doesNotMatch(result.lines.join('\n'), /^\s+at /m)
-  assert.notEqual(result.code, 0)
+  return { code: status, lines: stderr.split('\n').filter((line) => line !== '') }
+}
+
+test('a host without passt, and without a network to fetch it, exits with one line', () => {
+  const path = vm('passt', 'kernel = "Image"\n[network]\n')
+  const result = onLonelyHost(['up', path], 'mount --bind /dev/null "$(command -v passt || echo /dev/null)"')
+  assertOneLine(result, 1, /passt|network|package/)
+})
+
+test('a host without a route exits with one line that says what to do', { skip: !existsSync('/usr/bin/passt') }, () => {
+  const path = vm('route', 'kernel = "Image"\n[network]\n')
+  assertOneLine(onLonelyHost(['up', path], 'true'), 1, /default route.*ip route add/)
 })
 
 test('an unknown command or option exits with 2', () => {
