@@ -8,6 +8,7 @@ import { machineConfig, readBootImage } from './boot-files.ts'
 import { ask } from './control.ts'
 import { endProcesses, requireNotRunning, startSurroundings } from './local-pair.ts'
 import { Replica } from './replica.ts'
+import { listenForReplicaControl } from './replica-control.ts'
 import { readVmConfig } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
 
@@ -43,6 +44,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
       trace: () => {},
     },
   )
+  const control = await listenForReplicaControl(folder.controlPath('a'), replica, () => ended.resolve(ExitCode.ok))
   const restoreTerminal = attachTerminal(
     (bytes) => replica.sendConsoleInput(bytes),
     () => ended.resolve(ExitCode.ok),
@@ -54,6 +56,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
     return await ended.promise
   } finally {
     restoreTerminal()
+    control.close()
     await replica.stop()
     await ask(folder.controlPath('lan'), 'stop')
     await ask(folder.controlPath('disk'), 'stop')

@@ -1,14 +1,12 @@
 /** The process of one replica. It ends with its role: after a halt with the halt's exit code, after `stop` with 0. */
 
 import { runAsProcess } from '../child-process.ts'
-import { listenForControl } from '../control.ts'
 import { Replica, type ReplicaSettings } from '../replica.ts'
+import { listenForReplicaControl } from '../replica-control.ts'
 
 export interface ReplicaReady {
   readonly channelPort?: number
 }
-
-export type { ReplicaSettings }
 
 runAsProcess<ReplicaSettings & { readonly controlPath: string }, ReplicaReady>(async (settings) => {
   const trace = (line: string): void => console.error(`${new Date().toISOString()} ${line}`)
@@ -24,20 +22,6 @@ runAsProcess<ReplicaSettings & { readonly controlPath: string }, ReplicaReady>(a
     },
     trace,
   })
-  await listenForControl(settings.controlPath, async (command, body) => {
-    switch (command) {
-      case 'status':
-        return replica.status()
-      case 'consoleInput':
-        replica.sendConsoleInput(new TextEncoder().encode((body as { text: string }).text))
-        return {}
-      case 'stop':
-        await replica.stop()
-        setImmediate(() => process.exit(0))
-        return {}
-      default:
-        throw new Error(`unknown command ${command}`)
-    }
-  })
+  await listenForReplicaControl(settings.controlPath, replica, () => process.exit(0))
   return await replica.start()
 })

@@ -1,0 +1,24 @@
+/** What a running replica answers on its control socket, in whichever process it lives. */
+
+import type { Server } from 'node:net'
+import { listenForControl } from './control.ts'
+import type { Replica } from './replica.ts'
+
+/** @param onStopped the replica has ended in good order because `stop` was asked for */
+export function listenForReplicaControl(path: string, replica: Replica, onStopped: () => void): Promise<Server> {
+  return listenForControl(path, async (command, body) => {
+    switch (command) {
+      case 'status':
+        return replica.status()
+      case 'consoleInput':
+        replica.sendConsoleInput(new TextEncoder().encode((body as { text: string }).text))
+        return {}
+      case 'stop':
+        await replica.stop()
+        setImmediate(onStopped)
+        return {}
+      default:
+        throw new Error(`unknown command ${command}`)
+    }
+  })
+}

@@ -1,0 +1,126 @@
+/**
+ * The pair as its users meet it: real processes, a real Debian guest, Redis in it, a real kill. Nothing here is timed but
+ * the bound that the product promises.
+ */
+
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { ask } from '../../src/host/control.ts'
+import type { DemoReport } from '../../src/host/demo.ts'
+import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
+import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
+import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
+import { freePort, writeRedisVm } from './redis-vm.ts'
+
+const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), 'understudy-pair-'))
+process.env.XDG_STATE_HOME = join(folder, 'state')
+const name = `pair-${process.pid}`
+let vm = ''
+let port = 0
+
+function understudy(...args: string[]): string {
+  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 120_000 })
+}
+
+async function redisAnswers(): Promise<void> {
+  const deadline = performance.now() + 180_000
+  while (!(await answersPing(port, 2000))) {
+    assert.ok(performance.now() < deadline, 'Redis does not answer')
+    await sleep(100)
+  }
+}
+
+/** Ids of every process of the VM. */
+function processes(): number[] {
+  const run = new VmFolder(name).requireRun()
+  return [run.diskServerPid, run.lanPid, run.replicas.a.pid, run.replicas.b.pid].filter((pid) => pid > 0)
+}
+
+before(async () => {
+  port = await freePort()
+  vm = await writeRedisVm(folder, name, port)
+})
+
+after(() => {
+  spawnSync(launcher, ['down', vm])
+  rmSync(folder, { recursive: true, force: true })
+})
+
+test('the demo: a client of a killed primary keeps its connection, and every acknowledged INCR is there once', () => {
+  const { status, stdout } = spawnSync(launcher, ['demo', '--json'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 600_000,
+  })
+  const report = JSON.parse(stdout.trim().split('\n').at(-1)!) as DemoReport
+  const { connections_reset, lost, duplicated, divergences } = report
+  assert.deepEqual(
+    { connections_reset, lost, duplicated, divergences },
+    { connections_reset: 0, lost: 0, duplicated: 0, divergences: 0 },
+  )
+  assert.ok(report.acknowledged > report.acknowledged_before_kill, 'the load went on after the kill')
+  assert.ok(report.stall_ms <= 1000, `stall of ${report.stall_ms} ms`)
+  assert.equal(status, 0)
+})
+
+test('up starts a protected VM, and a second up is refused', async () => {
+  const status = JSON.parse(understudy('up', vm, '--json')) as PairStatus
+  assert.equal(status.protection, 'protected')
+  assert.deepEqual(status.replicas.map(({ role }) => role).sort(), ['backup', 'primary'])
+  const second = spawnSync(launcher, ['up', vm], { encoding: 'utf8' })
+  assert.equal(second.status, 4)
+  assert.match(second.stderr, /^understudy: VM .* is running/m)
+  await redisAnswers()
+})
+
+test('killing the backup disturbs no client: the primary goes on alone, after the arbiter dropped the backup', async () => {
+  const load = await IncrementLoad.start(port, 'backup-killed')
+  await sleep(500)
+  const { generation } = (await pairStatus(vm)).replicas[0]!
+  understudy('fail', 'backup', vm)
+  await sleep(1500)
+  const report = await load.stop(5000)
+  assert.deepEqual([report.connectionsReset, report.skipped, report.wentBack], [0, 0, 0])
+  assert.ok(report.acknowledged > 0)
+  const status = await pairStatus(vm)
+  assert.equal(status.protection, 'not protected')
+  assert.equal(status.replicas.find(({ role }) => role === 'primary')?.generation, generation + 1)
+})
+
+test('down leaves no process behind, and the next up takes a later generation', async () => {
+  const { generation } = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')!
+  const pids = processes()
+  understudy('down', vm)
+  assert.deepEqual(pids.filter(isAlive), [])
+  const status = JSON.parse(understudy('up', vm, '--json')) as PairStatus
+  assert.ok(status.replicas[0]!.generation > generation)
+  await redisAnswers()
+})
+
+test('a guest that powers itself off ends both replicas with 0, and nobody fails over', async () => {
+  const vmFolder = new VmFolder(name)
+  const { replicas } = await pairStatus(vm)
+  const primary = replicas.find(({ role }) => role === 'primary')!
+  await ask(vmFolder.controlPath(primary.name), 'consoleInput', { text: '\npoweroff\n' })
+  const deadline = performance.now() + 60_000
+  while (replicas.some(({ pid }) => isAlive(pid)) && performance.now() < deadline) await sleep(50)
+  assert.deepEqual(
+    replicas.filter(({ pid }) => isAlive(pid)),
+    [],
+  )
+  for (const replica of ['a', 'b'] as const) {
+    assert.doesNotMatch(readFileSync(vmFolder.tracePath(replica), 'utf8'), /test-and-set/, 'nobody asked to take over')
+  }
+  assert.equal((await pairStatus(vm)).protection, 'not running')
+})
+
+test('failing a replica that is not there is refused', async () => {
+  await assert.rejects(failReplica(vm, 'primary'), { code: 'no-such-replica' })
+})
