@@ -24,6 +24,7 @@ import {
   pageFlag,
   planLayout,
   stateCellNames,
+  writeTlbOffset,
   xBase,
 } from './core/layout.ts'
 import { RecordEncoder } from './core/record-encoder.ts'
@@ -42,8 +43,11 @@ interface CoreExports {
   flushTranslations(): void
 }
 
-/** The core counts what is left in 32 bits. */
-const longestRun = 1n << 30n
+/**
+ * The core counts what is left in 32 bits; and it must be left now and then, because code of V8's baseline compiler is
+ * replaced by optimized code only when it is entered again (ENGINE, "No on-stack replacement").
+ */
+const longestRun = 1n << 24n
 /** Beyond this a number would not hold an address exactly; nothing is there anyway. */
 const physicalLimit = 1n << 53n
 
@@ -58,6 +62,7 @@ class WasmEngine implements Engine {
   readonly #bus: Bus
   readonly #layout: Layout
   readonly #view: DataView
+  readonly #memory: Uint8Array
   readonly #core: CoreExports
   /** Pages of RAM that may hold anything but zeros. */
   readonly #usedPages: Uint8Array
@@ -84,9 +89,9 @@ class WasmEngine implements Engine {
     }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host, env: { memory } })
     this.#core = instance.exports as unknown as CoreExports
-    const memoryBytes = new Uint8Array(memory.buffer)
-    for (const [address, index] of csrIndex) memoryBytes[csrIndexBase + address] = index
-    memoryBytes.fill(0xff, dataTlbBase, fetchTlbBase + 3 * fetchSetBytes)
+    this.#memory = new Uint8Array(memory.buffer)
+    for (const [address, index] of csrIndex) this.#memory[csrIndexBase + address] = index
+    this.#memory.fill(0xff, dataTlbBase, fetchTlbBase + 3 * fetchSetBytes)
     for (let slot = 0; slot < layout.slotCount; slot++) {
       this.#view.setInt32(layout.freeListBase + slot * 4, layout.slotCount - 1 - slot, true)
     }
@@ -303,7 +308,7 @@ class WasmEngine implements Engine {
 
   /** Makes the next store to each page take the slow path. */
   #forgetWriteEntries(): void {
-    for (let entry = dataTlbBase; entry < fetchTlbBase; entry += 32) this.#view.setBigInt64(entry + 8, -1n, true)
+    this.#memory.fill(0xff, dataTlbBase + writeTlbOffset, fetchTlbBase)
   }
 
   restorePage(page: number, content: Uint8Array): void {

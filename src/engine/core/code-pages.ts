@@ -12,7 +12,7 @@ import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionReference } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core, entryAt } from './core.ts'
 import {
-  fetchEntryBytes,
+  fetchEntries,
   fetchSetBytes,
   fetchTlbBase,
   get,
@@ -25,7 +25,7 @@ import {
   scratchEntries,
   scratchEntryBytes,
   slotBytes,
-  tlbEntries,
+  tlbEntryBytes,
 } from './layout.ts'
 import { emitFault, isRam, ramOffset } from './memory-access.ts'
 
@@ -69,7 +69,7 @@ export function defineCodePages(core: Core): CodeHandlers {
     const entry = f.let(i32(fetchTlbBase))
     f.loop((again) => {
       f.if(load('i32', 'load', entry, 8).eq(records), () => f.store(8, entry, i64(-1)))
-      f.set(entry, entry.add(fetchEntryBytes))
+      f.set(entry, entry.add(tlbEntryBytes))
       f.brIf(again, entry.ltU(fetchTlbBase + 3 * fetchSetBytes))
     })
     f.store(2, entryAt(pageSlotBase, page!, 2), i32(0))
@@ -139,7 +139,7 @@ export function defineCodePages(core: Core): CodeHandlers {
       pc!
         .shrU(8)
         .toI32()
-        .and((tlbEntries - 1) * fetchEntryBytes)
+        .and((fetchEntries - 1) * tlbEntryBytes)
         .add(get('fetchSet')),
     )
     f.if(load('i64', 'load', entry).ne(tag), () => {
@@ -162,7 +162,7 @@ export function defineCodePages(core: Core): CodeHandlers {
     const slot = record!.sub(slotsBase).divU(slotBytes)
     f.store(4, entryAt(slotStoresBase, slot, 4), i32(0))
     f.do(core.imports.decodeRecord, record!)
-    f.returnCallIndirect(core.raise, load('i32', 'load', record!), record!, left!)
+    f.returnCall(core.interpret, record!, left!)
   })
 
   module.define(core.runFrom, (f, pc, left) => {
@@ -175,7 +175,7 @@ export function defineCodePages(core: Core): CodeHandlers {
           .mul(recordBytes / 2),
       ),
     )
-    f.returnCallIndirect(core.raise, load('i32', 'load', record), record, left!)
+    f.returnCall(core.interpret, record, left!)
   })
 
   const nextPage = module.function('nextPage', ['i32', 'i32'], [], (f, _, left) => {
@@ -206,7 +206,7 @@ export function defineCodePages(core: Core): CodeHandlers {
     f.if(load('i32', 'load', scratch, recordField.bits).ne(bits), () => {
       f.do(core.imports.decodeStraddling, scratch, bits)
     })
-    f.returnCallIndirect(core.raise, load('i32', 'load', scratch), scratch, left!)
+    f.returnCall(core.interpret, scratch, left!)
   })
 
   return { decodeHere, nextPage, nextPageBehindStraddling, straddling }

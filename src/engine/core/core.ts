@@ -66,7 +66,11 @@ export interface Core {
   readonly raise: FunctionReference
   /** (record, left): illegal instruction. */
   readonly raiseIllegal: FunctionReference
-  /** (pc of the next instruction): `left` has reached 0: back to the run loop. */
+  /** (record, left): runs from this record on, until something leaves. */
+  readonly interpret: FunctionReference
+  /** (pc, left): goes on in another page. */
+  readonly jumpOut: FunctionReference
+  /** (record): `left` has reached 0: back to the run loop. */
   readonly leave: FunctionReference
   /** (pc) → 1: pagePc and pageRecords are set for this pc; 0: fault. */
   readonly enterPage: FunctionReference
@@ -123,7 +127,9 @@ export function declareCore(module: ModuleBuilder, layout: Layout): Core {
     raiseAt: module.declare('raiseAt', ['i64', 'i32'], []),
     raise: handler('raise'),
     raiseIllegal: handler('raiseIllegal'),
-    leave: module.declare('leave', ['i64'], []),
+    interpret: handler('interpret'),
+    jumpOut: module.declare('jumpOut', ['i64', 'i32'], []),
+    leave: module.declare('leave', ['i32'], []),
     enterPage: module.declare('enterPage', ['i64'], ['i32']),
     dropCode: module.declare('dropCode', ['i32'], []),
     invalidateCode: module.declare('invalidateCode', ['i32', 'i32'], []),

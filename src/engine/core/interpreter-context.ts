@@ -1,13 +1,14 @@
 /**
  * The instruction table's language, spoken by the interpreter: operands come from the predecoded record, registers are
- * memory, and what ends an instruction is a tail call to the next record's handler.
+ * memory, and what ends an instruction goes on with the next record: back to the start of the loop, or for an
+ * instruction that is a function of its own with a tail call into it.
  */
 
 import { type FloatFormat, type FloatOperation, floatOperations } from '../../riscv/float-operations.ts'
 import type { Instruction } from '../../riscv/instruction.ts'
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
-import type { FunctionBuilder, FunctionReference, GlobalReference, Local } from '../wasm/function-builder.ts'
+import type { FunctionBuilder, FunctionReference, GlobalReference, Label, Local } from '../wasm/function-builder.ts'
 import type { Core } from './core.ts'
 import { mstatusBit } from './csr-fields.ts'
 import { fBase, get, put, recordBytesPerByte, recordField, xBase } from './layout.ts'
@@ -37,10 +38,12 @@ export class InterpreterContext implements InstructionContext {
   readonly #record: Local
   readonly #left: Local
   readonly #site: AccessSite
+  readonly #again: Label | undefined
   #ended = false
   #depth = 0
 
-  constructor(f: FunctionBuilder, core: Core, float: FloatFunctions, form: HandlerForm) {
+  constructor(f: FunctionBuilder, core: Core, float: FloatFunctions, form: HandlerForm, again?: Label) {
+    this.#again = again
     this.#f = f
     this.#core = core
     this.#float = float
@@ -152,26 +155,22 @@ export class InterpreterContext implements InstructionContext {
   jump(target: Value): void {
     this.#end()
     if (this.#form.withinPage) {
-      this.#dispatch(this.#target(), this.pc.add(this.#distance()))
+      this.#goOn(this.#target())
       return
     }
     const f = this.#f
     const pc = f.let(target as Expression)
-    f.if(this.#left.eq(1), () => f.returnCall(this.#core.leave, pc))
-    f.if(pc.and(-4096).eq(get('pagePc')), () => {
-      const record = f.let(get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte)))
-      f.returnCallIndirect(this.#core.raise, load('i32', 'load', record), record, this.#left.sub(1))
+    f.if(pc.and(-4096).ne(get('pagePc')), () => {
+      // The other page must not be looked up if the run ends here: the walk sets A bits.
+      const jumpOut = (): void => f.returnCall(this.#core.jumpOut, pc, this.#left.sub(1))
+      f.if(this.#left.eq(1), jumpOut)
+      f.if(f.call(this.#core.enterPage, pc).eqz(), jumpOut)
     })
-    f.returnCall(this.#core.runFrom, pc, this.#left.sub(1))
+    this.#goOn(get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte)))
   }
 
   #target(): Expression {
     return this.#record.add(load('i32', 'load', this.#record, recordField.immediate))
-  }
-
-  /** The same as an offset of the pc. */
-  #distance(): Expression {
-    return this.immediate.divS(recordBytesPerByte)
   }
 
   branch(condition: Value): void {
@@ -179,19 +178,26 @@ export class InterpreterContext implements InstructionContext {
       this.if(condition, () => this.jump(this.pc.add(this.immediate)))
       return
     }
-    const f = this.#f
     this.#end()
-    const taken = f.let(condition as Expression)
-    const next = f.let(taken.select(this.#target(), this.#record.add(this.#form.lengthBytes * recordBytesPerByte)))
-    this.#dispatch(next, taken.select(this.pc.add(this.#distance()), this.nextPc))
+    this.#goOn((condition as Expression).select(this.#target(), this.#following()))
   }
 
-  /** Goes on at `next`; `pc` is its address, for when the run ends here. */
-  #dispatch(next: Expression, pc: Expression): void {
+  /** The record behind this one. */
+  #following(): Expression {
+    return this.#record.add(this.#form.lengthBytes * recordBytesPerByte)
+  }
+
+  /** Ends this instruction; the next one is at `record`. */
+  #goOn(record: Expression): void {
     const f = this.#f
-    f.if(this.#left.eq(1), () => f.returnCall(this.#core.leave, pc))
-    const record = f.let(next)
-    f.returnCallIndirect(this.#core.raise, load('i32', 'load', record), record, this.#left.sub(1))
+    const left = this.#left.sub(1)
+    if (this.#again) {
+      f.set(this.#record, record)
+      f.set(this.#left, left)
+      f.br(this.#again)
+    } else {
+      f.returnCall(this.#core.interpret, record, left)
+    }
   }
 
   illegal(): void {
@@ -265,7 +271,6 @@ export class InterpreterContext implements InstructionContext {
 
   /** What follows the semantics: the next record. */
   finish(): void {
-    if (this.#ended) return
-    this.#dispatch(this.#record.add(this.#form.lengthBytes * recordBytesPerByte), this.nextPc)
+    if (!this.#ended) this.#goOn(this.#following())
   }
 }

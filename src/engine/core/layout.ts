@@ -6,9 +6,9 @@
  * 0x00000  x registers (33 × 8: slot 32 swallows writes to x0), f registers, cells
  * 0x01000  CSR index: one byte per CSR address, 0 = no such CSR
  * 0x02000  scratch records for instructions that straddle two pages
- * 0x04000  data TLB: 4 sets × 256 entries × 32 bytes  {read tag i64, write tag i64, addend i32}
- * 0x0c000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
- * 0x10000  code slots: their RAM page, their counter of stores, and the list of free ones
+ * 0x04000  data TLB for reads: 4 sets × 512 entries × 16 bytes {tag i64, addend i32}, then the same for writes
+ * 0x14000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
+ * 0x18000  code slots: their RAM page, their counter of stores, and the list of free ones
  * …        per RAM page: flags (1 byte), code slot + 1 (2 bytes), entry in the two page lists (4 bytes each)
  * …        predecoded code pages
  * ramStart guest RAM
@@ -28,8 +28,8 @@ const cellsBase = 0x300
 export const csrIndexBase = 0x1000
 export const scratchBase = 0x2000
 export const dataTlbBase = 0x4000
-export const fetchTlbBase = 0xc000
-const slotsMetaBase = 0x1_0000
+export const fetchTlbBase = 0x1_4000
+const slotsMetaBase = 0x1_8000
 
 /** One variable of the engine at a fixed address. */
 export interface Cell {
@@ -158,12 +158,14 @@ export const attention = { lookUpAfresh: 1, leave: 2 } as const
 export const coreExit = { none: 0, waitForInterrupt: 1, supervisorCall: 2 } as const
 
 /** TLB sets. Data: the effective privilege, and SUM. Fetch: the privilege. */
-export const tlbEntries = 256
-export const dataEntryBytes = 32
-export const dataSetBytes = tlbEntries * dataEntryBytes
+export const tlbEntryBytes = 16
+export const dataEntries = 512
+export const dataSetBytes = dataEntries * tlbEntryBytes
+/** From a read entry to the write entry of the same page. */
+export const writeTlbOffset = 4 * dataSetBytes
 export const dataSets = { bare: 0, user: 1, supervisor: 2, supervisorSum: 3 } as const
-export const fetchEntryBytes = 16
-export const fetchSetBytes = tlbEntries * fetchEntryBytes
+export const fetchEntries = 256
+export const fetchSetBytes = fetchEntries * tlbEntryBytes
 export const fetchSets = { bare: 0, user: 1, supervisor: 2 } as const
 
 /**

@@ -9,7 +9,7 @@ import { ramBase } from '../types.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, Local } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core } from './core.ts'
-import { dataEntryBytes, get, pageFlag, put, tlbEntries, trackedFlags } from './layout.ts'
+import { dataEntries, get, pageFlag, put, tlbEntryBytes, trackedFlags, writeTlbOffset } from './layout.ts'
 import { emitMarkWritten } from './tracked-pages.ts'
 
 export type Size = 1 | 2 | 4 | 8
@@ -26,14 +26,14 @@ export interface AccessSite {
 
 const loadNames = { 1: 'load8u', 2: 'load16u', 4: 'load32u', 8: 'load' } as const
 
-/** The TLB entry that an address may be in. */
+/** The read entry that an address may be in; the write entry is `writeTlbOffset` behind it. */
 function dataEntry(address: Expression): Expression {
   // (address >> 12) mod entries, times the entry size, in one shift and mask.
-  const shift = 12 - Math.log2(dataEntryBytes)
+  const shift = 12 - Math.log2(tlbEntryBytes)
   return address
     .shrU(shift)
     .toI32()
-    .and((tlbEntries - 1) * dataEntryBytes)
+    .and((dataEntries - 1) * tlbEntryBytes)
     .add(get('dataSet'))
 }
 
@@ -49,7 +49,7 @@ export function emitLoad(site: AccessSite, address: Expression, size: Size): Loc
   const value = f.local('i64')
   f.if(
     load('i64', 'load', entry, 0).eq(at.and(tagMask(size))),
-    () => f.set(value, load('i64', loadNames[size], at.toI32().add(load('i32', 'load', entry, 16)))),
+    () => f.set(value, load('i64', loadNames[size], at.toI32().add(load('i32', 'load', entry, 8)))),
     () => {
       const after = f.local('i32')
       f.callInto([value, after], core.loadSlow, at, i32(size), left)
@@ -65,8 +65,8 @@ export function emitStore(site: AccessSite, address: Expression, size: Size, val
   const at = f.let(address)
   const entry = f.let(dataEntry(at))
   f.if(
-    load('i64', 'load', entry, 8).eq(at.and(tagMask(size))),
-    () => f.store(size, at.toI32().add(load('i32', 'load', entry, 16)), value),
+    load('i64', 'load', entry, writeTlbOffset).eq(at.and(tagMask(size))),
+    () => f.store(size, at.toI32().add(load('i32', 'load', entry, writeTlbOffset + 8)), value),
     () => {
       const after = f.let(f.call(core.storeSlow, at, i32(size), value, left))
       f.if(after.eqz(), site.onFault)
@@ -81,9 +81,10 @@ export function emitLocate(site: AccessSite, address: Expression, size: Size, ki
   const at = f.let(address)
   const entry = f.let(dataEntry(at))
   const host = f.local('i32')
+  const table = kind === 'read' ? 0 : writeTlbOffset
   f.if(
-    load('i64', 'load', entry, kind === 'read' ? 0 : 8).eq(at.and(tagMask(size))),
-    () => f.set(host, at.toI32().add(load('i32', 'load', entry, 16))),
+    load('i64', 'load', entry, table).eq(at.and(tagMask(size))),
+    () => f.set(host, at.toI32().add(load('i32', 'load', entry, table + 8))),
     () => {
       const after = f.local('i32')
       f.callInto([host, after], core.locateSlow, at, i32(size), i32(access[kind]), left)
@@ -121,24 +122,17 @@ export function defineMemoryAccess(core: Core): void {
   /** Enters a translation into the data TLB; a write entry only for pages that nobody tracks. */
   const fill = module.function('fillData', ['i64', 'i32', 'i32'], [], (f, va, offset, kind) => {
     const entry = f.let(dataEntry(va!))
-    const tag = f.let(va!.and(-4096))
     const page = f.let(offset!.shrU(12))
-    const readTag = load('i64', 'load', entry, 0)
-    const writeTag = load('i64', 'load', entry, 8)
     f.if(kind!.eq(access.write), () => {
       const flags = byteAt(pageFlagsBase, page)
       f.if(flags.and(trackedFlags), () => f.return())
       emitMarkWritten(f, core, page)
       f.store(1, page.add(pageFlagsBase), flags.or(pageFlag.writeCached))
-      f.if(readTag.ne(tag), () => f.store(8, entry, i64(-1), 0))
-      f.store(8, entry, tag, 8)
+      f.set(entry, entry.add(writeTlbOffset))
     })
-    f.if(kind!.eq(access.read), () => {
-      f.if(writeTag.ne(tag), () => f.store(8, entry, i64(-1), 8))
-      f.store(8, entry, tag, 0)
-    })
-    const host = offset!.and(-4096).add(ramStart)
-    f.store(4, entry, host.sub(tag.toI32()), 16)
+    const tag = f.let(va!.and(-4096))
+    f.store(8, entry, tag)
+    f.store(4, entry, offset!.and(-4096).add(ramStart).sub(tag.toI32()), 8)
   })
 
   const bySize = (f: FunctionBuilder, size: Expression, body: (size: Size) => void): void => {

@@ -11,7 +11,6 @@ import type { FunctionBuilder } from '../wasm/function-builder.ts'
 import { byteAt, type Core, entryAt } from './core.ts'
 import {
   attention,
-  dataEntryBytes,
   dataSetBytes,
   dataSets,
   dataTlbBase,
@@ -21,7 +20,9 @@ import {
   get,
   pageFlag,
   put,
+  tlbEntryBytes,
   trackedFlags,
+  writeTlbOffset,
 } from './layout.ts'
 
 /** Puts a page into the list of written ones, once. Emitted where a write is about to happen. */
@@ -41,18 +42,19 @@ export function defineTrackedPages(core: Core): void {
 
   module.define(core.purgeWriteEntries, (f, page) => {
     const host = f.let(page!.shl(12).add(ramStart))
-    const entry = f.let(i32(dataTlbBase))
+    const first = dataTlbBase + writeTlbOffset
+    const entry = f.let(i32(first))
     f.loop((again) => {
-      const tag = load('i64', 'load', entry, 8)
+      const tag = load('i64', 'load', entry)
       f.if(
         tag
           .toI32()
-          .add(load('i32', 'load', entry, 16))
+          .add(load('i32', 'load', entry, 8))
           .eq(host),
-        () => f.store(8, entry, i64(-1), 8),
+        () => f.store(8, entry, i64(-1)),
       )
-      f.set(entry, entry.add(dataEntryBytes))
-      f.brIf(again, entry.ltU(dataTlbBase + 4 * dataSetBytes))
+      f.set(entry, entry.add(tlbEntryBytes))
+      f.brIf(again, entry.ltU(first + 4 * dataSetBytes))
     })
     f.store(1, page!.add(pageFlagsBase), byteAt(pageFlagsBase, page!).and(~pageFlag.writeCached))
   })
@@ -68,8 +70,10 @@ export function defineTrackedPages(core: Core): void {
 
   module.define(core.flushTranslations, (f) => {
     // The bare sets stay: physical addresses translate to themselves for ever.
-    const firstData = dataTlbBase + dataSets.user * dataSetBytes
-    f.fill(i32(firstData), i32(0xff), i32(dataTlbBase + 4 * dataSetBytes - firstData))
+    const skipped = dataSets.user * dataSetBytes
+    for (const first of [dataTlbBase, dataTlbBase + writeTlbOffset]) {
+      f.fill(i32(first + skipped), i32(0xff), i32(4 * dataSetBytes - skipped))
+    }
     const firstFetch = fetchTlbBase + fetchSets.user * fetchSetBytes
     f.fill(i32(firstFetch), i32(0xff), i32(fetchTlbBase + 3 * fetchSetBytes - firstFetch))
     const index = f.let(get('tablePages'))

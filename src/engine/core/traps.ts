@@ -9,7 +9,7 @@ import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder } from '../wasm/function-builder.ts'
 import type { Core } from './core.ts'
 import { field, interruptBit, mcountinhibitBit, mstatusBit } from './csr-fields.ts'
-import { attention, type CellName, coreExit, get, put, recordField } from './layout.ts'
+import { attention, type CellName, coreExit, get, put, recordBytesPerByte, recordField, slotBytes } from './layout.ts'
 import { emitFault } from './memory-access.ts'
 
 const interruptFlag = 1n << 63n
@@ -105,8 +105,17 @@ export function defineTraps(core: Core): void {
     f.do(core.updateMode)
   })
 
-  module.define(core.leave, (f, pc) => {
+  module.define(core.jumpOut, (f, pc, left) => {
+    f.if(left!, () => f.returnCall(core.runFrom, pc!, left!))
     put(f, 'pc', pc!)
+    put(f, 'count', get('endCount'))
+  })
+
+  module.define(core.leave, (f, record) => {
+    // Behind a straddling instruction there is no record in a slot: the next one is two bytes into the next page.
+    const distance = f.let(record!.sub(get('pageRecords')))
+    const offset = distance.ltU(slotBytes).select(distance.divU(recordBytesPerByte), i32(4098))
+    put(f, 'pc', get('pagePc').add(offset.toI64U()))
     put(f, 'count', get('endCount'))
   })
 

@@ -50,8 +50,31 @@ export class FunctionBuilder {
     this.#results = results
   }
 
-  /** A new local; zero until set. */
+  readonly #free: Local[] = []
+  #scope: Local[] | undefined
+
+  /** Locals made in `body` are free again behind it. Inside they hold anything until set. */
+  reuseLocals(body: () => void): void {
+    const outer = this.#scope
+    const scope: Local[] = []
+    this.#scope = scope
+    body()
+    this.#scope = outer
+    this.#free.push(...scope)
+  }
+
+  /** A new local; zero until set (but see `reuseLocals`). */
   local(type: ValueType): Local {
+    if (this.#scope) {
+      const index = this.#free.findIndex((local) => local.type === type)
+      const local = index >= 0 ? this.#free.splice(index, 1)[0]! : this.#newLocal(type)
+      this.#scope.push(local)
+      return local
+    }
+    return this.#newLocal(type)
+  }
+
+  #newLocal(type: ValueType): Local {
     this.locals.push(type)
     return new Local(type, this.params.length + this.locals.length - 1)
   }
