@@ -118,7 +118,7 @@ class Live implements Mode {
     if (entry) this.#apply(entry)
     if (nowNs >= this.#nextResyncNs) {
       this.#nextResyncNs = nowNs + 1_000_000_000n
-      keeper.resync(hostTime())
+      if (machine.clockAnchor) keeper.resync(hostTime(), machine.clockAnchor)
     }
     if (nowNs >= this.#nextDigestNs) {
       this.#nextDigestNs = nowNs + BigInt(settings.digestEveryMs) * 1_000_000n
@@ -128,8 +128,8 @@ class Live implements Mode {
   }
 
   #startClock(): void {
-    const { machine, obligations } = this.#recorder
-    const anchor = obligations.clockAnchor
+    const { machine } = this.#recorder
+    const anchor = machine.clockAnchor
     if (!anchor) return
     const now = hostTime()
     this.#keeper = new ClockKeeper(anchor, machine.ticks, now, settings.clockPolicy ?? defaultClockPolicy)
@@ -239,9 +239,10 @@ function rest(turnMs: number): void {
   Atomics.wait(resting, 0, 0, (turnMs * (100 - cpuPercent)) / cpuPercent)
 }
 
-while (!isStopped) {
+for (;;) {
   const rung = Atomics.load(doorbell, 0)
   drainMessages()
+  if (isStopped) break
   const startedNs = process.hrtime.bigint()
   const turn: Turn = isPaused ? { sleepUntilNs: undefined } : mode.turn()
   if (turn === 'again') {
