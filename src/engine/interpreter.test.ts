@@ -345,8 +345,8 @@ test('straight code runs on into the next page, compressed and not', () => {
 })
 
 test('more code pages than there are slots are decoded again, and run the same', () => {
-  const { engine } = bareHart(8 * MiB)
-  const pages = 1500
+  const { engine } = bareHart(20 * MiB)
+  const pages = 4500
   // Each page adds its number and jumps to the next; the last one goes back to the first.
   for (let page = 0; page < pages; page++) {
     const next = (page + 1) % pages
@@ -356,7 +356,7 @@ test('more code pages than there are slots are decoded again, and run the same',
       a.emit('jalr', { rs1: t1 })
     })
   }
-  while (engine.getX(a1) < BigInt(2 * pages)) step(engine, 1)
+  while (engine.getX(a1) < BigInt(2 * pages)) step(engine, 3)
   assert.equal(engine.getX(a0), BigInt(pages * (pages - 1)))
 })
 

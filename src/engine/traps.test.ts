@@ -368,6 +368,21 @@ test('a counter that is written reads as written in the next instruction, and st
   )
 })
 
+test('a read-modify-write of mip does not keep SEIP of the line after the line falls', () => {
+  const { engine } = withHandlers((a) => a.emit('csrrsi', { csr: csr.mip, imm: 2 }))
+  engine.setInterrupt(interruptBit.seip, true)
+  step(engine, 1)
+  assert.equal(engine.getCsr(csr.mip), interruptBit.seip | interruptBit.ssip)
+  engine.setInterrupt(interruptBit.seip, false)
+  assert.equal(engine.getCsr(csr.mip), interruptBit.ssip)
+  engine.setCsr(csr.mip, interruptBit.seip)
+  engine.setInterrupt(interruptBit.seip, true)
+  engine.pc = base
+  step(engine, 1)
+  engine.setInterrupt(interruptBit.seip, false)
+  assert.equal(engine.getCsr(csr.mip) & interruptBit.seip, interruptBit.seip, 'what software wrote stays')
+})
+
 test('mstatus keeps legal values: MPP never 2, UXL and SXL fixed, SD follows FS', () => {
   const { engine } = bareHart()
   engine.setCsr(csr.mstatus, (1n << 64n) - 1n)

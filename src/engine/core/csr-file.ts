@@ -247,7 +247,11 @@ export function defineCsrFile(core: Core): Map<number, number> {
         // With Sstc, STIP follows stimecmp alone.
         const stip = bitSet('menvcfg', menvcfgBit.stce).select(i64(0), i64(interruptBit.stip))
         const mask = f.let(stip.or(interruptBit.ssip | interruptBit.seip))
-        put(f, 'mipSoft', get('mipSoft').and(mask.not()).or(value.and(mask)))
+        const soft = get('mipSoft')
+        // A read-modify-write must not keep what the line says after the line falls: while it is high, writing a one
+        // leaves the software's own SEIP as it is.
+        const seip = f.let(get('mipLines').and(soft.not()).and(interruptBit.seip))
+        put(f, 'mipSoft', soft.and(mask.not()).or(value.and(mask).and(seip.not())))
         return 'lookUpAfresh'
       },
     },

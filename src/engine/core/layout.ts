@@ -205,6 +205,9 @@ export const pageFlag = {
 /** Pages that stores may reach only through the slow path. */
 export const trackedFlags = pageFlag.table | pageFlag.code | pageFlag.watched
 
+/** Enough for the code of a kernel and its services (Debian's boot alone runs 1,500 pages); 42 KB each, once used. */
+const mostSlots = 4096
+
 export interface Layout {
   readonly ramBytes: number
   readonly ramPages: number
@@ -229,7 +232,7 @@ function alignUp(value: number, alignment: number): number {
 export function planLayout(ramBytes: number): Layout {
   assert(ramBytes > 0 && ramBytes % pageBytes === 0 && ramBytes <= 3 * GiB, `RAM of ${ramBytes} bytes`)
   const ramPages = ramBytes / pageBytes
-  const slotCount = Math.min(1024, ramPages)
+  const slotCount = Math.min(mostSlots, ramPages)
   const slotPageBase = slotsMetaBase
   const slotStoresBase = slotPageBase + slotCount * 4
   const freeListBase = slotStoresBase + slotCount * 4
