@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Prng } from '../base/prng.ts'
-import type { Ticks } from '../machine/types.ts'
+import type { ClockAnchor, Ticks } from '../machine/types.ts'
 import { type ClockInput, ClockKeeper, defaultClockPolicy, type HostTime } from './clock-keeper.ts'
-import type { ClockAnchor } from './obligations.ts'
 
 const ms = 1_000_000n
 const second = 1000n * ms
@@ -204,12 +203,22 @@ test('a guest that is ahead runs slow, but never stands', () => {
 
 test('a corrected host calendar is followed forward and a little back, but not far back', () => {
   const keeper = new ClockKeeper(anchor, 0n, { monotonicNs: 0n, wallClockNs: bootWallNs })
-  keeper.resync({ monotonicNs: second, wallClockNs: bootWallNs + 61n * second })
+  keeper.resync({ monotonicNs: second, wallClockNs: bootWallNs + 61n * second }, anchor)
   assert.equal(keeper.targetTicks(second), 610_000_000n)
-  keeper.resync({ monotonicNs: 2n * second, wallClockNs: bootWallNs + 62n * second - 10n * ms })
+  keeper.resync({ monotonicNs: 2n * second, wallClockNs: bootWallNs + 62n * second - 10n * ms }, anchor)
   assert.equal(keeper.targetTicks(2n * second), 619_900_000n)
-  keeper.resync({ monotonicNs: 3n * second, wallClockNs: bootWallNs - 3600n * second })
+  keeper.resync({ monotonicNs: 3n * second, wallClockNs: bootWallNs - 3600n * second }, anchor)
   assert.equal(keeper.targetTicks(3n * second), 629_900_000n)
+})
+
+test('when the machine moves its anchor back, guest time steps forward by as much', () => {
+  const host = new Host(new Hart(), bootWallNs, 0n)
+  host.load(100n * ms, 100_000_000)
+  const before = host.hart.ticks
+  host.keeper.resync(host.time, { wallClockNs: bootWallNs - 400n * ms, ticks: 0n })
+  host.load(10n * ms, 100_000_000)
+  const passed = host.hart.ticks - before
+  assert.ok(passed >= 4_050_000n && passed <= 4_150_000n, `${passed} ticks in 10 ms and a step of 400 ms`)
 })
 
 test('before an input that wakes the hart, guest time is brought up to date', () => {

@@ -16,12 +16,11 @@
  *  - A waiting hart has no instructions to count: time stands until an entry. `sleepUntilNs` says when its deadline needs
  *    one, so an idle guest costs one entry per timer and one per `idleIntervalNs`.
  *
- * Guest ticks are tied to the calendar at boot (`ClockAnchor`), so a replica on another host goes on within the difference
+ * Guest ticks are tied to the calendar (`Machine.clockAnchor`), so a replica on another host goes on within the difference
  * of the two hosts' clocks. Host times are arguments: `monotonicNs` never jumps, `wallClockNs` is UTC since 1970.
  */
 
-import type { Input, Ticks } from '../machine/types.ts'
-import type { ClockAnchor } from './obligations.ts'
+import type { ClockAnchor, Input, Ticks } from '../machine/types.ts'
 
 export type ClockInput = Extract<Input, { kind: 'clock' }>
 
@@ -63,23 +62,28 @@ export interface HostTime {
   readonly wallClockNs: bigint
 }
 
+function calendarAtZeroNs({ wallClockNs, ticks }: ClockAnchor): bigint {
+  return wallClockNs - ticks * tickNs
+}
+
 export class ClockKeeper {
   readonly #policy: ClockPolicy
   /** Guest time in nanoseconds minus host monotonic nanoseconds, as it should be. */
   #offsetNs: bigint
-  readonly #anchorNs: bigint
+  /** The calendar at guest time 0. */
+  #anchorNs: bigint
   #instructionsPerSecond = initialInstructionsPerSecond
   #lastEntryNs: bigint | undefined
   #lastLongStepNs: bigint | undefined
 
   /**
-   * @param anchor from the last boot (`Obligations.clockAnchor`)
+   * @param anchor of the machine now (`Machine.clockAnchor`)
    * @param ticks guest time now: the keeper of a replica that goes live continues from it
    */
   constructor(anchor: ClockAnchor, ticks: Ticks, now: HostTime, policy: ClockPolicy = defaultClockPolicy) {
     this.#policy = policy
     // Guest time in ns = wall clock − anchorNs, and wall clock = monotonic + (their difference now).
-    this.#anchorNs = anchor.wallClockNs - anchor.ticks * tickNs
+    this.#anchorNs = calendarAtZeroNs(anchor)
     const offsetNs = now.wallClockNs - this.#anchorNs - now.monotonicNs
     const ownOffsetNs = ticks * tickNs - now.monotonicNs
     this.#offsetNs = ownOffsetNs - offsetNs > implausibleNs ? ownOffsetNs : offsetNs
@@ -119,10 +123,11 @@ export class ClockKeeper {
   }
 
   /**
-   * Call now and then (once a second): follows corrections of the host's calendar. A small or forward one is adopted; a
+   * Call now and then (once a second): follows the machine's anchor and corrections of the host's calendar. A small or forward one is adopted; a
    * clock set back farther than `implausibleNs` is not followed, because guest time cannot.
    */
-  resync(now: HostTime): void {
+  resync(now: HostTime, anchor: ClockAnchor): void {
+    this.#anchorNs = calendarAtZeroNs(anchor)
     const offsetNs = now.wallClockNs - this.#anchorNs - now.monotonicNs
     if (this.#offsetNs - offsetNs <= implausibleNs) this.#offsetNs = offsetNs
   }

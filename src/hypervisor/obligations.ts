@@ -2,25 +2,16 @@
  * What the world owes the machine, as far as the log tells: answers to its entropy requests and to its power requests.
  * (Disk answers are in `Machine.inFlightDiskRequests`.) Whoever writes the log settles them. A replica that goes live
  * inherits the debts whose answer did not make it into the log.
- *
- * It also remembers how guest time and calendar time were tied together at boot, which the next writer's clock needs.
  */
 
-import type { Input, Machine, Output, Ticks } from '../machine/types.ts'
+import type { Input, Output } from '../machine/types.ts'
 
 export type EntropyRequest = Extract<Output, { kind: 'entropyRequest' }>
 export type PowerRequest = Extract<Output, { kind: 'power' }>
 
-/** At `ticks` of guest time the calendar said `wallClockNs` (nanoseconds since 1970, UTC). */
-export interface ClockAnchor {
-  readonly wallClockNs: bigint
-  readonly ticks: Ticks
-}
-
 export class Obligations {
   #entropy: EntropyRequest[] = []
   #power: PowerRequest | undefined
-  #anchor: ClockAnchor | undefined
 
   /** Not answered yet, oldest first. */
   get entropyRequests(): readonly EntropyRequest[] {
@@ -32,19 +23,13 @@ export class Obligations {
     return this.#power
   }
 
-  /** Of the last boot; undefined before the first. */
-  get clockAnchor(): ClockAnchor | undefined {
-    return this.#anchor
-  }
-
-  /** Call right after `machine` applied `input`. */
-  onInput(input: Input, machine: Machine): void {
+  /** Call right after the machine applied `input`. */
+  onInput(input: Input): void {
     if (input.kind === 'entropy') this.#entropy.shift()
     if (input.kind === 'boot') {
       // A reset forgets the device's requests: an answer to one of them would be an answer to nobody.
       this.#entropy = []
       this.#power = undefined
-      this.#anchor = { wallClockNs: input.wallClockNs, ticks: machine.ticks }
     }
   }
 

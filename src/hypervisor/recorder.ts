@@ -63,7 +63,7 @@ export class Recorder {
     this.#builder.append(this.machine.count, input)
     this.#closeIfFull()
     this.machine.apply(input)
-    this.obligations.onInput(input, this.machine)
+    this.obligations.onInput(input)
     return this.#markOutputs()
   }
 

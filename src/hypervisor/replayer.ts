@@ -176,7 +176,7 @@ export class Replayer {
       this.#agreedEnd = logIndex(entry.index + 1n)
     } else {
       this.machine.apply(body)
-      this.#obligations.onInput(body, this.machine)
+      this.#obligations.onInput(body)
       this.#unmarked = this.machine.takeOutputs()
     }
     this.#head++

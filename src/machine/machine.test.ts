@@ -269,10 +269,31 @@ test('nothing answers outside RAM and devices, and Linux machines have no finish
 
 test('the real-time clock shows the wall clock of the boot plus guest time since', () => {
   const { machine, engine } = booted()
-  machine.apply({ kind: 'clock', ticks: machine.ticks + 10_000_000n, ratePer2p32: 0n, capTicks: 0n })
-  const low = engine.bus.load(memoryMap.rtc.base, 4)!
-  const high = engine.bus.load(memoryMap.rtc.base + 4, 4)!
-  assert.equal((high << 32n) | low, 1_700_000_001_000_000_000n)
+  const passes = (ticks: bigint) =>
+    machine.apply({ kind: 'clock', ticks: machine.ticks + ticks, ratePer2p32: 0n, capTicks: 0n })
+  const read = () => {
+    const low = engine.bus.load(memoryMap.rtc.base, 4)!
+    return (engine.bus.load(memoryMap.rtc.base + 4, 4)! << 32n) | low
+  }
+  passes(15_000_000n)
+  assert.equal(read(), 1_700_000_001_500_000_000n)
+  passes(10_000_000n)
+  assert.equal(read(), 1_700_000_002_500_000_000n)
+})
+
+test('the clock anchor is that of the last boot, is part of a snapshot, and moves as the guest first reads its RTC', () => {
+  const { machine, engine } = build()
+  assert.equal(machine.clockAnchor, undefined)
+  machine.apply(boot)
+  const wallClockNs = 1_700_000_000_000_000_000n
+  assert.deepEqual(machine.clockAnchor, { wallClockNs, ticks: 0n })
+  machine.apply({ kind: 'clock', ticks: 7_000_000n, ratePer2p32: 0n, capTicks: 0n })
+  engine.bus.load(memoryMap.rtc.base, 4)
+  const moved = { wallClockNs: wallClockNs - 200_000_000n, ticks: 0n }
+  assert.deepEqual(machine.clockAnchor, moved)
+  const copy = build()
+  copy.machine.restore(machine.snapshot())
+  assert.deepEqual(copy.machine.clockAnchor, moved)
 })
 
 test('the incremental digest equals that of a machine which computes it once', () => {

@@ -40,6 +40,7 @@ import { decodeSnapshot, encodeSnapshot, hashLong } from './snapshot.ts'
 import { SystemBus } from './system-bus.ts'
 import {
   type BootImage,
+  type ClockAnchor,
   type Input,
   type InstructionCount,
   instructionCount,
@@ -196,6 +197,10 @@ class EmulatedMachine implements Machine {
     return this.#engine.ticks
   }
 
+  get clockAnchor(): ClockAnchor | undefined {
+    return this.#rtc.anchor
+  }
+
   run(until: InstructionCount): StopReason {
     for (;;) {
       if (!this.#outbox.isEmpty) return { kind: 'outputs' }
@@ -280,7 +285,7 @@ class EmulatedMachine implements Machine {
     this.#clearMemory()
     for (const device of this.#devices) device.reset()
     this.#isWaiting = false
-    this.#rtc.setWallClock(wallClockNs)
+    this.#rtc.start(wallClockNs)
     engine.seedPool.add(rngSeed.subarray(treeSeedBytes))
     if (this.#program.kind === 'linux') {
       const { image, layout } = this.#program

@@ -20,6 +20,12 @@ export type Ticks = bigint
 
 export const timebaseHz = 10_000_000n
 
+/** At `ticks` of guest time the guest's calendar is to say `wallClockNs` (nanoseconds since 1970, UTC). */
+export interface ClockAnchor {
+  readonly wallClockNs: bigint
+  readonly ticks: Ticks
+}
+
 /** What the machine is made of. Part of what two replicas must agree on before they pair. */
 export interface MachineConfig {
   /** Bytes of RAM at `ramBase`: 64 MiB … 3 GiB, a multiple of 4096. */
@@ -124,6 +130,8 @@ export interface Machine {
   readonly count: InstructionCount
   /** Guest time now: t(count). Stands still between clock entries while the hart waits. */
   readonly ticks: Ticks
+  /** Ties guest time to the calendar since the last boot; moves once more when the guest first reads its RTC. */
+  readonly clockAnchor: ClockAnchor | undefined
   /**
    * Runs to exactly `until` attempted instructions, or to the first reason to stop before that. Outputs stop it right
    * after the instruction that made them. `until` ≤ `count` returns at once.

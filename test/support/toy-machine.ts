@@ -12,6 +12,7 @@ import { ByteReader, ByteWriter } from '../../src/base/bytes.ts'
 import { hash64 } from '../../src/base/digest.ts'
 import { readOutput, writeOutput } from '../../src/log/output-codec.ts'
 import {
+  type ClockAnchor,
   type Input,
   type InstructionCount,
   instructionCount,
@@ -63,6 +64,7 @@ export class ToyMachine implements Machine {
   /** A request to the sector of one in flight starts only after it: the overlap rule in small. */
   #queued: Unnumbered<DiskRequest>[] = []
   #clock = { n0: 0n, ticks: 0n, rate: 0n, cap: 0n }
+  #anchor: ClockAnchor | undefined
 
   constructor(habits: ToyHabits = toyHabits) {
     this.#habits = habits
@@ -76,6 +78,10 @@ export class ToyMachine implements Machine {
     const { n0, ticks, rate, cap } = this.#clock
     const passed = ((this.#count - n0) * rate) >> 32n
     return ticks + (passed < cap ? passed : cap)
+  }
+
+  get clockAnchor(): ClockAnchor | undefined {
+    return this.#anchor
   }
 
   /** For tests: what a broken machine would do to itself. */
@@ -109,6 +115,7 @@ export class ToyMachine implements Machine {
       this.#isOn = true
       this.#isWaiting = false
       this.#clock = { n0: this.#count, ticks: 0n, rate: 0n, cap: 0n }
+      this.#anchor = { wallClockNs: input.wallClockNs, ticks: this.ticks }
     }
     assert(this.#isOn, 'input for a machine that is off')
     switch (input.kind) {

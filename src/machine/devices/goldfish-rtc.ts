@@ -6,19 +6,30 @@
  *
  * Wall-clock time is a function of guest time: what the `boot` input gave, plus t(n) since that boot, plus what the
  * guest set. The alarm is accepted and never fires: nothing of ours suspends a machine until an alarm.
+ *
+ * Linux takes only whole seconds from a real-time clock at boot, and starts its own clock in the middle of that second
+ * (drivers/rtc/class.c, rtc_hctosys): on real hardware it is up to half a second wrong until NTP corrects it. Here the
+ * first reading after boot makes Linux right: it moves this clock back to the last middle of a second, by less than one
+ * second. Guest time is then behind by just that, `clockAnchor` says so, and the writer of the log makes up for it as
+ * for any gap: with a step forward.
  */
 
 import type { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import type { AccessSize, Engine } from '../../engine/types.ts'
+import type { ClockAnchor } from '../types.ts'
 import type { MmioDevice } from './device.ts'
 
 const nsPerTick = 100n
 const lowWord = 0xffff_ffffn
+const secondNs = 1_000_000_000n
 
 export class RealTimeClock implements MmioDevice {
   readonly #engine: Engine
   /** Wall clock at guest time 0, in nanoseconds. */
   #originNs = 0n
+  /** What ties guest time to the host's calendar; unlike `originNs` it does not follow what the guest sets. */
+  #anchor: ClockAnchor | undefined
+  #wasRead = false
   #latchedHigh = 0n
   #alarm = 0n
   #interruptEnabled = false
@@ -27,9 +38,27 @@ export class RealTimeClock implements MmioDevice {
     this.#engine = engine
   }
 
-  /** Sets the wall clock as it is now, in nanoseconds since 1970. */
-  setWallClock(nowNs: bigint): void {
+  /** Sets the wall clock at power-on, in nanoseconds since 1970. */
+  start(nowNs: bigint): void {
+    this.#setWallClock(nowNs)
+    this.#anchor = { wallClockNs: nowNs, ticks: this.#engine.ticks }
+    this.#wasRead = false
+  }
+
+  /** The calendar time that the guest is to have, at some moment of guest time; undefined before the first boot. */
+  get anchor(): ClockAnchor | undefined {
+    return this.#anchor
+  }
+
+  #setWallClock(nowNs: bigint): void {
     this.#originNs = nowNs - this.#engine.ticks * nsPerTick
+  }
+
+  #moveToMiddleOfSecond(): void {
+    this.#wasRead = true
+    const excessNs = (this.wallClockNs + secondNs / 2n) % secondNs
+    this.#originNs -= excessNs
+    if (this.#anchor) this.#anchor = { ...this.#anchor, wallClockNs: this.#anchor.wallClockNs - excessNs }
   }
 
   get wallClockNs(): bigint {
@@ -40,6 +69,7 @@ export class RealTimeClock implements MmioDevice {
     if (size !== 4) return undefined
     switch (offset) {
       case 0x00: {
+        if (!this.#wasRead) this.#moveToMiddleOfSecond()
         const now = this.wallClockNs
         this.#latchedHigh = now >> 32n
         return now & lowWord
@@ -61,10 +91,10 @@ export class RealTimeClock implements MmioDevice {
     if (size !== 4) return false
     switch (offset) {
       case 0x00:
-        this.setWallClock((this.wallClockNs & ~lowWord) | value)
+        this.#setWallClock((this.wallClockNs & ~lowWord) | value)
         break
       case 0x04:
-        this.setWallClock((this.wallClockNs & lowWord) | (value << 32n))
+        this.#setWallClock((this.wallClockNs & lowWord) | (value << 32n))
         break
       case 0x08:
         this.#alarm = (this.#alarm & ~lowWord) | value
@@ -84,16 +114,24 @@ export class RealTimeClock implements MmioDevice {
 
   reset(): void {
     this.#originNs = 0n
+    this.#anchor = undefined
+    this.#wasRead = false
     this.#latchedHigh = 0n
     this.#alarm = 0n
     this.#interruptEnabled = false
   }
 
   saveState(writer: ByteWriter): void {
+    const anchor = this.#anchor
+    writer.bool(anchor !== undefined).u64(anchor?.wallClockNs ?? 0n).u64(anchor?.ticks ?? 0n).bool(this.#wasRead)
     writer.u64(this.#originNs).u64(this.#latchedHigh).u64(this.#alarm).bool(this.#interruptEnabled)
   }
 
   loadState(reader: ByteReader): void {
+    const hasAnchor = reader.bool()
+    const anchor = { wallClockNs: reader.u64(), ticks: reader.u64() }
+    this.#anchor = hasAnchor ? anchor : undefined
+    this.#wasRead = reader.bool()
     this.#originNs = reader.u64()
     this.#latchedHigh = reader.u64()
     this.#alarm = reader.u64()
