@@ -123,7 +123,11 @@ export class RealTimeClock implements MmioDevice {
 
   saveState(writer: ByteWriter): void {
     const anchor = this.#anchor
-    writer.bool(anchor !== undefined).u64(anchor?.wallClockNs ?? 0n).u64(anchor?.ticks ?? 0n).bool(this.#wasRead)
+    writer
+      .bool(anchor !== undefined)
+      .u64(anchor?.wallClockNs ?? 0n)
+      .u64(anchor?.ticks ?? 0n)
+      .bool(this.#wasRead)
     writer.u64(this.#originNs).u64(this.#latchedHigh).u64(this.#alarm).bool(this.#interruptEnabled)
   }
 
