@@ -91,6 +91,10 @@ export class ConstantPool {
     return this.base + 8 * (this.#values.push(value) - 1)
   }
 
+  set(address: number, value: bigint): void {
+    this.#values[(address - this.base) / 8] = value
+  }
+
   get bytes(): Uint8Array {
     const bytes = new Uint8Array(this.#values.length * 8)
     const view = new DataView(bytes.buffer)

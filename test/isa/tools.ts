@@ -1,5 +1,5 @@
 /**
- * The foreign tools that the instruction-set tests compare with: GNU objdump and QEMU's user-mode emulator. They are
+ * The foreign tools that the instruction-set tests compare with: GNU objdump and QEMU. They are
  * independent readings of the same specification; nothing of them ships.
  */
 
@@ -10,10 +10,12 @@ import { join } from 'node:path'
 
 export const objdumpTool = 'riscv64-unknown-elf-objdump'
 export const qemuTool = 'qemu-riscv64'
+export const qemuSystemTool = 'qemu-system-riscv64'
 
 const debianPackages: Readonly<Record<string, string>> = {
   [objdumpTool]: 'binutils-riscv64-unknown-elf',
   [qemuTool]: 'qemu-user',
+  [qemuSystemTool]: 'qemu-system-misc',
 }
 
 /**
