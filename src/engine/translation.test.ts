@@ -222,6 +222,20 @@ test('with ADUE, loads and fetches set A, and stores set A and D', () => {
   }
 })
 
+test('a jump leaves the A bit of its target alone until an instruction there is attempted', () => {
+  const { engine, tables } = translated()
+  engine.setCsr(csr.menvcfg, menvcfgBit.adue)
+  const leaf = tables.map(dataVirtual, dataOffset, kernelPage & ~pte.a)
+  engine.privilege = 1
+  engine.setX(a1, dataVirtual)
+  engine.pc = codeVirtual + 8n
+  step(engine, 1)
+  assert.equal(engine.pc, dataVirtual)
+  assert.equal(loadWord64(engine, leaf) & pte.a, 0n)
+  step(engine, 1)
+  assert.equal(loadWord64(engine, leaf) & pte.a, pte.a)
+})
+
 test('a load makes a page accessed only, and the first store after it still sets D', () => {
   const hart = translated()
   hart.engine.setCsr(csr.menvcfg, menvcfgBit.adue)
