@@ -1,0 +1,107 @@
+/**
+ * Documents are checked like code: every relative link and every source path in them must exist, every heading that is
+ * linked to, every test title that is quoted beside a link to its file, every script, every config key and every exit code.
+ */
+
+import assert from 'node:assert/strict'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { ExitCode } from '../src/base/assert.ts'
+import { vmSchema } from '../src/host/vm-config.ts'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const documents = ['README.md', 'CHANGELOG.md', ...globSync('docs/**/*.md', { cwd: root })].map((path) =>
+  join(root, path),
+)
+
+/** GitHub's anchor of a heading. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+    .trim()
+    .replace(/\s/g, '-')
+}
+
+function anchorsIn(path: string): string[] {
+  return [...readFileSync(path, 'utf8').matchAll(/^#+ (.+)$/gm)].map((match) => anchorOf(match[1]!))
+}
+
+/** One line per thing in the document that is not there. */
+function faultsOf(path: string, text: string): string[] {
+  const faults: string[] = []
+  for (const [, link] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+    const [file, anchor] = link!.split('#') as [string, string | undefined]
+    if (/^[a-z]+:/.test(file)) continue
+    const target = file === '' ? path : resolve(dirname(path), file)
+    if (!existsSync(target)) faults.push(`link to ${link}`)
+    else if (anchor !== undefined && !anchorsIn(target).includes(anchor)) faults.push(`heading ${link}`)
+  }
+  for (const [, named] of text.matchAll(/`((?:src|test|scripts|docs|bin|bench)\/[\w./-]*\w\/?)[`\s]/g)) {
+    if (!existsSync(join(root, named!))) faults.push(`path ${named}`)
+  }
+  for (const [, link, title] of text.matchAll(/\]\(([^)\s]+\.(?:test|system)\.ts)\)\s+“([^”]+)”/g)) {
+    const target = resolve(dirname(path), link!)
+    if (existsSync(target) && !readFileSync(target, 'utf8').includes(title!)) {
+      faults.push(`test “${title}” in ${relative(root, target)}`)
+    }
+  }
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object }
+  for (const [, script] of text.matchAll(/\bnpm run (?:--silent )?([\w-]+)/g)) {
+    if (!Object.hasOwn(scripts, script!)) faults.push(`npm script ${script}`)
+  }
+  return faults
+}
+
+test('every link, path, heading, test title and npm script that a document names is there', () => {
+  const faults = documents.flatMap((path) =>
+    faultsOf(path, readFileSync(path, 'utf8')).map((fault) => `${relative(root, path)}: ${fault}`),
+  )
+  assert.deepEqual(faults, [])
+})
+
+test('a link, path, heading, test title or npm script that is not there is a fault', () => {
+  const readme = join(root, 'README.md')
+  for (const text of [
+    '[a](docs/NOWHERE.md)',
+    '[a](docs/PROTOCOL.md#no-such-heading)',
+    '[a](#no-such-heading)',
+    'see `src/machine/no-such-file.ts`',
+    '[a](src/replication/primary.test.ts) “no such test”',
+    '`npm run nothing`',
+  ]) {
+    assert.equal(faultsOf(readme, text).length, 1, text)
+  }
+  assert.deepEqual(faultsOf(readme, '[a](docs/PROTOCOL.md#roles) [b](https://nowhere.invalid/x) `src/base/`'), [])
+})
+
+const operations = readFileSync(join(root, 'docs/OPERATIONS.md'), 'utf8')
+
+function rowsBetween(heading: string, end: string): string[] {
+  const start = operations.indexOf(heading)
+  assert.ok(start >= 0, heading)
+  const section = operations.slice(start, operations.indexOf(end, start + heading.length))
+  return [...section.matchAll(/^\| `?([^`|\s]+)`? \|/gm)].map((match) => match[1]!)
+}
+
+test('the manual has every config key, and no other', () => {
+  const { disks, network, protection, ...simple } = vmSchema.shape
+  const nested = {
+    disks: disks.unwrap().element.shape,
+    network: network.unwrap().shape,
+    protection: protection.unwrap().shape,
+  }
+  const keys = [
+    ...Object.keys(simple),
+    ...Object.entries(nested).flatMap(([section, shape]) => Object.keys(shape).map((key) => `${section}.${key}`)),
+  ]
+  const documented = rowsBetween('## The VM file', '\n## ').filter((key) => key !== 'key' && !/^-+$/.test(key))
+  assert.deepEqual(documented.sort(), keys.sort())
+})
+
+test('the manual has every exit code', () => {
+  const documented = rowsBetween('### Exit codes', '\n## ')
+  for (const code of Object.values(ExitCode)) assert.ok(documented.includes(String(code)), `exit code ${code}`)
+})
