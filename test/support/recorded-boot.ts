@@ -122,18 +122,22 @@ interface Contents {
   readonly load: LoadSummary
 }
 
-/** Makes the recording once more, in this process: returns the bytes of its kept log. */
-export async function recordAgain(): Promise<Uint8Array> {
+/** Records now, in the world of this seed. The cache is neither asked nor changed. */
+export async function recordBoot(seed: number): Promise<RecordedBoot> {
   const guest = await testGuest()
   const { config, image } = partsOf(guest)
+  const newMachine = () => createMachine(config, image, createEngine)
   const folder = mkdtempSync(join(tmpdir(), 'understudy-recorded-boot-'))
   try {
-    record(guest, config, image, createMachine(config, image, createEngine), folder)
-    return readFileSync(join(folder, logName))
+    record(seed, guest, config, image, newMachine(), folder)
+    return { ...load(folder), config, image, rootPath: guest.rootPath, newMachine }
   } finally {
     rmSync(folder, { recursive: true })
   }
 }
+
+/** Of the recording in the cache. */
+export const recordedSeed = 1
 
 /** From the cache, or recorded now (a boot: about 20 seconds of one core). */
 export async function recordedBoot(): Promise<RecordedBoot> {
@@ -146,7 +150,7 @@ export async function recordedBoot(): Promise<RecordedBoot> {
   if (!statSync(folder, { throwIfNoEntry: false })) {
     const temporary = join(cache, `.${key}-${process.pid}`)
     mkdirSync(temporary, { recursive: true })
-    record(guest, config, image, newMachine(), temporary)
+    record(recordedSeed, guest, config, image, newMachine(), temporary)
     rmSync(folder, { recursive: true, force: true })
     renameSync(temporary, folder)
     forgetOlder(cache)
@@ -161,12 +165,19 @@ function forgetOlder(cache: string): void {
   for (const name of names.slice(2)) rmSync(join(cache, name), { recursive: true, force: true })
 }
 
-function record(guest: TestGuest, config: MachineConfig, image: BootImage, machine: Machine, folder: string): void {
+function record(
+  seed: number,
+  guest: TestGuest,
+  config: MachineConfig,
+  image: BootImage,
+  machine: Machine,
+  folder: string,
+): void {
   const disk = new MemoryDisk(guest.rootPath)
-  const station = new RedisStation(new Prng(7))
+  const station = new RedisStation(new Prng(seed))
   let transcript = ''
   const world = new SyntheticWorld(machine, {
-    seed: 1,
+    seed,
     disk,
     station,
     onConsole: (text) => {

@@ -46,7 +46,8 @@ function disk(config: Partial<DiskConfig> = {}, size = 64) {
 
 test('a read enters guest memory only when the answer of the disk is applied', () => {
   const { heap, device, queue, add, outputs, interrupt } = disk()
-  const buffer = heap.allocate(1024)
+  const before = new Uint8Array(1024).fill(0xaa)
+  const buffer = heap.place(before)
   const request = add(type.read, 5, [], [[buffer, 1024]])
   queue.notify()
   const [output] = outputs()
@@ -54,6 +55,7 @@ test('a read enters guest memory only when the answer of the disk is applied', (
   assert.equal(queue.usedIndex, 0)
   assert.equal(request.status(), 0xff)
   assert.equal(interrupt(), false)
+  assert.deepEqual(heap.bytes(buffer, 1024), before)
 
   const data = Uint8Array.from({ length: 1024 }, (_, index) => index % 251)
   device.onAnswer(0n, 'ok', data)

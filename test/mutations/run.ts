@@ -1,0 +1,34 @@
+/**
+ * `npm run mutate [-- WORDS …]`: breaks the product in every way of mutations.ts (or those whose names have one of the
+ * words), runs the test that must notice, and says which mutations survived. Exits with 1 if one did.
+ */
+
+import { MutatedTree, type TestRun } from './mutated-tree.ts'
+import { type Mutation, mutations } from './mutations.ts'
+
+function verdictInWords(mutation: Mutation, { verdict, output }: TestRun): string | undefined {
+  const { file, test } = mutation.noticedBy
+  if (verdict === 'failed') return undefined
+  const what = verdict === 'passed' ? 'passed' : 'did not run'
+  return `SURVIVED: ${mutation.name}\n  ${file}: "${test}" ${what}\n${output.replace(/^/gm, '    ')}`
+}
+
+function main(words: readonly string[]): void {
+  const chosen = mutations.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
+  using tree = new MutatedTree()
+  let survived = 0
+  for (const mutation of chosen) {
+    const startedMs = performance.now()
+    const report = verdictInWords(
+      mutation,
+      tree.during(mutation, () => tree.run(mutation.noticedBy)),
+    )
+    if (report !== undefined) survived++
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
+    console.log(report ?? `noticed in ${seconds} s: ${mutation.name}`)
+  }
+  console.log(`${chosen.length - survived} of ${chosen.length} mutations noticed`)
+  if (survived > 0 || chosen.length === 0) process.exitCode = 1
+}
+
+main(process.argv.slice(2))
