@@ -28,45 +28,68 @@ const rootSlots = [0, 1, 5, 255, 256, 511] as const
 const middleSlots = [0, 5, 17, 511] as const
 const leafSlots = [0, 1, 2, 3, 4, 100, 510, 511] as const
 
+const firstMiddle = rootCount
+const firstLeaf = rootCount + middleCount
+const middles = Array.from({ length: middleCount }, (_, index) => firstMiddle + index)
+const leaves = Array.from({ length: leafCount }, (_, index) => firstLeaf + index)
+
+function slotsOf(table: number): readonly number[] {
+  return table < firstMiddle ? rootSlots : table < firstLeaf ? middleSlots : leafSlots
+}
+
 const bit = { v: 1n, r: 2n, w: 4n, x: 8n, u: 16n, g: 32n, a: 64n, d: 128n } as const
 const flagBits = 10n
 /** Neither RAM nor a device, on QEMU's `virt` as on ours. */
 export const nowhere = 0x3_0000_0000n
+
+/**
+ * Where an address leads, permissions aside: a frame of the data area by number, nothing mapped, an address without
+ * memory, or other RAM, which no probe may touch.
+ */
+export type Destination = number | 'unmapped' | 'nowhere' | 'elsewhere'
 
 export interface ProbeAddress {
   readonly root: number
   readonly address: bigint
 }
 
+function destinationAt(physical: number): Destination {
+  const offset = physical - dataAreaBase
+  if (offset >= 0 && offset < dataAreaBytes) return offset / tableBytes
+  return physical === Number(nowhere) ? 'nowhere' : 'elsewhere'
+}
+
 export class PageTables {
-  readonly bytes = new Uint8Array(tableCount * tableBytes)
-  readonly #view = new DataView(this.bytes.buffer)
+  readonly #bytes = new Uint8Array(tableCount * tableBytes)
+  readonly #view = new DataView(this.#bytes.buffer)
   readonly #prng: Prng
+  /** As they are in memory before anything runs. */
+  readonly initialBytes: Uint8Array
 
   constructor(prng: Prng) {
     this.#prng = prng
-    const tables = (first: number, count: number): number[] => Array.from({ length: count }, (_, i) => first + i)
-    const middles = tables(rootCount, middleCount)
-    const leaves = tables(rootCount + middleCount, leafCount)
-    for (const root of tables(0, rootCount)) {
-      const all = bit.v | bit.r | bit.w | bit.x | bit.a | bit.d
+    const all = bit.v | bit.r | bit.w | bit.x | bit.a | bit.d
+    for (let table = 0; table < tableCount; table++) {
+      for (const slot of slotsOf(table)) this.#set(table, slot, this.#random(table))
+    }
+    for (let root = 0; root < rootCount; root++) {
       this.#set(root, 2, this.#entry(0x8000_0000n, all))
       this.#set(root, 3, this.#entry(0x8000_0000n, all | bit.u))
-      for (const slot of rootSlots) this.#set(root, slot, this.#random(middles, 0x8000_0000n, 1 << 18))
     }
-    for (const table of middles) {
-      for (const slot of middleSlots) this.#set(table, slot, this.#random(leaves, BigInt(dataAreaBase), 1 << 9))
-    }
-    for (const table of leaves) {
-      for (const slot of leafSlots) {
-        const frame = BigInt(dataAreaBase + prng.below(dataAreaBytes / tableBytes) * tableBytes)
-        this.#set(
-          table,
-          slot,
-          prng.chance(0.05) ? this.#pointer(leaves) : this.#leaf(prng.chance(0.05) ? nowhere : frame),
-        )
-      }
-    }
+    this.initialBytes = this.#bytes.slice()
+  }
+
+  /** Gives one entry another value, mostly one that `place` leads through. Later picks know it. */
+  change(place: ProbeAddress): { readonly address: number; readonly entry: bigint } {
+    const anyTable = this.#prng.below(tableCount)
+    const path = this.#walk(place).path.filter(({ table, slot }) => slotsOf(table).includes(slot))
+    const isOnPath = path.length > 0 && this.#prng.chance(0.7)
+    const { table, slot } = isOnPath
+      ? this.#prng.pick(path)
+      : { table: anyTable, slot: this.#prng.pick(slotsOf(anyTable)) }
+    const entry = this.#random(table)
+    this.#set(table, slot, entry)
+    return { address: tablesBase + table * tableBytes + slot * 8, entry }
   }
 
   static rootAddress(root: number): number {
@@ -81,12 +104,17 @@ export class PageTables {
     return ((physical >> 12n) << flagBits) | flags
   }
 
-  /** A pointer or a superpage; seldom an entry that is neither. */
-  #random(tables: readonly number[], physical: bigint, frames: number): bigint {
+  #random(table: number): bigint {
     const prng = this.#prng
-    if (prng.chance(0.65)) return this.#pointer(tables)
+    if (table >= firstLeaf) {
+      const frame = BigInt(dataAreaBase + prng.below(dataAreaBytes / tableBytes) * tableBytes)
+      return prng.chance(0.05) ? this.#pointer(leaves) : this.#leaf(prng.chance(0.05) ? nowhere : frame)
+    }
+    const isRoot = table < firstMiddle
+    if (prng.chance(0.65)) return this.#pointer(isRoot ? middles : leaves)
+    const frames = isRoot ? 1 << 18 : 1 << 9
     const misalignment = prng.chance(0.15) ? BigInt(1 + prng.below(frames - 1)) << 12n : 0n
-    return this.#leaf(physical + misalignment)
+    return this.#leaf((isRoot ? 0x8000_0000n : BigInt(dataAreaBase)) + misalignment)
   }
 
   #pointer(tables: readonly number[]): bigint {
@@ -119,23 +147,28 @@ export class PageTables {
     return { root, address: prng.chance(0.05) ? canonical ^ (1n << BigInt(39 + prng.below(25))) : canonical }
   }
 
-  /** The frame of the data area that an address means, permissions aside; −1 outside, undefined where nothing is mapped. */
-  frameOf({ root, address }: ProbeAddress): number | undefined {
-    if (BigInt.asUintN(64, BigInt.asIntN(39, address)) !== address) return undefined
+  destinationOf(place: ProbeAddress): Destination {
+    return this.#walk(place).destination
+  }
+
+  #walk({ root, address }: ProbeAddress): { path: { table: number; slot: number }[]; destination: Destination } {
+    const path: { table: number; slot: number }[] = []
+    if (BigInt.asUintN(64, BigInt.asIntN(39, address)) !== address) return { path, destination: 'unmapped' }
     let table = root
     for (let level = 2; level >= 0; level--) {
       const slot = Number((address >> BigInt(12 + 9 * level)) & 511n)
+      path.push({ table, slot })
       const entry = this.#view.getBigUint64(table * tableBytes + slot * 8, true)
-      if (!(entry & bit.v)) return undefined
+      if (!(entry & bit.v)) break
       const frames = (entry >> flagBits) & ((1n << 44n) - 1n)
       if (entry & (bit.r | bit.w | bit.x)) {
         const low = (1n << BigInt(9 * level)) - 1n
-        const frame = Number((frames & ~low) | ((address >> 12n) & low)) - dataAreaBase / tableBytes
-        return frame >= 0 && frame < dataAreaBytes / tableBytes ? frame : -1
+        const physical = Number((frames & ~low) | ((address >> 12n) & low)) * tableBytes
+        return { path, destination: destinationAt(physical) }
       }
       table = (Number(frames) * tableBytes - tablesBase) / tableBytes
-      if (table < 0 || table >= tableCount) return undefined
+      if (table < 0 || table >= tableCount) break
     }
-    return undefined
+    return { path, destination: 'unmapped' }
   }
 }

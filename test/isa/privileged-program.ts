@@ -104,6 +104,8 @@ export interface PrivilegedProgram {
   readonly probes: readonly Probe[]
   /** Where the run ends on the bare machine: behind the store to the stop word. */
   readonly end: number
+  /** Where SFENCE.VMA stands that is no probe, but what the specification asks software for. */
+  readonly flushes: readonly number[]
 }
 
 /** CSRs that probes read and write. Not those that QEMU and we rightly have in different sizes (misa, PMP, hpm events). */
@@ -136,12 +138,15 @@ class PrivilegedWriter {
   readonly #tables: PageTables
   readonly #code = new CodeBuffer(codeBase, new Uint8Array(constantsBase - codeBase))
   readonly #constants = new ConstantPool(constantsBase)
+  readonly #flushes: number[] = []
+  #place: ProbeAddress
   #supervisorHandler = 0
   #handler = 0
 
   constructor(prng: Prng) {
     this.#prng = prng
     this.#tables = new PageTables(prng)
+    this.#place = this.#tables.pick()
   }
 
   write(probeCount: number): PrivilegedProgram {
@@ -167,11 +172,11 @@ class PrivilegedWriter {
     const segments = [
       segment(codeBase, code.bytes),
       segment(constantsBase, this.#constants.bytes),
-      segment(tablesBase, this.#tables.bytes),
+      segment(tablesBase, this.#tables.initialBytes),
       segment(stopWord, new Uint8Array(4096)),
       segment(dataAreaBase, this.#dataArea()),
     ]
-    return { segments, elf: writeElf(codeBase, segments), probes, end }
+    return { segments, elf: writeElf(codeBase, segments), probes, end, flushes: this.#flushes }
   }
 
   /** Random data; and ECALLs, in every second frame shifted by two bytes, so that some lie across the frame's end. */
@@ -239,12 +244,24 @@ class PrivilegedWriter {
     return Object.values(choices).reduce((bits, flag) => bits | (this.#prng.chance(probability) ? flag : 0n), 0n)
   }
 
+  #emitFlush(): void {
+    this.#flushes.push(this.#code.emitNamed('sfence.vma', {}))
+  }
+
   #writeProbe(): Probe {
     const prng = this.#prng
     const code = this.#code
     const start = code.address
+    // Often the page of the probe before, with an entry on the way to it changed: what was cached must be forgotten.
+    if (prng.chance(0.4)) this.#place = this.#tables.pick()
+    if (prng.chance(0.5)) {
+      const { address, entry } = this.#tables.change(this.#place)
+      this.#load(t0, entry)
+      code.loadAddress(t6, address)
+      code.emitNamed('sd', { rs1: t6, rs2: t0 })
+    }
     const privilege = prng.pick([3, 1, 1, 0, 0] as const)
-    const place = this.#tables.pick()
+    const place = this.#place
     const isTranslated = prng.chance(0.85)
     const satp = isTranslated ? (8n << 60n) | BigInt(PageTables.rootAddress(place.root) / 4096) : 0n
     const previous = prng.pick([0n, 1n, 3n])
@@ -281,7 +298,7 @@ class PrivilegedWriter {
     this.#setCsr('stvec', BigInt(this.#supervisorHandler + prng.below(2)))
     for (const name of ['sscratch', 'stval', 'scause', 'mcause', 'mtval'] as const) this.#setCsr(name, 0n)
     this.#setCsr('satp', satp)
-    code.emitNamed('sfence.vma', {})
+    this.#emitFlush()
 
     // Addresses of this probe's own code are known when everything in front of it is written.
     const setup = { sepc: this.#reserve('sepc'), mepc: this.#reserve('mepc') }
@@ -331,7 +348,8 @@ class PrivilegedWriter {
 
   /** The frame is data, or nothing is mapped: then a store does no harm. */
   #isData(place: ProbeAddress): boolean {
-    return (this.#tables.frameOf(place) ?? 0) < firstCodeFrame
+    const destination = this.#tables.destinationOf(place)
+    return typeof destination === 'number' ? destination < firstCodeFrame : destination !== 'elsewhere'
   }
 
   /** An address for data that is safe to write; without translation a physical one, now and then of nothing. */
@@ -393,14 +411,14 @@ class PrivilegedWriter {
   }
 
   #fetchProbe(privilege: Privilege, place: ProbeAddress, satp: bigint): ProbeBody {
-    const frame = this.#tables.frameOf(place)
-    const next = this.#tables.frameOf({ root: place.root, address: BigInt.asUintN(64, place.address + 4096n) })
-    const isSafe = [frame, next].every((it) => it === undefined || it === -1 || it >= firstCodeFrame)
+    const page1 = this.#tables.destinationOf(place)
+    const page2 = this.#tables.destinationOf({ root: place.root, address: BigInt.asUintN(64, place.address + 4096n) })
+    const isSafe = [page1, page2].every((it) => (typeof it === 'number' ? it >= firstCodeFrame : it !== 'elsewhere'))
     const isTranslated = satp !== 0n && privilege !== 3
     const physical = BigInt(dataAreaBase + (firstCodeFrame + this.#prng.below(200)) * 4096)
     const page = isTranslated ? (isSafe ? place.address : unmapped) : physical
     // QEMU 7.2 aborts when an instruction goes on where no memory is.
-    const last = frame === -1 || next === -1 ? 0xffcn : 0xffen
+    const last = page1 === 'nowhere' || page2 === 'nowhere' ? 0xffcn : 0xffen
     const address = page + this.#prng.pick([0n, 2n, 4n, last, last, BigInt(this.#prng.below(2047) * 2)])
     return {
       description: `fetch from ${address.toString(16)}`,
