@@ -4,6 +4,7 @@
 
 import { Command, CommanderError } from 'commander'
 import { ExitCode } from '../base/assert.ts'
+import { addConfigSchemaCommand } from './config-schema-command.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addGuestCommand } from './guest-command.ts'
 import { reportError } from './output.ts'
@@ -27,6 +28,7 @@ addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
 addDemoCommand(program)
+addConfigSchemaCommand(program)
 
 try {
   await program.parseAsync()

@@ -1,6 +1,6 @@
 /** `up`, `status`, `fail`, `down`: a protected VM as local processes. */
 
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from '../host/local-pair.ts'
 import { ProgressLine, printJson, say } from './output.ts'
@@ -52,9 +52,8 @@ export function addPairCommands(program: Command): void {
     })
   program
     .command('down')
-    .description('end a VM: both replicas, LAN and disk server')
+    .description('end a VM: both replicas, LAN and disk server (for the guest, the plug is pulled)')
     .argument(...vmArgument)
-    .addOption(new Option('--force', 'do not ask the guest to power off').hideHelp())
     .action(async (vm: string) => {
       await takeDown(vm)
       say('down')

@@ -15,7 +15,8 @@ import type { GuestProgress } from '../guest/guest-progress.ts'
 import type { BytesByCause } from '../log/entry.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
 import { answersPing, IncrementLoad, RedisConnection } from './redis-load.ts'
-import { nowMs, type ReplicaStatus } from './replica-status.ts'
+import { nowMs } from './replica-status.ts'
+import { VmFolder } from './vm-folder.ts'
 
 export interface DemoOptions {
   /** A guest that is already built; by default one is built (or found in the cache). */
@@ -45,6 +46,7 @@ export interface DemoReport {
 }
 
 const bootWithinMs = 180_000
+const demoName = `demo-${process.pid}`
 const demoKey = 'understudy-demo'
 
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
@@ -65,6 +67,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
       return await failUnderLoad(vm, port, bootMs, onStep)
     } finally {
       await takeDown(vm)
+      new VmFolder(demoName).remove()
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -93,7 +96,7 @@ async function writeVm(folder: string, guest: DemoGuest, port: number): Promise<
   const path = join(folder, 'vm.toml')
   writeFileSync(
     path,
-    `name = "demo-${process.pid}"
+    `name = "${demoName}"
 memory = "256M"
 kernel = ${JSON.stringify(guest.kernelPath)}
 initrd = ${JSON.stringify(guest.initrdPath)}
@@ -174,14 +177,10 @@ async function failUnderLoad(
       first_output_ms: round(firstOutputAt - failover.replayedAt),
     },
     divergences: Math.max(...[...before.replicas, ...after.replicas].map(({ divergences }) => divergences)),
-    digest_checks: digestChecks(before.replicas),
+    digest_checks: survivor.digestChecks,
     boot_ms: round(bootMs),
     log_bytes_by_cause: before.replicas.find(({ role }) => role === 'primary')!.logBytesByCause,
   }
-}
-
-function digestChecks(replicas: readonly ReplicaStatus[]): number {
-  return replicas.find(({ role }) => role === 'primary')?.digestChecks ?? 0
 }
 
 async function readCounter(port: number): Promise<number> {

@@ -53,5 +53,5 @@ export type FromHart =
   | { readonly kind: 'off'; readonly failed: boolean }
 
 /** Indexes into the shared progress cells (BigInt64Array). */
-export const progressCell = { instructions: 0, ticks: 1, digests: 2 } as const
+export const progressCell = { instructions: 0, ticks: 1, digestsCompared: 2 } as const
 export const progressCells = 3

@@ -54,9 +54,9 @@ export class Hart {
     return Atomics.load(this.#progress, progressCell.ticks)
   }
 
-  /** Digest entries written so far. */
-  get digests(): bigint {
-    return Atomics.load(this.#progress, progressCell.digests)
+  /** Digests of the log that the replayed machine agreed with. */
+  get digestsCompared(): bigint {
+    return Atomics.load(this.#progress, progressCell.digestsCompared)
   }
 
   send(message: ToHart): void {

@@ -28,6 +28,9 @@ export interface LanBackendOptions {
 
 const reconnectIntervalMs = 50
 
+/** QEMU's schedule for announcing where a machine is now, after the first time at the bind. */
+const announceAgainMs = [50, 150, 250, 350]
+
 interface QueuedFrame {
   readonly sequence: bigint
   readonly bytes: Uint8Array
@@ -71,6 +74,7 @@ export class LanBackend {
     if (!client) return
     await client.bind({ generation, coveredFrameId: this.#coveredFrameId, logId: this.#options.logId })
     this.#isBound = true
+    for (const delayMs of announceAgainMs) setTimeout(() => this.#client?.announce(), delayMs).unref()
     for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence + 1n, bytes)
   }
 

@@ -28,6 +28,7 @@ export interface ReplicaStatus {
   /** Of a primary: what its backup has received but not replayed, in milliseconds of log. */
   readonly lagMs: number | undefined
   readonly logBytesByCause: BytesByCause
+  /** Digests of the primary's log that this replica's machine agreed with, as a backup. */
   readonly digestChecks: number
   readonly divergences: number
   readonly failover: FailoverTimes | undefined

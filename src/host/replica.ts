@@ -225,7 +225,7 @@ export class Replica {
       guestSeconds: Number(this.#hart.ticks) / 1e7,
       lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
       logBytesByCause: this.#bytesByCause,
-      digestChecks: Number(this.#hart.digests),
+      digestChecks: Number(this.#hart.digestsCompared),
       divergences: this.#divergences,
       failover: this.#failover,
       isOff: this.#isOff,

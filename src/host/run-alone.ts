@@ -3,6 +3,7 @@
  * as under `up`; the replica runs in this process, without a backup.
  */
 
+import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { ask } from './control.ts'
@@ -41,7 +42,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
       onConsole: (bytes) => process.stdout.write(bytes),
       onOff: (failed) => ended.resolve(failed ? ExitCode.guestPanicked : ExitCode.ok),
       onHalt: (error) => ended.reject(error),
-      trace: () => {},
+      trace: (line) => appendFileSync(folder.tracePath('a'), `${new Date().toISOString()} ${line}\n`),
     },
   )
   const control = await listenForReplicaControl(folder.controlPath('a'), replica, () => ended.resolve(ExitCode.ok))

@@ -67,6 +67,11 @@ export const vmSchema = z.strictObject({
 
 export type VmFile = z.output<typeof vmSchema>
 
+/** What a VM file may hold, as JSON Schema. */
+export function vmJsonSchema(): unknown {
+  return z.toJSONSchema(vmSchema, { io: 'input' })
+}
+
 export interface PortForward {
   readonly hostAddress: string
   readonly hostPort: number

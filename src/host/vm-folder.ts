@@ -68,6 +68,11 @@ export class VmFolder {
     renameSync(`${path}.new`, path)
   }
 
+  /** Everything, the arbiter's record included: for machines that will never be again. */
+  remove(): void {
+    rmSync(this.path, { recursive: true, force: true })
+  }
+
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
     for (const name of ['run.json', 'lan.control', 'disk.control', 'a.control', 'b.control', 'lan.socket']) {

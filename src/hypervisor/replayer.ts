@@ -61,6 +61,7 @@ export class Replayer {
   #unmarked: Output[] = []
   #divergence: Divergence | undefined
   #isLive = false
+  #digestsCompared = 0n
 
   /** @param nextIndex index of the first entry to come: 0 for a new machine, the snapshot's position otherwise */
   constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n)) {
@@ -69,6 +70,11 @@ export class Replayer {
     this.#appendedEnd = nextIndex
     this.#agreedEnd = nextIndex
     this.#lastCount = machine.count
+  }
+
+  /** Digest entries that agreed with this machine. */
+  get digestsCompared(): bigint {
+    return this.#digestsCompared
   }
 
   /** Every entry below this index is replayed. */
@@ -173,6 +179,7 @@ export class Replayer {
         this.#diverge('differentDigest', entry, formatDigest(body.digest), formatDigest(digest))
         return
       }
+      this.#digestsCompared++
       this.#agreedEnd = logIndex(entry.index + 1n)
     } else {
       this.machine.apply(body)

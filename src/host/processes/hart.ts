@@ -123,7 +123,6 @@ class Live implements Mode {
     if (nowNs >= this.#nextDigestNs) {
       this.#nextDigestNs = nowNs + BigInt(settings.digestEveryMs) * 1_000_000n
       this.#recorder.entryDigest()
-      Atomics.add(progress, progressCell.digests, 1n)
     }
   }
 
@@ -195,6 +194,7 @@ class Replaying implements Mode {
   turn(): Turn {
     if (this.#isFinished) return { sleepUntilNs: undefined }
     const { state, outputs } = this.#replayer.run(replaySliceInstructions)
+    Atomics.store(progress, progressCell.digestsCompared, this.#replayer.digestsCompared)
     showProgress(this.#replayer.machine)
     if (outputs.length > 0 || this.#replayer.replayedEnd !== this.#reported) {
       this.#reported = this.#replayer.replayedEnd
