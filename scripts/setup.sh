@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 if [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "setup: installing the npm packages of package-lock.json (pinned Node included)" >&2
-  npm ci --include=optional --no-fund --no-audit >&2
+  npm ci --include=optional --loglevel=error >&2
   touch node_modules/.package-lock.json
 fi
 
