@@ -24,7 +24,10 @@ test('the sources keep the layer rule', () => {
 })
 
 test('an import that points up is a violation', () => {
-  assert.match(violationsOf('machine/a.ts', "import { x } from '../log/entry.ts'")[0]!, /machine\/ may not import log\//)
+  assert.match(
+    violationsOf('machine/a.ts', "import { x } from '../log/entry.ts'")[0]!,
+    /machine\/ may not import log\//,
+  )
 })
 
 test('a clock, randomness, a timer, a promise or Node in a core layer is a violation', () => {
