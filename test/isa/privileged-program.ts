@@ -359,7 +359,9 @@ class PrivilegedWriter {
       return this.#prng.chance(0.2) ? nowhere : BigInt(dataAreaBase + frame * 4096 + offset)
     }
     const next = { root: place.root, address: BigInt.asUintN(64, place.address + 4096n) }
-    const isSafe = this.#isData(place) && (offset <= 4096 - 8 || this.#isData(next))
+    // A store that runs out of RAM has written its first part when QEMU reports the fault; here it writes nothing.
+    const isInside = offset <= 4096 - 8 || (this.#isData(next) && this.#tables.destinationOf(next) !== 'nowhere')
+    const isSafe = this.#isData(place) && isInside
     return isSafe ? place.address + BigInt(offset) : unmapped
   }
 

@@ -152,7 +152,7 @@ export function defineMemoryAccess(core: Core): void {
       const second = f.let(f.call(core.translate, nextPage(at!), i32(access.read)))
       f.if(second.eq(-1), none)
       f.if(isRam(core, first).and(isRam(core, second)).eqz(), () => {
-        emitFault(f, exceptionCause.loadAccessFault, at!)
+        emitFault(f, exceptionCause.loadAccessFault, isRam(core, first).select(nextPage(at!), at!))
         none()
       })
       const value = f.local('i64')
@@ -197,7 +197,7 @@ export function defineMemoryAccess(core: Core): void {
       const second = f.let(f.call(core.translate, nextPage(at!), i32(access.write)))
       f.if(second.eq(-1), none)
       f.if(isRam(core, first).and(isRam(core, second)).eqz(), () => {
-        emitFault(f, exceptionCause.storeAccessFault, at!)
+        emitFault(f, exceptionCause.storeAccessFault, isRam(core, first).select(nextPage(at!), at!))
         none()
       })
       const inFirst = f.let(i32(4096).sub(at!.toI32().and(0xfff)))
