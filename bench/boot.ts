@@ -1,0 +1,158 @@
+/**
+ * How long a boot takes, beside QEMU, on the same image with the same RAM:
+ *
+ *     node bench/boot.ts [--rounds 3] [--only redis|login] [--guest FOLDER] [--systemd-guest FOLDER] [--wait-minutes 5] [--json]
+ *
+ * Two goals: the default guest's Redis answers PING through the forwarded port; a full Debian with systemd shows `login:`.
+ * Rounds interleave the contestants, each round beginning with another one, so that whatever else the machine does hits
+ * all alike. Medians are given, and ratios to QEMU: seconds belong to one machine and one day.
+ */
+
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { copySparse } from '../src/guest/sparse-file.ts'
+import { readVmConfig } from '../src/host/vm-config.ts'
+import { freePort, type VmOptions, writeRedisVm } from '../test/system/redis-vm.ts'
+import type { Boot, Contestant, Goal } from './contestant.ts'
+import { describeHost, quietLoad, waitUntilQuiet } from './host.ts'
+import { icountOptions, QemuContestant } from './qemu.ts'
+import { RunContestant, UpContestant } from './understudy.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    only: { type: 'string' },
+    guest: { type: 'string' },
+    'systemd-guest': { type: 'string' },
+    'wait-minutes': { type: 'string', default: '5' },
+    json: { type: 'boolean', default: false },
+  },
+})
+
+interface Scenario {
+  readonly goal: Goal
+  readonly title: string
+  readonly vm: VmOptions
+  /** The first is what the others are compared with. */
+  readonly contestants: readonly Contestant[]
+}
+
+const qemu = new QemuContestant('qemu', [])
+const qemuIcount = new QemuContestant('qemu -icount shift=0,sleep=off', icountOptions)
+
+const scenarios: readonly Scenario[] = [
+  {
+    goal: 'redis',
+    title: 'default guest (256 MiB) to Redis PONG through the forwarded port',
+    vm: { guestFolder: options.guest },
+    contestants: [
+      qemu,
+      qemuIcount,
+      new UpContestant('understudy up --unprotected', ['--unprotected']),
+      new UpContestant('understudy up', []),
+    ],
+  },
+  {
+    goal: 'login',
+    title: 'Debian with systemd (512 MiB) to login: on the console',
+    vm: { flavour: 'systemd', memory: '512M', guestFolder: options['systemd-guest'] },
+    contestants: [qemu, qemuIcount, new RunContestant()],
+  },
+]
+
+interface Row {
+  readonly contestant: string
+  readonly wall_seconds: readonly number[]
+  readonly median_wall_seconds: number
+  readonly ratio_to_qemu: number
+  readonly ratio_to_qemu_icount: number
+  readonly median_instructions: number | null
+}
+
+async function measure(scenario: Scenario, rounds: number, folder: string): Promise<Row[]> {
+  const { contestants } = scenario
+  const port = await freePort()
+  const vmPath = await writeRedisVm(folder, `bench-${process.pid}`, port, scenario.vm)
+  const { config } = readVmConfig(vmPath)
+  const disk = config.disks[0]!.path
+  const pristine = `${disk}.pristine`
+  renameSync(disk, pristine)
+  const boots = new Map<Contestant, Boot[]>(contestants.map((contestant) => [contestant, []]))
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < contestants.length; turn++) {
+      const contestant = contestants[(round + turn) % contestants.length]!
+      rmSync(disk, { force: true })
+      await copySparse(pristine, disk)
+      const boot = await contestant.boot({ goal: scenario.goal, vmPath, config })
+      boots.get(contestant)!.push(boot)
+      console.error(`round ${round + 1}: ${contestant.name}: ${boot.wallSeconds.toFixed(1)} s`)
+    }
+  }
+  const walls = (contestant: Contestant): number[] => boots.get(contestant)!.map(({ wallSeconds }) => wallSeconds)
+  return contestants.map((contestant) => {
+    const counts = boots.get(contestant)!.flatMap(({ instructions }) => instructions ?? [])
+    const wall = median(walls(contestant))
+    return {
+      contestant: contestant.name,
+      wall_seconds: walls(contestant).map((seconds) => round2(seconds)),
+      median_wall_seconds: round2(wall),
+      ratio_to_qemu: round2(wall / median(walls(qemu))),
+      ratio_to_qemu_icount: round2(wall / median(walls(qemuIcount))),
+      median_instructions: counts.length === 0 ? null : Math.round(median(counts)),
+    }
+  })
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((x, y) => x - y)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+function round2(value: number): number {
+  return Math.round(value * 100) / 100
+}
+
+function table({ title }: Scenario, rows: readonly Row[]): string {
+  const instructions = ({ median_instructions: count }: Row): string =>
+    count === null ? '–' : `${(count / 1e9).toFixed(2)} G`
+  const lines = rows.map(
+    (row) =>
+      `| \`${row.contestant}\` | ${row.median_wall_seconds.toFixed(1)} | ${row.ratio_to_qemu.toFixed(2)} ` +
+      `| ${row.ratio_to_qemu_icount.toFixed(2)} | ${instructions(row)} |`,
+  )
+  const head = '| | wall seconds | × QEMU | × QEMU icount | instructions |\n|---|---:|---:|---:|---:|'
+  return `**${title}**\n\n${head}\n${lines.join('\n')}\n`
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
+process.env.XDG_STATE_HOME = join(folder, 'state')
+try {
+  const rounds = Number(options.rounds)
+  const chosen = scenarios.filter(({ goal }) => options.only === undefined || options.only === goal)
+  if (chosen.length === 0 || !(rounds >= 1)) throw new Error('--only takes redis or login, --rounds a count')
+  const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
+    console.error(`waiting for a quiet machine (load ${now.toFixed(1)})`),
+  )
+  const results: { scenario: string; rows: Row[] }[] = []
+  const tables: string[] = []
+  for (const scenario of chosen) {
+    const own = join(folder, scenario.goal)
+    mkdirSync(own)
+    const rows = await measure(scenario, rounds, own)
+    results.push({ scenario: scenario.title, rows })
+    tables.push(table(scenario, rows))
+  }
+  const host = describeHost()
+  const isQuiet = load < quietLoad
+  if (options.json) {
+    console.log(JSON.stringify({ host, load_at_start: load, is_quiet: isQuiet, rounds, results }))
+  } else {
+    console.log(`${host}; ${rounds} rounds; load at start ${load.toFixed(1)}${isQuiet ? '' : ' (NOT quiet)'}\n`)
+    console.log(tables.join('\n'))
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}
