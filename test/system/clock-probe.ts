@@ -31,11 +31,14 @@ export function certainErrorMs({ offsetMs, roundTripMs }: ClockSample): number {
   return Math.abs(offsetMs) + roundTripMs / 2
 }
 
-/** The samples with the shortest round trip, one of each `windowMs`. */
+/** The samples with the shortest round trip, one of each `windowMs`; the last window takes what is left. */
 export function bestSamples(samples: readonly ClockSample[], windowMs: number): ClockSample[] {
+  const startMs = samples[0]?.atMs ?? 0
+  const spanMs = (samples.at(-1)?.atMs ?? 0) - startMs
+  const windows = Math.max(1, Math.floor(spanMs / windowMs))
   const best = new Map<number, ClockSample>()
   for (const sample of samples) {
-    const window = Math.floor(sample.atMs / windowMs)
+    const window = Math.min(windows - 1, Math.floor((sample.atMs - startMs) / windowMs))
     const known = best.get(window)
     if (!known || sample.roundTripMs < known.roundTripMs) best.set(window, sample)
   }
