@@ -36,8 +36,6 @@ class Chatterbox implements Station {
   }
 }
 
-const instructions = 1_000_000n
-const checkpointInstructions = 50_000n
 /** A host of 5 to 20 million instructions per second: its clock entries, answers and frames lie close together. */
 const psPerInstruction = { least: 50_000, most: 200_000 }
 
@@ -47,7 +45,16 @@ export interface BareRecording {
   readonly digest: bigint
 }
 
-export function recordBareGuest(seed: number, longestSlice = 5000n): BareRecording {
+export interface BareRecordingOptions {
+  readonly instructions?: bigint
+  /** How far apart digest entries are. */
+  readonly checkpointInstructions?: bigint
+  /** The longest stretch without a look at the clock. */
+  readonly longestSlice?: bigint
+}
+
+export function recordBareGuest(seed: number, options: BareRecordingOptions = {}): BareRecording {
+  const { instructions = 1_000_000n, checkpointInstructions = 50_000n, longestSlice = 5000n } = options
   const disk = new MemoryDisk(bareGuestSectors)
   const station = new Chatterbox(seed)
   const world = new SyntheticWorld(newBareMachine(), { seed, disk, station, psPerInstruction, longestSlice })

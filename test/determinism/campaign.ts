@@ -47,7 +47,10 @@ class Tally {
 }
 
 function bareRound(prng: Prng, tally: Tally): void {
-  const entries = entriesOf(recordBareGuest(prng.below(2 ** 31), BigInt(1 + prng.below(20_000))).batches)
+  const longestSlice = BigInt(1 + prng.below(20_000))
+  const checkpointInstructions = BigInt(100 + prng.below(100_000))
+  const recording = recordBareGuest(prng.below(2 ** 31), { longestSlice, checkpointInstructions })
+  const entries = entriesOf(recording.batches)
   for (let replays = 0; replays < 3; replays++) {
     tally.add(entries, newBareMachine(), randomDrive(prng, newBareMachine, 1_000_000, 1n))
   }

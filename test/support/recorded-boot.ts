@@ -2,11 +2,12 @@
  * A whole boot of the test guest, recorded once in a synthetic world and kept in the user's cache: what the determinism
  * tests replay, and where any other system test finds a guest that is already up.
  *
- *     power-on │ early-boot │ … │ user-space │ … │ ready │ … │ under-load │ … │
+ *     power-on │ early-boot │ … │ user-space │ … │ ready │ … │ under-load │ … │ rebooted │ … │
  *
- * At five places a window starts: a snapshot, and 10 million instructions with a digest entry every 2 million, short
+ * At six places a window starts: a snapshot, and 10 million instructions with a digest entry every 2 million, short
  * enough to be replayed from the snapshot in slices of a single instruction. Outside the windows there is a digest entry
- * every 50 million instructions. As soon as it listens, Redis counts, with its append-only file synced each time.
+ * every 50 million instructions. As soon as it listens, Redis counts, with its append-only file synced each time. In the
+ * end somebody types `reboot`, and the second boot begins.
  *
  * The cache's key is the guest and every source file that has a say in the recording, so that a changed engine never
  * replays an old log here (logs of released versions are another test's business).
@@ -52,7 +53,7 @@ const loadInstructions = 300n * million
 /** A guest that is not ready by then never will be. */
 const bootLimit = 6000n * million
 
-export const windowNames = ['power-on', 'early-boot', 'user-space', 'ready', 'under-load'] as const
+export const windowNames = ['power-on', 'early-boot', 'user-space', 'ready', 'under-load', 'rebooted'] as const
 export type WindowName = (typeof windowNames)[number]
 
 export interface RecordedWindow {
@@ -239,7 +240,12 @@ function record(
   recordWindow('ready')
   runTo(machine.count + loadInstructions)
   recordWindow('under-load')
-  runTo((machine.count / checkpointInstructions + 1n) * checkpointInstructions)
+  station.leaveRedis()
+  world.type('uname -a; reboot\n')
+  runTo(machine.count + bootLimit, () => world.boots === 2)
+  if (!transcript.includes('GUEST-STOPPED')) throw new Error(`the guest did not reboot: ${transcript}`)
+  recordWindow('rebooted')
+  runTo((machine.count / checkpointInstructions + 3n) * checkpointInstructions)
   keep()
   disk.close()
   writeFileSync(join(folder, logName), Buffer.concat(log))

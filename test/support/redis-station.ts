@@ -27,6 +27,7 @@ export class RedisStation implements Station {
   /** Commands sent and not answered yet, oldest first. */
   #open: ('PING' | 'INCR')[] = []
   #pongs = 0
+  #hasLeft = false
   #counted = 0
 
   constructor(prng: Prng) {
@@ -48,6 +49,12 @@ export class RedisStation implements Station {
     return this.#pongs
   }
 
+  /** Ends the connection without a word, as a client does that is gone; pings go on. */
+  leaveRedis(): void {
+    this.#hasLeft = true
+    this.#redis.abandon()
+  }
+
   onFrame(frame: Uint8Array): Uint8Array[] {
     this.#peer.onFrame(frame)
     this.#keepBusy()
@@ -56,7 +63,7 @@ export class RedisStation implements Station {
 
   onTick(): Uint8Array[] {
     if (!this.#peer.knowsGuest) this.#peer.askForGuest()
-    else if (!this.#redis.isOpen) this.#redis.connect()
+    else if (!this.#redis.isOpen && !this.#hasLeft) this.#redis.connect()
     if (this.#peer.knowsGuest) {
       this.#peer.ping(this.#prng.below(longestPingBytes))
       if (this.#prng.chance(0.3)) this.#peer.sendDatagram(9, this.#prng.bytes(this.#prng.below(100)))

@@ -61,6 +61,8 @@ export class SyntheticWorld {
   #events: Event[] = []
   #stop: StopReason = { kind: 'off' }
   #nextFrameId = 0n
+  #nextResyncNs = 0n
+  #boots = 0
   readonly #consoleText = new TextDecoder()
 
   constructor(machine: Machine, parts: WorldParts) {
@@ -80,13 +82,28 @@ export class SyntheticWorld {
   }
 
   powerOn(): void {
+    this.#boot()
+    this.#tick()
+  }
+
+  /** How often the machine was booted. */
+  get boots(): number {
+    return this.#boots
+  }
+
+  #boot(): void {
     const wallClockNs = this.#time.wallClockNs
     this.#apply({ kind: 'boot', rngSeed: this.#prng.bytes(64), wallClockNs })
     const anchor = this.machine.clockAnchor
     assert.ok(anchor)
     this.#keeper = new ClockKeeper(anchor, this.machine.ticks, this.#time)
     this.#stop = { kind: 'count' }
-    this.#tick()
+    this.#boots++
+  }
+
+  /** Somebody types on the guest's console: in a moment, since only a turn lets things in. */
+  type(text: string): void {
+    this.#after(0, () => this.#arrive({ kind: 'consoleInput', bytes: new TextEncoder().encode(text) }))
   }
 
   get #time(): HostTime {
@@ -111,6 +128,10 @@ export class SyntheticWorld {
         ? keeper.entryWhileWaiting(this.#nowNs, machine.ticks, this.#stop.deadline)
         : keeper.entryWhileRunning(this.#nowNs, machine.ticks)
     if (entry) this.#apply(entry)
+    if (this.#nowNs >= this.#nextResyncNs && machine.clockAnchor) {
+      this.#nextResyncNs = this.#nowNs + 1_000_000_000n
+      keeper.resync(this.#time, machine.clockAnchor)
+    }
     const before = machine.count
     const { stop, outputs } = this.recorder.run(this.#nextStop(before, limit))
     this.#stop = stop
@@ -194,6 +215,7 @@ export class SyntheticWorld {
           break
         case 'power':
           this.#stop = { kind: 'off' }
+          if (output.action === 'reboot') this.#boot()
           break
       }
     }

@@ -38,6 +38,11 @@ export class TcpClient {
     this.#send(flag.syn, new Uint8Array())
   }
 
+  /** From here on nothing is sent, and what arrives is ignored. */
+  abandon(): void {
+    this.#state = 'closed'
+  }
+
   send(bytes: Uint8Array): void {
     this.#send(flag.acknowledge | flag.push, bytes)
     this.#nextSend = (this.#nextSend + bytes.length) >>> 0
