@@ -239,15 +239,21 @@ export async function takeDown(vm: string): Promise<void> {
   const primaryFirst = [...replicas].sort((x, y) => Number(y.role === 'primary') - Number(x.role === 'primary'))
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
   await waitForEnd(replicaNames.map((name) => run.replicas[name].pid))
+  await endSurroundings(folder)
+  await waitForEnd([run.lanPid, run.diskServerPid])
+}
+
+/** Ends what stands around the replicas, after the last of them: `down` does, and a guest that powers itself off. */
+export async function endSurroundings(folder: VmFolder): Promise<void> {
   await ask(folder.controlPath('lan'), 'stop')
   await ask(folder.controlPath('disk'), 'stop')
-  await waitForEnd([run.lanPid, run.diskServerPid])
   folder.clearRun()
 }
 
 const orderlyEndMs = 5000
 
-async function waitForEnd(pids: readonly number[]): Promise<void> {
+/** Waits until these processes have ended; kills those that do not. */
+export async function waitForEnd(pids: readonly number[]): Promise<void> {
   const running = (): number[] => pids.filter((pid) => pid > 0 && isAlive(pid))
   const deadline = performance.now() + orderlyEndMs
   while (running().length > 0 && performance.now() < deadline) await sleep(20)

@@ -6,8 +6,7 @@
 import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
-import { ask } from './control.ts'
-import { endProcesses, requireNotRunning, startSurroundings } from './local-pair.ts'
+import { endSurroundings, requireNotRunning, startSurroundings, waitForEnd } from './local-pair.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
 import { readVmConfig } from './vm-config.ts'
@@ -59,11 +58,8 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
     restoreTerminal()
     control.close()
     await replica.stop()
-    await ask(folder.controlPath('lan'), 'stop')
-    await ask(folder.controlPath('disk'), 'stop')
-    await new Promise((resolve) => setTimeout(resolve, 200))
-    endProcesses(pids)
-    folder.clearRun()
+    await endSurroundings(folder)
+    await waitForEnd(pids)
   }
 }
 

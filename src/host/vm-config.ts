@@ -59,7 +59,7 @@ export const vmSchema = z.strictObject({
   protection: z
     .strictObject({
       heartbeat: duration.default(50),
-      timeout: duration.default(600).describe('silence after which the peer counts as lost'),
+      timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
     })
     .prefault({}),

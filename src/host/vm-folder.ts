@@ -5,7 +5,7 @@
 
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 
 export type ReplicaName = 'a' | 'b'
@@ -25,6 +25,11 @@ export class VmFolder {
   constructor(name: string, stateFolder = defaultStateFolder()) {
     this.name = name
     this.path = join(stateFolder, name)
+  }
+
+  /** The folder that `path` names. */
+  static at(path: string): VmFolder {
+    return new VmFolder(basename(path), dirname(path))
   }
 
   create(): void {

@@ -176,9 +176,10 @@ test('once it has asked in generation g it never resumes its old role in g: the 
   const primary = protectedBy(['b'])
   primary.onBatch(batchAt(0, 1), 1)
   primary.onOutputs([markedFrame(0, 0)])
-  for (let now = 50; now <= 700; now += 50) primary.onTick(now)
+  const { timeoutMs } = defaultReplicationPolicy.detector
+  for (let now = 50; now <= timeoutMs; now += 50) primary.onTick(now)
   assert.equal(primary.state, 'asking')
-  assert.deepEqual(primary.onMessage(0, ack(1), 701), [])
+  assert.deepEqual(primary.onMessage(0, ack(1), timeoutMs + 1), [])
   assert.equal(primary.state, 'asking')
 })
 
@@ -193,12 +194,13 @@ test('failure detection: a silent backup is lost after the time-out, not before'
 test('failure detection watches acknowledgements too: a backup that is there but does not acknowledge is lost', () => {
   const primary = protectedBy(['b'])
   primary.onBatch(batchAt(0, 1), 0)
+  const { timeoutMs } = defaultReplicationPolicy.detector
   const lost: string[] = []
-  for (let now = 50; now <= 1000; now += 50) {
+  for (let now = 50; now <= timeoutMs + 500; now += 50) {
     primary.onMessage(0, ack(0), now)
     lost.push(...only(primary.onTick(now), 'backupLost').map(({ cause }) => `${cause} at ${now}`))
   }
-  assert.deepEqual(lost, ['stalled at 600'])
+  assert.deepEqual(lost, [`stalled at ${timeoutMs}`])
 })
 
 test('heartbeats go out when nothing else does, and say how far the log is', () => {

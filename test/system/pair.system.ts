@@ -49,7 +49,6 @@ before(async () => {
 })
 
 after(() => {
-  if (process.env.KEEP) return
   spawnSync(launcher, ['down', vm])
   rmSync(folder, { recursive: true, force: true })
 })

@@ -1,8 +1,10 @@
 /** The process of one replica. It ends with its role: after a halt with the halt's exit code, after `stop` with 0. */
 
 import { runAsProcess } from '../child-process.ts'
+import { endSurroundings } from '../local-pair.ts'
 import { Replica, type ReplicaSettings } from '../replica.ts'
 import { listenForReplicaControl } from '../replica-control.ts'
+import { VmFolder } from '../vm-folder.ts'
 
 export interface ReplicaReady {
   readonly channelPort?: number
@@ -14,7 +16,7 @@ runAsProcess<ReplicaSettings & { readonly controlPath: string }, ReplicaReady>(a
     onConsole: () => {},
     onOff: (failed) => {
       trace('the guest is off')
-      process.exit(failed ? 9 : 0)
+      void endSurroundings(VmFolder.at(settings.folderPath)).then(() => process.exit(failed ? 9 : 0))
     },
     onHalt: (error) => {
       trace(`halted: ${error.message}`)
