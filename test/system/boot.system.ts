@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -51,7 +51,10 @@ for (const protection of ['not protected', 'protected'] as const) {
       assert.equal(status.replicas.length, protection === 'protected' ? 2 : 1)
       await becomesTrue('Redis answers', () => answersPing(port, 2000))
       const consolePath = new VmFolder(name).file('console.log')
-      await becomesTrue('the console says so', () => /GUEST-READY \d/.test(readFileSync(consolePath, 'latin1')))
+      await becomesTrue(
+        'the console says so',
+        () => existsSync(consolePath) && /GUEST-READY \d/.test(readFileSync(consolePath, 'latin1')),
+      )
       assert.equal((await pairStatus(vm)).protection, protection)
       const pids = processesOf(name)
       assert.equal(pids.length, protection === 'protected' ? 4 : 3)
