@@ -22,7 +22,7 @@ import {
 } from './test-disk.ts'
 
 test('a start is refused while the holder has a session, also one that came back', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const holder = arbiterClient(t, server, 'a')
   const other = arbiterClient(t, server, 'b')
   assert.deepEqual(await holder.start(patienceMs), { granted: true, generation: 1 })
@@ -39,7 +39,7 @@ test('a start is refused while the holder has a session, also one that came back
 })
 
 test('a session of the same name that did not take the machine is no holder', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const dead = arbiterClient(t, server, 'a')
   await dead.start(patienceMs)
   dead.close()
@@ -50,7 +50,7 @@ test('a session of the same name that did not take the machine is no holder', as
 })
 
 test('when the primary loses its session nothing happens by itself', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const holder = arbiterClient(t, server, 'a')
   await holder.start(patienceMs)
   await holder.setEligible(1, ['b'], patienceMs)
@@ -63,7 +63,7 @@ test('when the primary loses its session nothing happens by itself', async (t) =
 })
 
 test('two backups ask at the same time: one wins, and only it', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const holder = arbiterClient(t, server, 'a')
   await holder.start(patienceMs)
   await holder.setEligible(1, ['b', 'c'], patienceMs)
@@ -74,7 +74,7 @@ test('two backups ask at the same time: one wins, and only it', async (t) => {
 })
 
 test('a holder whose generation is over is told, at once or when it comes back', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const told = Promise.withResolvers<unknown>()
   const holder = arbiterClient(t, server, 'a', { onFenced: told.resolve })
   await holder.start(patienceMs)
@@ -89,7 +89,7 @@ test('a holder whose generation is over is told, at once or when it comes back',
 })
 
 test('a winner that lost its reply asks again and is answered the same, by a new server too', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const holder = arbiterClient(t, server, 'a')
   await holder.start(patienceMs)
@@ -104,7 +104,7 @@ test('a winner that lost its reply asks again and is answered the same, by a new
 })
 
 test('a server killed between record and answer has granted: the retry is answered the same', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   // A server whose disk never finishes a write: a grant drains for ever, so its record is durable and its answer is not sent.
   const script = `
     import { startDiskServer } from ${JSON.stringify(join(import.meta.dirname, 'disk-server.ts'))}
@@ -147,7 +147,7 @@ test('a server killed between record and answer has granted: the retry is answer
 })
 
 test('the record is durable before the answer: when it cannot be stored, nothing is granted', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const files = new FileRecordStorage(join(folder, 'records'))
   let isFull = false
   const recordStorage: RecordStorage = {
@@ -181,7 +181,7 @@ test('an arbiter that is gone or silent is unreachable, and can be asked again',
   await assert.rejects(client.testAndSet(1, 30), { reason: 'unreachable' })
   await assert.rejects(client.connect(30), { reason: 'unreachable' })
 
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const lost = Promise.withResolvers<void>()
   const replica = arbiterClient(t, server, 'a', { onSessionLost: lost.resolve })
@@ -196,7 +196,7 @@ test('an arbiter that is gone or silent is unreachable, and can be asked again',
 })
 
 test('a malformed request drops its connection and nobody else', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const good = arbiterClient(t, server, 'a')
   await good.start(patienceMs)
   const hello = `{"id":1,"op":"hello","version":1,"machine":"web","replica":"b","token":"${token}"}\n`

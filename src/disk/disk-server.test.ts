@@ -35,11 +35,11 @@ async function refused(t: TestContext, options: DiskServerOptions, code: string,
 const { badConfiguration } = ExitCode
 
 test('a missing image', async (t) => {
-  await refused(t, optionsIn(temporaryFolder(t)), 'image-missing', badConfiguration)
+  await refused(t, optionsIn(temporaryFolder()), 'image-missing', badConfiguration)
 })
 
 test('an image that is not a multiple of 512 bytes, an empty one, a folder', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   truncateSync(makeImage(folder), 1000)
   await refused(t, optionsIn(folder), 'image-truncated', badConfiguration)
   truncateSync(join(folder, 'disk0.img'), 0)
@@ -52,7 +52,7 @@ test('an image that is not a multiple of 512 bytes, an empty one, a folder', asy
 })
 
 test('a port in use, for the disk and for the arbiter; and nothing stays open after it', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const other = await startTestServer(t, folder)
   const mine = join(folder, 'mine')
   mkdirSync(mine)
@@ -64,7 +64,7 @@ test('a port in use, for the disk and for the arbiter; and nothing stays open af
 })
 
 test('an image or an arbiter folder that another disk server has', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const first = await startTestServer(t, folder)
   const elsewhere = join(folder, 'elsewhere')
   await refused(t, optionsIn(folder, { recordFolder: elsewhere }), 'image-in-use', badConfiguration)
@@ -78,7 +78,7 @@ test('an image or an arbiter folder that another disk server has', async (t) => 
 })
 
 test('a damaged arbiter record', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   makeImage(folder)
   mkdirSync(join(folder, 'arbiter'))
   writeFileSync(join(folder, 'arbiter', 'web.json'), '{')
@@ -86,7 +86,7 @@ test('a damaged arbiter record', async (t) => {
 })
 
 test('names and tokens that cannot be', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const path = makeImage(folder)
   const wrong: Partial<DiskServerOptions>[] = [
     { exports: [{ name: 'a/b', path }] },
@@ -107,7 +107,7 @@ test('names and tokens that cannot be', async (t) => {
 })
 
 test('a read-only export takes no write', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const path = makeImage(folder)
   const server = await startDiskServer(optionsIn(folder, { exports: [{ name: 'disk0', path, readOnly: true }] }))
   t.after(() => server.close())

@@ -63,7 +63,7 @@ async function fillExecution(client: NbdClient, store: HeldStore): Promise<() =>
 
 /** Primary a holds web in generation 1, b is eligible, and both disks can be held. */
 async function startPair(t: TestContext, imageBytes = MiB): Promise<Pair> {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const disks = ['disk0', 'disk1'].map((name) => ({
     name,
     path: makeImage(folder, `${name}.img`, imageBytes),
@@ -248,7 +248,7 @@ test('a plain connection to a disk that is held can only read', async (t) => {
 })
 
 test('a tool writes to the disk of a stopped machine until the machine is started', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const tool = await nbdClient(t, server, 'disk0')
   assert.equal(tool.isReadOnly, false)
@@ -264,7 +264,7 @@ test('a tool writes to the disk of a stopped machine until the machine is starte
 
 test('a start waits for the write of a tool, and a release for the write of the holder', async (t) => {
   let store: HeldStore | undefined
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   t.after(() => store?.releaseAll())
   const server = await startTestServer(t, folder, {
     exports: [{ name: 'disk0', path: makeImage(folder), machine: 'web' }],

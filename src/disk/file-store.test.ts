@@ -6,7 +6,7 @@ import { FileStore } from './file-store.ts'
 import { makeImage, temporaryFolder } from './test-disk.ts'
 
 async function openStore(t: TestContext): Promise<{ store: FileStore; path: string }> {
-  const path = makeImage(temporaryFolder(t))
+  const path = makeImage(temporaryFolder())
   const store = await FileStore.open(path, false)
   t.after(() => store.close())
   return { store, path }

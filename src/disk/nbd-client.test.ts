@@ -13,7 +13,7 @@ import { NbdErrno } from './nbd-wire.ts'
 import { HeldStore, loopback, makeImage, nbdClient, patienceMs, startTestServer, temporaryFolder } from './test-disk.ts'
 
 test('what is written is read back, and stands in the image file', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const disk = await nbdClient(t, await startTestServer(t, folder), 'plain')
   assert.equal(disk.sizeBytes, MiB)
   assert.deepEqual(
@@ -30,7 +30,7 @@ test('what is written is read back, and stands in the image file', async (t) => 
 })
 
 test('many requests in flight, in any order of completion, leave what a model leaves', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const prng = new Prng(7)
   const clients = await Promise.all([nbdClient(t, server, 'plain'), nbdClient(t, server, 'plain')])
   const model = Buffer.alloc(MiB)
@@ -60,7 +60,7 @@ test('many requests in flight, in any order of completion, leave what a model le
 
 test('answers come as requests finish: a slow one does not hold up the others', async (t) => {
   const held: HeldStore[] = []
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder, {
     wrapStore: (store, { name }) => {
       const wrapped = new HeldStore(store)
@@ -79,7 +79,7 @@ test('answers come as requests finish: a slow one does not hold up the others', 
 
 test('a flush, and a write with FUA, are answered only after the store has flushed', async (t) => {
   let store: HeldStore | undefined
-  const server = await startTestServer(t, temporaryFolder(t), {
+  const server = await startTestServer(t, temporaryFolder(), {
     wrapStore: (inner) => (store = new HeldStore(inner)),
   })
   t.after(() => store!.releaseAll())
@@ -107,7 +107,7 @@ test('a flush, and a write with FUA, are answered only after the store has flush
 })
 
 test('a request that is out of range or too long fails alone', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const disk = await nbdClient(t, server, 'plain')
   await assert.rejects(disk.read(MiB - 1, 2), { reason: 'io', errno: NbdErrno.invalid })
   await assert.rejects(disk.read(2 ** 52, 1), { reason: 'io', errno: NbdErrno.invalid })
@@ -119,7 +119,7 @@ test('a request that is out of range or too long fails alone', async (t) => {
 })
 
 test('the largest request goes through', async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startDiskServer({
     exports: [{ name: 'big', path: makeImage(folder, 'big.img', 32 * MiB) }],
     nbd: loopback,
@@ -136,7 +136,7 @@ test('the largest request goes through', async (t) => {
 
 test('a lost connection fails every request in flight, and later ones', async (t) => {
   let store: HeldStore | undefined
-  const server = await startTestServer(t, temporaryFolder(t), {
+  const server = await startTestServer(t, temporaryFolder(), {
     wrapStore: (inner) => (store = new HeldStore(inner)),
   })
   const disk = await nbdClient(t, server, 'plain')
@@ -154,7 +154,7 @@ test('a lost connection fails every request in flight, and later ones', async (t
 })
 
 test('a goodbye waits for the requests in flight', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const disk = await nbdClient(t, server, 'plain')
   const requests = Array.from({ length: 100 }, (_, index) => disk.write(index * 512, Buffer.alloc(512, index)))
   await disk.close()
@@ -163,7 +163,7 @@ test('a goodbye waits for the requests in flight', async (t) => {
 })
 
 test('no listener, no export, no NBD: each has its reason', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   await assert.rejects(nbdClient(t, server, 'nothing'), { reason: 'refused' })
   await server.close()
   await assert.rejects(nbdClient(t, server, 'plain'), { reason: 'unreachable' })
@@ -191,7 +191,7 @@ const hasQemuNbd = spawnSync('qemu-nbd', ['--version']).error === undefined
 test('the client works with a server nobody here wrote', {
   skip: hasQemuNbd ? false : 'qemu-nbd is not installed',
 }, async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const image = makeImage(folder)
   const path = join(folder, 'qemu.sock')
   const child = spawn('qemu-nbd', ['-f', 'raw', '--persistent', '-x', 'disk0', '-k', path, image], { stdio: 'ignore' })

@@ -183,7 +183,7 @@ test('a reply that is longer, elsewhere, twice or unasked ends the conversation'
 })
 
 test('a server under attack drops the attackers and goes on', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const good = await nbdClient(t, server, 'plain')
   const hugeWrite = wire.encodeRequest({
     command: wire.Command.write,
@@ -214,7 +214,7 @@ test('a server under attack drops the attackers and goes on', async (t) => {
 })
 
 test('a client that asks much and takes nothing is not served into memory', async (t) => {
-  const server = await startTestServer(t, temporaryFolder(t))
+  const server = await startTestServer(t, temporaryFolder())
   const socket = await rawSocket(t, server.addresses.nbd)
   const go = wire.encodeOption(wire.Option.go, wire.encodeGoData('plain', []))
   socket.write(Buffer.concat([wire.encodeClientFlags(3), go]))

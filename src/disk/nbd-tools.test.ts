@@ -32,7 +32,7 @@ function needs(tool: string): { skip: string | false } {
 const timeout = patienceMs
 
 test('nbdinfo lists every export and reads size and flags', needs('nbdinfo'), async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const base = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}`
   const { stdout } = await run('nbdinfo', ['--json', '--list', base], { timeout })
@@ -53,7 +53,7 @@ test('nbdinfo lists every export and reads size and flags', needs('nbdinfo'), as
 })
 
 test('nbdcopy writes an image and reads the same bytes back', needs('nbdcopy'), async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startDiskServer({
     exports: [{ name: 'big', path: makeImage(folder, 'big.img', 40 * MiB) }],
     nbd: loopback,
@@ -73,7 +73,7 @@ test('nbdcopy writes an image and reads the same bytes back', needs('nbdcopy'), 
 })
 
 test('qemu-img compares an export equal to its image', needs('qemu-img'), async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const uri = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}/plain`
   const { stdout } = await run('qemu-img', ['info', '--output=json', uri], { timeout })
@@ -83,7 +83,7 @@ test('qemu-img compares an export equal to its image', needs('qemu-img'), async 
 })
 
 test('qemu-io writes, zeroes, discards, flushes and reads with verification', needs('qemu-io'), async (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
   const uri = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}/plain`
   const commands = [
@@ -111,7 +111,7 @@ test(
   'a standard client opens a fenced disk by a pass in the export name, and only the holder',
   needs('qemu-io'),
   async (t) => {
-    const folder = temporaryFolder(t)
+    const folder = temporaryFolder()
     const server = await startTestServer(t, folder)
     const started = await arbiterClient(t, server, 'a').start(patienceMs)
     assert.deepEqual(started, { granted: true, generation: 1 })

@@ -9,7 +9,7 @@ import { FileRecordStorage } from './record-storage.ts'
 import { temporaryFolder } from './test-disk.ts'
 
 test('a saved record is found again, and leaves no draft behind', (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const record = ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b']).next
   new FileRecordStorage(folder).save(record)
   assert.deepEqual(new FileRecordStorage(folder).load('web').fields, record.fields)
@@ -17,7 +17,7 @@ test('a saved record is found again, and leaves no draft behind', (t) => {
 })
 
 test("a record is forced to the disk before it takes the old one's place, and the folder after", (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const calls: string[] = []
   const names = new Map<number, string>()
   const storage = new FileRecordStorage(folder, {
@@ -45,11 +45,11 @@ test("a record is forced to the disk before it takes the old one's place, and th
 })
 
 test('a machine without a record begins at generation 0', (t) => {
-  assert.equal(new FileRecordStorage(temporaryFolder(t)).load('web').fields.generation, 0)
+  assert.equal(new FileRecordStorage(temporaryFolder()).load('web').fields.generation, 0)
 })
 
 test('a draft that a crash left behind does not count', (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const storage = new FileRecordStorage(folder)
   const record = ArbiterRecord.fresh('web').start('a', false).next
   storage.save(record)
@@ -58,7 +58,7 @@ test('a draft that a crash left behind does not count', (t) => {
 })
 
 test('a damaged record is an error, never a fresh start', (t) => {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const storage = new FileRecordStorage(folder)
   for (const text of ['', '{"version":1', '{"version":2}', '[]', '{"version":1,"machine":"web","generation":-1}']) {
     writeFileSync(join(folder, 'web.json'), text)

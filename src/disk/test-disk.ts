@@ -22,7 +22,7 @@ export const token = 'secret-of-web'
 /** Long enough for a loaded computer; no test waits for it to pass. */
 export const patienceMs = 20_000
 
-export function temporaryFolder(t: TestContext): string {
+export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'understudy-disk-'))
   // At the very end: an inode freed while a server still holds its lock may come back in a test that runs beside.
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
