@@ -8,7 +8,7 @@ import { ArbiterRecord } from './arbiter-record.ts'
 import { FileRecordStorage } from './record-storage.ts'
 import { temporaryFolder } from './test-disk.ts'
 
-test('a saved record is found again, and leaves no draft behind', (t) => {
+test('a saved record is found again, and leaves no draft behind', () => {
   const folder = temporaryFolder()
   const record = ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b']).next
   new FileRecordStorage(folder).save(record)
@@ -16,7 +16,7 @@ test('a saved record is found again, and leaves no draft behind', (t) => {
   assert.deepEqual(readdirSync(folder), ['web.json'])
 })
 
-test("a record is forced to the disk before it takes the old one's place, and the folder after", (t) => {
+test("a record is forced to the disk before it takes the old one's place, and the folder after", () => {
   const folder = temporaryFolder()
   const calls: string[] = []
   const names = new Map<number, string>()
@@ -44,11 +44,11 @@ test("a record is forced to the disk before it takes the old one's place, and th
   assert.deepEqual(calls, ['write /web.json.new', 'fsync /web.json.new', 'rename /web.json.new /web.json', 'fsync '])
 })
 
-test('a machine without a record begins at generation 0', (t) => {
+test('a machine without a record begins at generation 0', () => {
   assert.equal(new FileRecordStorage(temporaryFolder()).load('web').fields.generation, 0)
 })
 
-test('a draft that a crash left behind does not count', (t) => {
+test('a draft that a crash left behind does not count', () => {
   const folder = temporaryFolder()
   const storage = new FileRecordStorage(folder)
   const record = ArbiterRecord.fresh('web').start('a', false).next
@@ -57,7 +57,7 @@ test('a draft that a crash left behind does not count', (t) => {
   assert.deepEqual(storage.load('web').fields, record.fields)
 })
 
-test('a damaged record is an error, never a fresh start', (t) => {
+test('a damaged record is an error, never a fresh start', () => {
   const folder = temporaryFolder()
   const storage = new FileRecordStorage(folder)
   for (const text of ['', '{"version":1', '{"version":2}', '[]', '{"version":1,"machine":"web","generation":-1}']) {
