@@ -29,7 +29,7 @@ export class QemuContestant implements Contestant {
     try {
       return arena.goal === 'login' ? await this.#bootToLogin(console) : await this.#bootToRedis(arena, console)
     } finally {
-      await console.end()
+      await console.end('SIGKILL')
     }
   }
 

@@ -66,10 +66,10 @@ export class ConsoleProcess {
   }
 
   /** Ends it, by force after a while. */
-  async end(): Promise<void> {
+  async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return
     const ended = once(this.process, 'exit')
-    this.process.kill('SIGTERM')
+    this.process.kill(signal)
     const force = setTimeout(() => this.process.kill('SIGKILL'), 10_000)
     await ended
     clearTimeout(force)
