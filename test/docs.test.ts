@@ -49,7 +49,7 @@ function faultsOf(path: string, text: string): string[] {
     }
   }
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object }
-  for (const [, script] of text.matchAll(/\bnpm run (?:--silent )?([\w-]+)/g)) {
+  for (const [, script] of text.matchAll(/\bnpm run (?:--silent )?([\w:-]*[\w])/g)) {
     if (!Object.hasOwn(scripts, script!)) faults.push(`npm script ${script}`)
   }
   return faults
