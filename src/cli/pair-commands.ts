@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander'
 import { ExitCode } from '../base/assert.ts'
-import { bringUp, failReplica, pairStatus, takeDown } from '../host/local-pair.ts'
+import { bringUp, failReplica, pairStatus, repairVm, takeDown } from '../host/local-pair.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 
 export function addPairCommands(program: Command): void {
@@ -49,6 +49,16 @@ export function addPairCommands(program: Command): void {
     .action(async (role: 'primary' | 'backup', vm: string) => {
       const killed = await failReplica(vm, role)
       say(`killed ${role} ${killed.name} (pid ${killed.pid})`)
+    })
+  program
+    .command('repair')
+    .description('start disk server and LAN again if they have died; the VM goes on')
+    .argument(...vmArgument)
+    .action(async (vm: string) => {
+      const { diskServer, lan } = await repairVm(vm)
+      if (diskServer) say('started the disk server again')
+      if (lan) say('started the LAN again')
+      if (!diskServer && !lan) say('disk server and LAN are running: nothing to repair')
     })
   program
     .command('down')

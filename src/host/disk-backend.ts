@@ -61,6 +61,11 @@ export class DiskBackend {
   async close(): Promise<void> {
     await Promise.all(this.#disks.map((disk) => disk.close()))
   }
+
+  /** For a replica that halts: no request is sent again, none is waited for. */
+  drop(): void {
+    for (const disk of this.#disks) disk.drop()
+  }
 }
 
 class Disk {
@@ -96,6 +101,11 @@ class Disk {
     await this.#client?.close()
   }
 
+  drop(): void {
+    this.#isClosed = true
+    this.#client?.destroy()
+  }
+
   /** Tries until the server is there, then issues everything that waits, in the order it was made. */
   async #reconnect(): Promise<void> {
     if (this.#isConnecting) return
@@ -103,11 +113,12 @@ class Disk {
     try {
       while (!this.#isClosed && !this.#client) {
         try {
-          const client = await NbdClient.connect({
+          const client: NbdClient = await NbdClient.connect({
             address: this.#options.address,
             exportName: this.#exportName,
             ...(this.#pass ? { pass: this.#pass } : {}),
           })
+          if (this.#isClosed) return client.destroy()
           this.#client = client
           for (const request of this.#pending.values()) void this.#carryOut(client, request)
         } catch (error) {
@@ -136,7 +147,7 @@ class Disk {
       } else if (error.reason === 'io') {
         this.#options.trace(`disk: ${error.message}`)
         this.#answer({ sequence, status: 'ioError' })
-      } else if (this.#client === client) {
+      } else if (this.#client === client && !this.#isClosed) {
         this.#options.trace(`disk: ${error.message}; connecting again`)
         this.#client = undefined
         void this.#reconnect()

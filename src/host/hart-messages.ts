@@ -35,6 +35,8 @@ export type ToHart =
   /** Lag control: run this share of real time. */
   | { readonly kind: 'cpuPercent'; readonly percent: number }
   | { readonly kind: 'stop' }
+  /** For fault trials: the thread dies of an error, or never takes another turn. */
+  | { readonly kind: 'fault'; readonly fault: 'die' | 'hang' }
 
 export type DiskRequest = Extract<Output, { kind: 'disk' }>
 
@@ -53,5 +55,11 @@ export type FromHart =
   | { readonly kind: 'off'; readonly failed: boolean }
 
 /** Indexes into the shared progress cells (BigInt64Array). */
-export const progressCell = { instructions: 0, ticks: 1, digestsCompared: 2 } as const
-export const progressCells = 3
+export const progressCell = {
+  instructions: 0,
+  ticks: 1,
+  digestsCompared: 2,
+  /** The doorbell's count as the hart last read it, at the begin of a turn; 0 before its first one. */
+  heard: 3,
+} as const
+export const progressCells = 4

@@ -1,10 +1,12 @@
 /** The main thread's end of a hart's thread (see hart-messages.ts). */
 
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { BootImage, MachineConfig } from '../machine/types.ts'
 import { type FromHart, type HartSettings, progressCell, progressCells, type ToHart } from './hart-messages.ts'
+import { HartWatch } from './hart-watch.ts'
 
 export interface HartOptions {
   readonly config: MachineConfig
@@ -12,13 +14,24 @@ export interface HartOptions {
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
   readonly onMessage: (message: FromHart) => void
-  /** The thread ended by an error: a broken invariant. */
+  /** The thread ended without being told to, or takes no turns any more: a broken invariant. Called once. */
   readonly onFailed: (error: Error) => void
 }
+
+/** 250 ticks of 20 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
+const hartSilenceTicks = 250
+/** Twice a second: a ring wakes a hart that sleeps with its guest. */
+const ringEveryTicks = 25
+const stopWithinMs = 1000
 
 export class Hart {
   readonly #worker: Worker
   #hasExited = false
+  #isStopping = false
+  #hasFailed = false
+  #ticks = 0
+  readonly #onFailed: (error: Error) => void
+  readonly #watch: HartWatch
   readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
@@ -38,10 +51,13 @@ export class Hart {
       name: 'hart',
     })
     this.#worker.on('message', options.onMessage)
-    this.#worker.on('error', options.onFailed)
-    this.#worker.once('exit', () => {
+    this.#onFailed = options.onFailed
+    this.#worker.on('error', (error: Error) => this.#fail(error))
+    this.#worker.once('exit', (code) => {
       this.#hasExited = true
+      this.#fail(new Error(`the hart's thread ended with code ${code}`))
     })
+    this.#watch = new HartWatch(hartSilenceTicks)
   }
 
   /** Attempted instructions, as of the hart's last slice. */
@@ -61,15 +77,39 @@ export class Hart {
 
   send(message: ToHart): void {
     this.#worker.postMessage(message)
+    this.#ring()
+  }
+
+  /** Call every 20 ms or so: rings now and then, and sees whether the thread still comes to the door. */
+  watch(): void {
+    if (this.#ticks++ % ringEveryTicks === 0) this.#ring()
+    const heard = Atomics.load(this.#progress, progressCell.heard)
+    if (this.#watch.onTick(heard)) this.#fail(new Error(`it took no turn for ${hartSilenceTicks} ticks`))
+  }
+
+  #ring(): void {
     Atomics.add(this.#doorbell, 0, 1)
     Atomics.notify(this.#doorbell, 0)
   }
 
-  /** The thread ends by itself, between two slices: terminating it in the middle of WebAssembly can abort the process. */
+  #fail(error: Error): void {
+    if (this.#isStopping || this.#hasFailed) return
+    this.#hasFailed = true
+    this.#onFailed(error)
+  }
+
+  /**
+   * The thread ends by itself, between two slices: terminating it in the middle of WebAssembly can abort the process. One
+   * that hangs is not waited for: it ends with the process.
+   */
   async stop(): Promise<void> {
+    this.#isStopping = true
     if (this.#hasExited) return
-    const exited = once(this.#worker, 'exit')
+    const exited = once(this.#worker, 'exit').catch(() => {})
     this.send({ kind: 'stop' })
-    await exited
+    const gaveUp = new AbortController()
+    await Promise.race([exited, sleep(stopWithinMs, undefined, { signal: gaveUp.signal }).catch(() => {})])
+    gaveUp.abort()
+    if (!this.#hasExited) this.#worker.unref()
   }
 }

@@ -8,6 +8,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { WorldError } from '../base/assert.ts'
 import { LanClient } from '../lan/lan-client.ts'
 
 export interface LanBackendOptions {
@@ -41,9 +42,11 @@ export class LanBackend {
   #client: LanClient | undefined
   #isBound = false
   #generation: bigint | undefined
-  #coveredFrameId = 0n
+  /** The last frame that reached this replica: a switch that was started again goes on numbering after it. */
+  #receivedFrameId = 0n
   #queue: QueuedFrame[] = []
   #lastSequence: bigint | undefined
+  #isConnecting = false
   #isClosed = false
 
   constructor(options: LanBackendOptions) {
@@ -52,27 +55,46 @@ export class LanBackend {
 
   /** Connects, without binding: a backup does so early, to be quick later. */
   async connect(): Promise<void> {
-    const { socketPath, machine, mac, replica, token, onFrame, onConfirmed, onFenced } = this.#options
-    this.#client = await LanClient.connect({
+    const { socketPath, machine, mac, replica, token, onConfirmed, onFenced } = this.#options
+    const client = await LanClient.connect({
       address: { path: socketPath },
       machine,
       mac,
       replica,
       token,
-      onFrame,
+      onFrame: (frameId, bytes) => {
+        this.#receivedFrameId = frameId
+        this.#options.onFrame(frameId, bytes)
+      },
       onConfirmed: (numberOnLan) => onConfirmed(numberOnLan - 1n),
       onFenced,
       onClosed: () => void this.#reconnect(),
     })
+    if (this.#isClosed) client.close()
+    else this.#client = client
   }
 
-  /** Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). */
+  /**
+   * Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). Without a
+   * switch it is done as soon as there is one.
+   * @throws WorldError `bind-refused`: another replica has the MAC
+   */
   async bind(generation: bigint, coveredFrameId: bigint): Promise<void> {
     this.#generation = generation
-    if (coveredFrameId > this.#coveredFrameId) this.#coveredFrameId = coveredFrameId
-    const client = this.#client
-    if (!client) return
-    await client.bind({ generation, coveredFrameId: this.#coveredFrameId, logId: this.#options.logId })
+    if (coveredFrameId > this.#receivedFrameId) this.#receivedFrameId = coveredFrameId
+    if (this.#client) await this.#bindTo(this.#client, generation)
+  }
+
+  async #bindTo(client: LanClient, generation: bigint): Promise<void> {
+    try {
+      await client.bind({ generation, coveredFrameId: this.#receivedFrameId, logId: this.#options.logId })
+    } catch (error) {
+      // The switch went away in the middle: whoever connects again binds again.
+      if (error instanceof WorldError && error.code === 'lan-closed') return
+      throw error
+    }
+    // Before the answer was heard the connection may have ended, and another one begun.
+    if (this.#client !== client) return
     this.#isBound = true
     for (const delayMs of announceAgainMs) setTimeout(() => this.#client?.announce(), delayMs).unref()
     for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence + 1n, bytes)
@@ -85,7 +107,6 @@ export class LanBackend {
   }
 
   covered(frameId: bigint): void {
-    this.#coveredFrameId = frameId
     if (this.#isBound) this.#client?.covered(frameId)
   }
 
@@ -97,15 +118,25 @@ export class LanBackend {
   async #reconnect(): Promise<void> {
     this.#client = undefined
     this.#isBound = false
+    if (this.#isConnecting) return
+    this.#isConnecting = true
     this.#options.trace('lan: the switch is gone; connecting again')
-    while (!this.#isClosed && !this.#client) {
-      this.#giveUpQueue()
-      try {
-        await this.connect()
-        if (this.#generation !== undefined) await this.bind(this.#generation, this.#coveredFrameId)
-      } catch {
-        await sleep(reconnectIntervalMs)
+    try {
+      while (!this.#isClosed && !this.#client) {
+        this.#giveUpQueue()
+        try {
+          await this.connect()
+          if (this.#client && this.#generation !== undefined) await this.#bindTo(this.#client, this.#generation)
+        } catch (error) {
+          if (error instanceof WorldError && error.code === 'bind-refused') {
+            this.#options.onFenced()
+            return
+          }
+          await sleep(reconnectIntervalMs)
+        }
       }
+    } finally {
+      this.#isConnecting = false
     }
   }
 

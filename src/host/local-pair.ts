@@ -3,21 +3,16 @@
  * needs to find them again is in the VM's folder.
  */
 
-import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { defaultCacheFolder } from '../guest/guest-builder.ts'
-import { ensureHostTool } from '../guest/host-tools.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
-import { type StartedProcess, startProcess } from './child-process.ts'
+import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
-import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
-import type { LanReady, LanSettings } from './processes/lan.ts'
 import type { ReplicaReady } from './processes/replica.ts'
 import type { ReplicaSettings } from './replica.ts'
 import type { ReplicaStatus } from './replica-status.ts'
-import { readVmConfig, type VmConfig } from './vm-config.ts'
+import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
+import { readVmConfig } from './vm-config.ts'
 import { isAlive, type ReplicaName, type RunRecord, VmFolder } from './vm-folder.ts'
 
 export type Protection = 'protected' | 'not protected' | 'not running'
@@ -36,82 +31,6 @@ export interface UpOptions {
 const protectedWithinMs = 30_000
 const replicaNames: readonly ReplicaName[] = ['a', 'b']
 
-/** Starts disk server and LAN of a VM; what `run` and `up` have in common. */
-export async function startSurroundings(
-  config: VmConfig,
-  folder: VmFolder,
-  onProgress: (text: string) => void,
-): Promise<{
-  readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
-  readonly pids: readonly number[]
-}> {
-  const pids: number[] = []
-  try {
-    const token = machineToken(folder)
-    onProgress('disk server')
-    const disk = await startProcess<DiskServerReady>(
-      'disk-server',
-      {
-        machine: config.name,
-        token,
-        disks: config.disks,
-        recordFolder: folder.file('arbiter'),
-        controlPath: folder.controlPath('disk'),
-      } satisfies DiskServerSettings,
-      folder.tracePath('disk'),
-    )
-    pids.push(disk.pid)
-    const lanSocketPath = folder.file('lan.socket')
-    if (config.network) {
-      onProgress('network')
-      const passtPath = await ensureHostTool('passt', defaultCacheFolder(), ({ detail }) => onProgress(detail))
-      const lan: StartedProcess<LanReady> = await startProcess(
-        'lan',
-        {
-          machine: config.name,
-          mac: config.network.mac,
-          token,
-          replicaSocketPath: lanSocketPath,
-          controlPath: folder.controlPath('lan'),
-          gateway: {
-            passtPath,
-            guestAddress: config.network.address,
-            gatewayAddress: config.network.gateway,
-            forwards: config.forwards,
-          },
-        } satisfies LanSettings,
-        folder.tracePath('lan'),
-      )
-      pids.push(lan.pid)
-    }
-    const replica = {
-      token,
-      runId: randomBytes(8).readBigUInt64LE(),
-      nbdPort: disk.ready.nbdPort,
-      arbiterPort: disk.ready.arbiterPort,
-      ...(config.network ? { lanSocketPath } : {}),
-      folderPath: folder.path,
-    }
-    return { replica, pids }
-  } catch (error) {
-    endProcesses(pids)
-    throw error
-  }
-}
-
-/** The secret that this machine's replicas, disk server and switch share. */
-function machineToken(folder: VmFolder): string {
-  const path = folder.file('token')
-  if (!existsSync(path)) writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600 })
-  return readFileSync(path, 'utf8')
-}
-
-export function endProcesses(pids: readonly number[]): void {
-  for (const pid of pids) {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
-  }
-}
-
 /** @throws WorldError when the VM runs already; sweeps up after a run whose processes are all gone */
 export function requireNotRunning(folder: VmFolder): void {
   const run = folder.readRun()
@@ -129,6 +48,25 @@ export function requireNotRunning(folder: VmFolder): void {
 }
 
 /**
+ * Ends disk server and LAN of a run whose replicas are both gone, as after a guest's power-off or a double failure: the
+ * next start brings its own. Process ids are not trusted here, for another process may have them by now: who answers on
+ * the control sockets is asked to end.
+ */
+async function sweepUp(folder: VmFolder): Promise<void> {
+  const run = folder.readRun()
+  if (!run) return
+  for (const name of replicaNames) if (await ask(folder.controlPath(name), 'status')) return
+  const left: number[] = []
+  for (const name of ['lan', 'disk'] as const) {
+    const status = await ask<{ pid: number }>(folder.controlPath(name), 'status')
+    if (!status) continue
+    left.push(status.pid)
+    await ask(folder.controlPath(name), 'stop')
+  }
+  await waitForEnd(left)
+}
+
+/**
  * Starts a VM and waits until it is protected (or running, with `protect` false).
  * @throws WorldError with one line; nothing stays behind then
  */
@@ -138,9 +76,10 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   readBootImage(config)
   const folder = new VmFolder(config.name)
   folder.create()
+  await sweepUp(folder)
   requireNotRunning(folder)
   folder.clearRun()
-  const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
+  const { replica, pids, diskPorts } = await startSurroundings(config, folder, options.onProgress)
   const started = [...pids]
   const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaSettings & { controlPath: string } => ({
     ...replica,
@@ -168,6 +107,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
       vmPath: path,
       diskServerPid: pids[0]!,
       lanPid: pids[1] ?? 0,
+      diskPorts,
       replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
     })
     return await waitUntilUp(vm, options)
@@ -228,6 +168,31 @@ export async function failReplica(vm: string, role: 'primary' | 'backup'): Promi
   if (!victim) throw new WorldError('no-such-replica', `VM ${config.name} has no ${role} now`, ExitCode.wrongState)
   process.kill(victim.pid, 'SIGKILL')
   return victim
+}
+
+export interface Repair {
+  readonly diskServer: boolean
+  readonly lan: boolean
+}
+
+/**
+ * Starts disk server and LAN again if they have died, at the same place and with the same settings: the replicas, which
+ * have been looking for them, go on. Connections through a LAN that died are gone; the guest's disk was only slow.
+ * @returns what it started
+ */
+export async function repairVm(vm: string): Promise<Repair> {
+  const { config } = readVmConfig(vm)
+  const folder = new VmFolder(config.name)
+  let run = folder.requireRun()
+  const diskServer = !isAlive(run.diskServerPid)
+  if (diskServer) {
+    const { pid } = await startDiskServerProcess(config, folder, run.diskPorts)
+    run = { ...run, diskServerPid: pid }
+    folder.writeRun(run)
+  }
+  const lan = run.lanPid > 0 && !isAlive(run.lanPid)
+  if (lan) folder.writeRun({ ...run, lanPid: (await startLanProcess(config, folder, () => {})).pid })
+  return { diskServer, lan }
 }
 
 /** Ends every process of a VM: the primary first, whose goodbye ends the backup too, then LAN and disk. */

@@ -20,12 +20,15 @@ export interface ChannelEvents {
 export class LoggingChannel {
   readonly #socket: Socket
   #isClosed = false
+  #isDeaf = false
+  #isMute = false
 
   constructor(socket: Socket, events: ChannelEvents) {
     this.#socket = socket
     socket.setNoDelay(true)
     const decoder = new MessageDecoder()
     socket.on('data', (chunk: Buffer) => {
+      if (this.#isDeaf) return
       try {
         for (const message of decoder.push(chunk)) if (!this.#isClosed) events.onMessage(message)
       } catch (error) {
@@ -35,20 +38,26 @@ export class LoggingChannel {
     })
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
-      if (this.#isClosed) return
+      if (this.#isClosed || this.#isDeaf) return
       this.#isClosed = true
       events.onClosed()
     })
   }
 
   send(message: Message): void {
-    if (!this.#isClosed) this.#socket.write(encodeMessage(message))
+    if (!this.#isClosed && !this.#isMute) this.#socket.write(encodeMessage(message))
+  }
+
+  /** For fault trials: from now on nothing passes in this direction, not even the end of the connection. */
+  cut(direction: 'in' | 'out' | 'both'): void {
+    if (direction !== 'out') this.#isDeaf = true
+    if (direction !== 'in') this.#isMute = true
   }
 
   /** Sends what is queued, then ends; nothing is reported any more. */
   close(): void {
     this.#isClosed = true
-    this.#socket.destroySoon()
+    if (!this.#isMute) this.#socket.destroySoon()
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { Server } from 'node:net'
 import { listenForControl } from './control.ts'
-import type { Replica } from './replica.ts'
+import type { Replica, ReplicaFault } from './replica.ts'
 
 /** @param onStopped the replica has ended in good order because `stop` was asked for */
 export function listenForReplicaControl(path: string, replica: Replica, onStopped: () => void): Promise<Server> {
@@ -16,6 +16,10 @@ export function listenForReplicaControl(path: string, replica: Replica, onStoppe
       case 'stop':
         await replica.stop()
         setImmediate(onStopped)
+        return {}
+      case 'fault':
+        if (process.env.UNDERSTUDY_FAULTS !== '1') throw new Error('faults are for fault trials only')
+        replica.injectFault(body as ReplicaFault)
         return {}
       default:
         throw new Error(`unknown command ${command}`)

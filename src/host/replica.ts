@@ -10,6 +10,7 @@
 
 import { appendFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
@@ -67,7 +68,13 @@ export interface ReplicaEvents {
   readonly trace: (line: string) => void
 }
 
+/** What the fault trials can do to a replica from inside; signals do the rest. */
+export type ReplicaFault =
+  | { readonly kind: 'cutChannel'; readonly direction: 'in' | 'out' | 'both' }
+  | { readonly kind: 'hart'; readonly fault: 'die' | 'hang' }
+
 const arbiterTimeoutMs = 2000
+const arbiterRetryMs = 200
 const tickIntervalMs = 20
 /** How long a starting primary keeps asking when the previous holder's connection is still closing. */
 const startRetries = 50
@@ -103,6 +110,7 @@ export class Replica {
   #failover: FailoverTimes | undefined
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
+  #isEnding = false
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
@@ -129,6 +137,7 @@ export class Replica {
       replica,
       token,
       onFenced,
+      onSessionLost: () => void this.#keepArbiterSession(),
     })
     this.#disk = new DiskBackend({
       address: { host: '127.0.0.1', port: settings.nbdPort },
@@ -210,6 +219,22 @@ export class Replica {
     if (bytes.length > 0) this.#input({ kind: 'consoleInput', bytes })
   }
 
+  /** For fault trials: something of this replica fails while the rest of it lives. */
+  injectFault(fault: ReplicaFault): void {
+    this.#events.trace(`fault injected: ${fault.kind}`)
+    switch (fault.kind) {
+      case 'cutChannel':
+        for (const channel of this.#channels.values()) channel.cut(fault.direction)
+        this.#toPrimary?.cut(fault.direction)
+        return
+      case 'hart':
+        this.#hart.send({ kind: 'fault', fault: fault.fault })
+        return
+      default:
+        unreachable(fault)
+    }
+  }
+
   status(): ReplicaStatus {
     const role = this.#role
     const primary = role.kind === 'primary' ? role.primary.status : undefined
@@ -256,7 +281,7 @@ export class Replica {
           ExitCode.wrongState,
         )
       }
-      await new Promise((resolve) => setTimeout(resolve, 20))
+      await sleep(20)
     }
   }
 
@@ -300,6 +325,7 @@ export class Replica {
   // ---- facts -----------------------------------------------------------------------------------------------------------
 
   #tick(): void {
+    this.#hart.watch()
     this.#withPrimary((primary) => primary.onTick(performance.now()))
     this.#withBackup((backup) => backup.onTick(performance.now()))
   }
@@ -455,6 +481,20 @@ export class Replica {
     this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now()))
   }
 
+  /** A holder without a session would count as gone: anybody could start the machine, and it would not hear of it. */
+  async #keepArbiterSession(): Promise<void> {
+    this.#events.trace('arbiter: the session is lost; connecting again')
+    while (!this.#isEnding) {
+      try {
+        await this.#arbiter.connect(arbiterTimeoutMs)
+        return
+      } catch (error) {
+        if (!(error instanceof ArbiterError)) throw error
+        await sleep(arbiterRetryMs)
+      }
+    }
+  }
+
   async #askArbiter(question: () => Promise<ArbiterAnswer>): Promise<ArbiterAnswer> {
     try {
       return await question()
@@ -549,10 +589,12 @@ export class Replica {
   #halt(error: WorldError): void {
     if (this.#role.kind === 'halted') return
     this.#role = { kind: 'halted', reason: error.message }
+    this.#disk.drop()
     void this.#end().then(() => this.#events.onHalt(error))
   }
 
   async #end(): Promise<void> {
+    this.#isEnding = true
     clearInterval(this.#ticker)
     this.#listening?.close()
     for (const channel of this.#channels.values()) channel.close()

@@ -6,9 +6,10 @@
 import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
-import { endSurroundings, requireNotRunning, startSurroundings, waitForEnd } from './local-pair.ts'
+import { endSurroundings, requireNotRunning, waitForEnd } from './local-pair.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
+import { startSurroundings } from './surroundings.ts'
 import { readVmConfig } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
 
@@ -27,11 +28,12 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
   folder.create()
   requireNotRunning(folder)
   folder.clearRun()
-  const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
+  const { replica: shared, pids, diskPorts } = await startSurroundings(config, folder, () => {})
   folder.writeRun({
     vmPath: path,
     diskServerPid: pids[0]!,
     lanPid: pids[1] ?? 0,
+    diskPorts,
     replicas: { a: { pid: process.pid }, b: { pid: 0 } },
   })
   const ended = Promise.withResolvers<ExitCode>()

@@ -10,11 +10,19 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 
 export type ReplicaName = 'a' | 'b'
 
+export interface DiskPorts {
+  readonly nbdPort: number
+  readonly arbiterPort: number
+}
+
 /** What `up` started. */
 export interface RunRecord {
   readonly vmPath: string
   readonly diskServerPid: number
+  /** 0: the machine has no network. */
   readonly lanPid: number
+  /** Where the disk server listens: one that is started again must be found at the same place. */
+  readonly diskPorts: DiskPorts
   readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
 }
 

@@ -4,6 +4,7 @@ import { startDiskServer } from '../../disk/disk-server.ts'
 import { runAsProcess } from '../child-process.ts'
 import { listenForControl } from '../control.ts'
 import { exportName } from '../export-name.ts'
+import type { DiskPorts } from '../vm-folder.ts'
 
 export interface DiskServerSettings {
   readonly machine: string
@@ -11,19 +12,18 @@ export interface DiskServerSettings {
   readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[]
   readonly recordFolder: string
   readonly controlPath: string
+  /** Where an earlier one listened, whose clients look for this one there. Default: any free ports. */
+  readonly ports?: DiskPorts
 }
 
-export interface DiskServerReady {
-  readonly nbdPort: number
-  readonly arbiterPort: number
-}
+export type DiskServerReady = DiskPorts
 
 runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
   const { machine, token } = settings
   const server = await startDiskServer({
     exports: settings.disks.map(({ path, readOnly }, index) => ({ name: exportName(index), path, readOnly, machine })),
-    nbd: { host: '127.0.0.1', port: 0 },
-    arbiter: { host: '127.0.0.1', port: 0 },
+    nbd: { host: '127.0.0.1', port: settings.ports?.nbdPort ?? 0 },
+    arbiter: { host: '127.0.0.1', port: settings.ports?.arbiterPort ?? 0 },
     recordFolder: settings.recordFolder,
     tokens: { [machine]: token },
     trace: (line) => console.error(line),

@@ -181,6 +181,7 @@ class Replaying implements Mode {
   #reported = -1n
   #mayGoLive = false
   #isFinished = false
+  readonly #early: ToHart[] = []
 
   constructor(replayer: Replayer) {
     this.#replayer = replayer
@@ -189,6 +190,8 @@ class Replaying implements Mode {
   onMessage(message: ToHart): void {
     if (message.kind === 'append') this.#replayer.append(message.batch)
     if (message.kind === 'goLive') this.#mayGoLive = true
+    // The world may speak before the last turn of the replay is done: its words wait.
+    if (message.kind === 'input') this.#early.push(message)
   }
 
   turn(): Turn {
@@ -211,6 +214,7 @@ class Replaying implements Mode {
       post({ kind: 'live', reissue })
       const live = new Live(recorder)
       live.goOn(first)
+      for (const message of this.#early) live.onMessage(message)
       mode = live
       return 'again'
     }
@@ -230,8 +234,15 @@ function drainMessages(): void {
     if (message.kind === 'pause') isPaused = message.isPaused
     else if (message.kind === 'cpuPercent') cpuPercent = message.percent
     else if (message.kind === 'stop') isStopped = true
+    else if (message.kind === 'fault') fail(message.fault)
     else mode.onMessage(message)
   }
+}
+
+/** Fault trials: what a bug of ours could do to this thread. */
+function fail(fault: 'die' | 'hang'): void {
+  if (fault === 'die') throw new Error('a fault was injected')
+  Atomics.wait(resting, 0, 0)
 }
 
 /** Sleeps so long that the turn just done was `cpuPercent` of real time. Nothing wakes it: the log has to wait too. */
@@ -241,6 +252,7 @@ function rest(turnMs: number): void {
 
 for (;;) {
   const rung = Atomics.load(doorbell, 0)
+  Atomics.store(progress, progressCell.heard, BigInt(rung))
   drainMessages()
   if (isStopped) break
   const startedNs = process.hrtime.bigint()

@@ -1,0 +1,124 @@
+/**
+ * What a VM's replicas need around them, as processes that outlive any of them: disk server and LAN. `run`, `up` and
+ * `repair` start them, the first two anew, the last at the place where the replicas look for a dead one.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { WorldError } from '../base/assert.ts'
+import { defaultCacheFolder } from '../guest/guest-builder.ts'
+import { ensureHostTool } from '../guest/host-tools.ts'
+import { type StartedProcess, startProcess } from './child-process.ts'
+import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
+import type { LanReady, LanSettings } from './processes/lan.ts'
+import type { ReplicaSettings } from './replica.ts'
+import type { VmConfig } from './vm-config.ts'
+import { type DiskPorts, isAlive, type VmFolder } from './vm-folder.ts'
+
+export interface Surroundings {
+  readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
+  /** Disk server, and LAN if the machine has a network. */
+  readonly pids: readonly number[]
+  readonly diskPorts: DiskPorts
+}
+
+/** Starts disk server and LAN of a VM. @throws WorldError of one line; nothing stays behind then */
+export async function startSurroundings(
+  config: VmConfig,
+  folder: VmFolder,
+  onProgress: (text: string) => void,
+): Promise<Surroundings> {
+  const pids: number[] = []
+  try {
+    onProgress('disk server')
+    const disk = await startDiskServerProcess(config, folder)
+    pids.push(disk.pid)
+    if (config.network) {
+      onProgress('network')
+      pids.push((await startLanProcess(config, folder, onProgress)).pid)
+    }
+    const replica = {
+      token: machineToken(folder),
+      runId: randomBytes(8).readBigUInt64LE(),
+      nbdPort: disk.ready.nbdPort,
+      arbiterPort: disk.ready.arbiterPort,
+      ...(config.network ? { lanSocketPath: lanSocketPath(folder) } : {}),
+      folderPath: folder.path,
+    }
+    return { replica, pids, diskPorts: disk.ready }
+  } catch (error) {
+    endProcesses(pids)
+    throw error
+  }
+}
+
+/** @param ports where an earlier one listened; by default any that are free */
+export async function startDiskServerProcess(
+  config: VmConfig,
+  folder: VmFolder,
+  ports?: DiskPorts,
+): Promise<StartedProcess<DiskServerReady>> {
+  rmSync(folder.controlPath('disk'), { force: true })
+  const settings: DiskServerSettings = {
+    machine: config.name,
+    token: machineToken(folder),
+    disks: config.disks,
+    recordFolder: folder.file('arbiter'),
+    controlPath: folder.controlPath('disk'),
+    ...(ports ? { ports } : {}),
+  }
+  return await startProcess('disk-server', settings, folder.tracePath('disk'))
+}
+
+export async function startLanProcess(
+  config: VmConfig,
+  folder: VmFolder,
+  onProgress: (text: string) => void,
+): Promise<StartedProcess<LanReady>> {
+  const passtPath = await ensureHostTool('passt', defaultCacheFolder(), ({ detail }) => onProgress(detail))
+  const settings: LanSettings = {
+    machine: config.name,
+    mac: config.network!.mac,
+    token: machineToken(folder),
+    replicaSocketPath: lanSocketPath(folder),
+    controlPath: folder.controlPath('lan'),
+    gateway: {
+      passtPath,
+      guestAddress: config.network!.address,
+      gatewayAddress: config.network!.gateway,
+      forwards: config.forwards,
+    },
+  }
+  const giveUpAt = performance.now() + portFreeWithinMs
+  for (;;) {
+    rmSync(folder.controlPath('lan'), { force: true })
+    try {
+      return await startProcess('lan', settings, folder.tracePath('lan'))
+    } catch (error) {
+      // The gateway of a LAN that was just killed ends by itself, but not in the same instant.
+      const isPortInUse = error instanceof WorldError && error.code === 'port-in-use'
+      if (!isPortInUse || performance.now() > giveUpAt) throw error
+      await sleep(200)
+    }
+  }
+}
+
+const portFreeWithinMs = 2000
+
+function lanSocketPath(folder: VmFolder): string {
+  return folder.file('lan.socket')
+}
+
+/** The secret that this machine's replicas, disk server and switch share. */
+function machineToken(folder: VmFolder): string {
+  const path = folder.file('token')
+  if (!existsSync(path)) writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600 })
+  return readFileSync(path, 'utf8')
+}
+
+export function endProcesses(pids: readonly number[]): void {
+  for (const pid of pids) {
+    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+  }
+}
