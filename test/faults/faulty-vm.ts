@@ -1,0 +1,186 @@
+/**
+ * The VM of the fault trials: a Debian guest with Redis that syncs every write, brought up protected, hurt on purpose, and
+ * looked at from outside: processes, the arbiter's record, traces, the disk image after a power-off.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { WorldError } from '../../src/base/assert.ts'
+import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
+import { ask } from '../../src/host/control.ts'
+import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
+import { answersPing } from '../../src/host/redis-load.ts'
+import type { ReplicaFault } from '../../src/host/replica.ts'
+import type { ReplicaStatus } from '../../src/host/replica-status.ts'
+import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
+import { freePort, writeRedisVm } from '../system/redis-vm.ts'
+
+const bootWithinMs = 240_000
+const powerOffWithinMs = 90_000
+const names: readonly ReplicaName[] = ['a', 'b']
+
+export class FaultyVm {
+  readonly port: number
+  readonly folder: VmFolder
+  readonly #path: string
+  readonly #scratch: string
+  readonly #trace: (line: string) => void
+  /** Length of each trace when the present run began. */
+  #traceStarts: Readonly<Record<ReplicaName, number>> = { a: 0, b: 0 }
+
+  private constructor(path: string, port: number, scratch: string, name: string, trace: (line: string) => void) {
+    this.#path = path
+    this.port = port
+    this.#scratch = scratch
+    this.#trace = trace
+    this.folder = new VmFolder(name)
+  }
+
+  /** Sets the environment of this process and its children: a state folder of its own, faults allowed. */
+  static async create(trace: (line: string) => void): Promise<FaultyVm> {
+    const scratch = mkdtempSync(join(tmpdir(), 'understudy-faults-'))
+    process.env.XDG_STATE_HOME = join(scratch, 'state')
+    process.env.UNDERSTUDY_FAULTS = '1'
+    const name = `faults-${process.pid}`
+    const port = await freePort()
+    const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
+    const path = await writeRedisVm(scratch, name, port, { guestFolder, append: 'quiet redis.appendfsync=always' })
+    return new FaultyVm(path, port, scratch, name, trace)
+  }
+
+  get statePath(): string {
+    return this.folder.path
+  }
+
+  /** Starts the VM protected and waits for Redis, unless it runs so already. */
+  async ensureProtected(): Promise<void> {
+    const statuses = await this.statuses()
+    if (statuses.some(({ isProtected }) => isProtected)) return
+    if (statuses.length > 0) throw new Error('the VM of the trial before is still there, unprotected')
+    this.#trace('up')
+    this.#traceStarts = { a: this.#traceOf('a').length, b: this.#traceOf('b').length }
+    await bringUp(this.#path, { protect: true, onProgress: () => {} })
+    await this.redisAnswers(bootWithinMs)
+  }
+
+  async redisAnswers(withinMs: number): Promise<void> {
+    const deadline = performance.now() + withinMs
+    while (!(await answersPing(this.port, 2000))) {
+      if (performance.now() > deadline) throw new Error(`Redis did not answer within ${withinMs / 1000} s`)
+      if ((await this.statuses()).length === 0) throw new Error('no replica lives')
+      await sleep(200)
+    }
+  }
+
+  /** What the living replicas say; one that stands still says nothing. */
+  async statuses(): Promise<ReplicaStatus[]> {
+    const found = await Promise.all(
+      names.map((name) => ask<ReplicaStatus>(this.folder.controlPath(name), 'status', {}, 1000)),
+    )
+    return found.filter((status) => status !== undefined)
+  }
+
+  /** Replica processes that exist, whatever they say. */
+  livingReplicas(): ReplicaName[] {
+    const run = this.folder.readRun()
+    return run ? names.filter((name) => run.replicas[name].pid > 0 && isAlive(run.replicas[name].pid)) : []
+  }
+
+  async type(text: string): Promise<void> {
+    for (const { name, role } of await this.statuses()) {
+      if (role === 'primary') await ask(this.folder.controlPath(name), 'consoleInput', { text }, 500).catch(() => {})
+    }
+  }
+
+  record(): ArbiterRecordFields {
+    const path = join(this.folder.file('arbiter'), `${this.folder.name}.json`)
+    return JSON.parse(readFileSync(path, 'utf8')) as ArbiterRecordFields
+  }
+
+  /** What the traces of this run say about divergences. */
+  divergences(): number {
+    return names.filter((name) => /diverge/i.test(this.traceOfRun(name))).length
+  }
+
+  traceOfRun(name: ReplicaName): string {
+    return this.#traceOf(name).slice(this.#traceStarts[name])
+  }
+
+  // ---- faults --------------------------------------------------------------------------------------------------------
+
+  async signal(role: 'primary' | 'backup', signal: NodeJS.Signals): Promise<number> {
+    const { pid } = await this.#replica(role)
+    process.kill(pid, signal)
+    return pid
+  }
+
+  async killBoth(): Promise<void> {
+    const { replicas } = this.folder.requireRun()
+    for (const name of names) process.kill(replicas[name].pid, 'SIGKILL')
+    while (this.livingReplicas().length > 0) await sleep(10)
+  }
+
+  async fault(role: 'primary' | 'backup', fault: ReplicaFault): Promise<void> {
+    await ask(this.folder.controlPath((await this.#replica(role)).name), 'fault', fault)
+  }
+
+  async signalSurrounding(what: 'disk' | 'lan', signal: NodeJS.Signals): Promise<number> {
+    const run = this.folder.requireRun()
+    const pid = what === 'disk' ? run.diskServerPid : run.lanPid
+    process.kill(pid, signal)
+    return pid
+  }
+
+  async killSurrounding(what: 'disk' | 'lan'): Promise<void> {
+    const pid = await this.signalSurrounding(what, 'SIGKILL')
+    while (isAlive(pid)) await sleep(5)
+  }
+
+  async repair(): Promise<void> {
+    await repairVm(this.#path)
+  }
+
+  async #replica(role: 'primary' | 'backup'): Promise<ReplicaStatus> {
+    const found = (await this.statuses()).find((status) => status.role === role)
+    if (!found) throw new Error(`there is no ${role}`)
+    return found
+  }
+
+  // ---- the end -------------------------------------------------------------------------------------------------------
+
+  /** The guest powers itself off; its disk is then checked. @returns what e2fsck found wrong, undefined if nothing */
+  async powerOffAndCheck(): Promise<string | undefined> {
+    await this.type('\npoweroff\n')
+    const deadline = performance.now() + powerOffWithinMs
+    while (this.livingReplicas().length > 0) {
+      if (performance.now() > deadline) throw new Error('the guest did not power off')
+      await sleep(100)
+    }
+    await takeDown(this.#path)
+    const { status, stdout } = spawnSync('e2fsck', ['-fn', join(this.#scratch, 'root.ext4')], { encoding: 'utf8' })
+    return status === 0 ? undefined : stdout
+  }
+
+  /** Ends whatever is left. */
+  async remove(keep: boolean): Promise<void> {
+    const run = this.folder.readRun()
+    if (run) {
+      // A stopped process would not hear that it is to end.
+      for (const pid of [run.diskServerPid, run.lanPid, run.replicas.a.pid, run.replicas.b.pid]) {
+        if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGCONT')
+      }
+      await takeDown(this.#path).catch((error: unknown) => {
+        if (!(error instanceof WorldError)) throw error
+      })
+    }
+    if (!keep) rmSync(this.#scratch, { recursive: true, force: true })
+  }
+
+  #traceOf(name: ReplicaName): string {
+    const path = this.folder.tracePath(name)
+    return existsSync(path) ? readFileSync(path, 'utf8') : ''
+  }
+}
