@@ -76,6 +76,8 @@ export type ReplicaFault =
 const arbiterTimeoutMs = 2000
 const arbiterRetryMs = 200
 const tickIntervalMs = 20
+/** A main thread that is so late, and later, explains a suspicion. */
+const worthTellingLateMs = 200
 /** How long a starting primary keeps asking when the previous holder's connection is still closing. */
 const startRetries = 50
 
@@ -111,6 +113,7 @@ export class Replica {
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
   #isEnding = false
+  #lastTickMs = 0
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
@@ -182,6 +185,7 @@ export class Replica {
    */
   async start(): Promise<{ readonly channelPort?: number }> {
     await this.#lan?.connect()
+    this.#lastTickMs = performance.now()
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs)
     if (this.#settings.role === 'backup') {
       await this.#startBackup()
@@ -325,6 +329,10 @@ export class Replica {
   // ---- facts -----------------------------------------------------------------------------------------------------------
 
   #tick(): void {
+    const nowMs = performance.now()
+    const lateMs = nowMs - this.#lastTickMs - tickIntervalMs
+    if (lateMs > worthTellingLateMs) this.#events.trace(`the main thread stood still for ${Math.round(lateMs)} ms`)
+    this.#lastTickMs = nowMs
     this.#hart.watch()
     this.#withPrimary((primary) => primary.onTick(performance.now()))
     this.#withBackup((backup) => backup.onTick(performance.now()))
