@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type Lan, startLan } from '../lan/lan.ts'
+import { encodePrefix } from '../lan/length-prefix.ts'
+import { connectTo } from '../lan/listen.ts'
+import { LanBackend, type LanBackendOptions } from './lan-backend.ts'
+
+const mac = '52:54:00:00:00:01'
+const machine = 'shop'
+const token = 'secret-of-shop'
+
+function folderOf(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-lan-backend-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+async function lanAt(t: TestContext, folder: string, knownMac = mac): Promise<Lan> {
+  const lan = await startLan({
+    replicaListen: { path: join(folder, 'lan.socket') },
+    plainSocketPath: join(folder, 'plain.socket'),
+    machines: [{ name: machine, mac: knownMac, token }],
+  })
+  t.after(() => lan.close())
+  return lan
+}
+
+function backendAt(t: TestContext, folder: string, replica: string, changes: Partial<LanBackendOptions> = {}) {
+  const backend = new LanBackend({
+    socketPath: join(folder, 'lan.socket'),
+    machine,
+    mac,
+    replica,
+    token,
+    logId: 7n,
+    onFrame: () => {},
+    onConfirmed: () => {},
+    onFenced: () => {},
+    trace: () => {},
+    ...changes,
+  })
+  t.after(() => backend.close())
+  return backend
+}
+
+/** Waits for a condition that must come true; the test runner's time limit is the only deadline. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+const bound = (lan: Lan) => {
+  const [port] = lan.statistics().machines
+  return { replica: port?.boundReplica, generation: port?.generation, isConnected: port?.connected }
+}
+
+test('a switch that was started again is bound again, in the same generation, and numbers frames after the last received', async (t) => {
+  const folder = folderOf(t)
+  const first = await lanAt(t, folder)
+  const received: bigint[] = []
+  const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) })
+  await backend.connect()
+  await backend.bind(3n, 41n)
+  const station = await connectTo({ path: join(folder, 'plain.socket') })
+  const broadcast = new Uint8Array(60).fill(0xff, 0, 6)
+  broadcast[6] = 2
+  station.write(encodePrefix(broadcast.length))
+  station.write(broadcast)
+  await until(() => received.length === 1)
+  assert.deepEqual(received, [42n])
+  await first.close()
+  const second = await lanAt(t, folder)
+  await until(() => bound(second).isConnected === true)
+  assert.deepEqual(bound(second), { replica: 'a', generation: '3', isConnected: true })
+  assert.equal(second.statistics().machines[0]?.lastFrameId, '42', 'no number is used twice')
+})
+
+test('a replica that goes live in the moment the switch dies is not refused: it binds as soon as it is back', async (t) => {
+  const folder = folderOf(t)
+  const first = await lanAt(t, folder)
+  const backend = backendAt(t, folder, 'b')
+  await backend.connect()
+  const binding = backend.bind(4n, 0n)
+  await first.close()
+  await binding
+  const second = await lanAt(t, folder)
+  await until(() => bound(second).isConnected === true)
+  assert.deepEqual(bound(second), { replica: 'b', generation: '4', isConnected: true })
+})
+
+test('a replica that the switch refuses when it is back is told so, and does not try for ever', async (t) => {
+  const folder = folderOf(t)
+  const first = await lanAt(t, folder)
+  const fenced = Promise.withResolvers<void>()
+  const backend = backendAt(t, folder, 'a', { onFenced: () => fenced.resolve() })
+  await backend.connect()
+  await backend.bind(3n, 0n)
+  await first.close()
+  await lanAt(t, folder, '52:54:00:00:00:02')
+  await fenced.promise
+})
