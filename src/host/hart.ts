@@ -100,7 +100,7 @@ export class Hart {
 
   /**
    * The thread ends by itself, between two slices: terminating it in the middle of WebAssembly can abort the process. One
-   * that hangs is not waited for: it ends with the process.
+   * that hangs is not waited for: it ends with the process, which Node then aborts (SIGABRT instead of the exit code).
    */
   async stop(): Promise<void> {
     this.#isStopping = true

@@ -495,6 +495,7 @@ export class Replica {
     while (!this.#isEnding) {
       try {
         await this.#arbiter.connect(arbiterTimeoutMs)
+        this.#events.trace('arbiter: the session is back')
         return
       } catch (error) {
         if (!(error instanceof ArbiterError)) throw error

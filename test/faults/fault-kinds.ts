@@ -30,6 +30,7 @@ export const faultKinds: readonly FaultKind[] = [
       await vm.killSurrounding('disk')
       await sleep(between(prng, 0, 2000))
       await vm.repair()
+      await vm.mustRefuseStart()
     },
   },
   {

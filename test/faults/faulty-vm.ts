@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../../src/base/assert.ts'
+import { ArbiterClient } from '../../src/disk/arbiter-client.ts'
 import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
@@ -153,6 +154,24 @@ export class FaultyVm {
 
   async repair(): Promise<void> {
     await repairVm(this.#path)
+  }
+
+  /** Its holder lives and has found the arbiter again: nobody else may start the machine. */
+  async mustRefuseStart(): Promise<void> {
+    const holder = this.record().holder as ReplicaName
+    const deadline = performance.now() + 10_000
+    while (!this.traceOfRun(holder).includes('arbiter: the session is back')) {
+      if (performance.now() > deadline) throw new Error('the holder does not come back to the arbiter')
+      await sleep(50)
+    }
+    const arbiter = new ArbiterClient({
+      address: { host: '127.0.0.1', port: this.folder.requireRun().diskPorts.arbiterPort },
+      machine: this.folder.name,
+      replica: 'stranger',
+      token: readFileSync(this.folder.file('token'), 'utf8'),
+    })
+    const answer = await arbiter.start(5000).finally(() => arbiter.close())
+    if (answer.granted) throw new Error('the arbiter let a second machine start')
   }
 
   async #replica(role: 'primary' | 'backup'): Promise<ReplicaStatus> {
