@@ -1,17 +1,23 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { bareGuestConfig, bareGuestImage } from '../../test/determinism/bare-guest.ts'
+import type { LogBatch } from '../log/batch.ts'
 import { Hart } from './hart.ts'
+import type { FromHart } from './hart-messages.ts'
 
-function startHart(t: TestContext) {
+function startHart(
+  t: TestContext,
+  mode: 'live' | 'replaying' = 'live',
+  onMessage: (message: FromHart) => void = () => {},
+) {
   const failed = Promise.withResolvers<Error>()
   let failures = 0
   const hart = new Hart({
     config: bareGuestConfig,
     image: bareGuestImage(),
-    mode: 'live',
+    mode,
     digestEveryMs: 1000,
-    onMessage: () => {},
+    onMessage,
     onFailed: (error) => {
       failures++
       failed.resolve(error)
@@ -40,4 +46,26 @@ test('a hart that sleeps, is paused or works is not reported, and ends in order'
   }
   await hart.stop()
   assert.equal(failures(), 0)
+})
+
+test('what the world says while a hart goes live is not lost: it enters once the replay is done', async (t) => {
+  const batches: LogBatch[] = []
+  const recorded = Promise.withResolvers<void>()
+  const { hart: primary } = startHart(t, 'live', (message) => {
+    if (message.kind !== 'recorded') return
+    batches.push(...message.batches)
+    if (message.bytesByCause.clock > 0) recorded.resolve()
+  })
+  primary.send({ kind: 'powerOn' })
+  await recorded.promise
+  await primary.stop()
+  const heard = Promise.withResolvers<void>()
+  const { hart: backup } = startHart(t, 'replaying', (message) => {
+    if (message.kind === 'recorded' && message.bytesByCause.console > 0) heard.resolve()
+  })
+  // All of it is there before the thread takes its first turn.
+  for (const batch of batches) backup.send({ kind: 'append', batch })
+  backup.send({ kind: 'goLive' })
+  backup.send({ kind: 'input', input: { kind: 'consoleInput', bytes: Uint8Array.of(0x61) } })
+  await heard.promise
 })
