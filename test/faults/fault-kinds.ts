@@ -21,6 +21,9 @@ export interface FaultKind {
 
 const between = (prng: Prng, leastMs: number, mostMs: number): number => leastMs + prng.below(mostMs - leastMs)
 
+/** Well above the failure detector's time-out: a shorter pause is no failure, and the pair stays together. */
+const leastPauseMs = 3500
+
 /** In an order that needs few boots: faults that leave the VM protected come before one that does not. */
 export const faultKinds: readonly FaultKind[] = [
   {
@@ -55,7 +58,7 @@ export const faultKinds: readonly FaultKind[] = [
     survivors: 'one',
     async inject(vm, prng) {
       const pid = await vm.signal('primary', 'SIGSTOP')
-      await sleep(between(prng, 2000, 5000))
+      await sleep(between(prng, leastPauseMs, 6000))
       process.kill(pid, 'SIGCONT')
     },
   },
@@ -86,7 +89,7 @@ export const faultKinds: readonly FaultKind[] = [
     survivors: 'one',
     async inject(vm, prng) {
       const pid = await vm.signal('backup', 'SIGSTOP')
-      await sleep(between(prng, 2000, 5000))
+      await sleep(between(prng, leastPauseMs, 6000))
       process.kill(pid, 'SIGCONT')
     },
   },

@@ -23,6 +23,5 @@ test('no fault loses or repeats an acknowledged write, resets a connection, or l
     divergences: 0,
     two_live: 0,
     unclean_filesystems: 0,
-    failed: 0,
   })
 })

@@ -184,30 +184,33 @@ export class FaultyVm {
 
   /** The guest powers itself off; its disk is then checked. @returns what e2fsck found wrong, undefined if nothing */
   async powerOffAndCheck(): Promise<string | undefined> {
+    const pids = this.#pids()
     await this.type('\npoweroff\n')
     const deadline = performance.now() + powerOffWithinMs
-    while (this.livingReplicas().length > 0) {
+    while (pids.some(isAlive)) {
       if (performance.now() > deadline) throw new Error('the guest did not power off')
       await sleep(100)
     }
-    await takeDown(this.#path)
     const { status, stdout } = spawnSync('e2fsck', ['-fn', join(this.#scratch, 'root.ext4')], { encoding: 'utf8' })
     return status === 0 ? undefined : stdout
   }
 
   /** Ends whatever is left. */
   async remove(keep: boolean): Promise<void> {
-    const run = this.folder.readRun()
-    if (run) {
+    if (this.folder.readRun()) {
       // A stopped process would not hear that it is to end.
-      for (const pid of [run.diskServerPid, run.lanPid, run.replicas.a.pid, run.replicas.b.pid]) {
-        if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGCONT')
-      }
+      for (const pid of this.#pids()) if (isAlive(pid)) process.kill(pid, 'SIGCONT')
       await takeDown(this.#path).catch((error: unknown) => {
         if (!(error instanceof WorldError)) throw error
       })
     }
     if (!keep) rmSync(this.#scratch, { recursive: true, force: true })
+  }
+
+  /** Of every process of the run. */
+  #pids(): number[] {
+    const { diskServerPid, lanPid, replicas } = this.folder.requireRun()
+    return [diskServerPid, lanPid, replicas.a.pid, replicas.b.pid].filter((pid) => pid > 0)
   }
 
   #traceOf(name: ReplicaName): string {
