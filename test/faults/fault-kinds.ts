@@ -117,7 +117,7 @@ export const faultKinds: readonly FaultKind[] = [
     async inject(vm, prng) {
       const disk = await vm.signalSurrounding('disk', 'SIGSTOP')
       await vm.fault('backup', { kind: 'cutChannel', direction: 'both' })
-      await sleep(between(prng, 1000, 4500))
+      await sleep(between(prng, 2500, 6000))
       process.kill(disk, 'SIGCONT')
     },
   },
@@ -158,6 +158,27 @@ export const faultKinds: readonly FaultKind[] = [
       await vm.signal('primary', 'SIGKILL')
       await sleep(between(prng, 0, 2000))
       await vm.repair()
+    },
+  },
+  {
+    name: 'lan-and-primary-killed',
+    survivors: 'one',
+    resetsConnections: true,
+    // The backup goes live without a switch, or in the moment it comes back.
+    async inject(vm, prng) {
+      await vm.killSurrounding('lan')
+      await sleep(between(prng, 0, 300))
+      await vm.signal('primary', 'SIGKILL')
+      await sleep(between(prng, 0, 2000))
+      await vm.repair()
+    },
+  },
+  {
+    name: 'all-killed',
+    survivors: 'none',
+    resetsConnections: true,
+    async inject(vm) {
+      await vm.killAll()
     },
   },
 ]

@@ -136,6 +136,13 @@ export class FaultyVm {
     while (this.livingReplicas().length > 0) await sleep(10)
   }
 
+  /** Replicas, disk server and LAN: all that a host that crashes takes along, but its page cache. */
+  async killAll(): Promise<void> {
+    const pids = this.#pids()
+    for (const pid of pids) process.kill(pid, 'SIGKILL')
+    while (pids.some(isAlive)) await sleep(10)
+  }
+
   async fault(role: 'primary' | 'backup', fault: ReplicaFault): Promise<void> {
     await ask(this.folder.controlPath((await this.#replica(role)).name), 'fault', fault)
   }
