@@ -22,7 +22,7 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** A server whose disk0 can be held, and a replica that holds its machine. */
 async function heldDisk(t: TestContext) {
-  const folder = temporaryFolder(t)
+  const folder = temporaryFolder()
   const stores: HeldStore[] = []
   const wrapStore = (store: BlockStore): BlockStore => {
     const held = new HeldStore(store)
