@@ -5,6 +5,7 @@
 import { Command, CommanderError } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { addConfigSchemaCommand } from './config-schema-command.ts'
+import { addConsoleCommand } from './console-command.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addGuestCommand } from './guest-command.ts'
 import { reportError } from './output.ts'
@@ -27,6 +28,7 @@ const program = new Command('understudy')
 addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
+addConsoleCommand(program)
 addDemoCommand(program)
 addConfigSchemaCommand(program)
 

@@ -14,11 +14,11 @@ import { type StartedProcess, startProcess } from './child-process.ts'
 import { ask } from './control.ts'
 import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
 import type { LanReady, LanSettings } from './processes/lan.ts'
-import type { ReplicaReady } from './processes/replica.ts'
+import type { ReplicaProcessSettings, ReplicaReady } from './processes/replica.ts'
 import type { ReplicaSettings } from './replica.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
-import { isAlive, type ReplicaName, type RunRecord, VmFolder } from './vm-folder.ts'
+import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
 
 export type Protection = 'protected' | 'not protected' | 'not running'
 
@@ -34,7 +34,6 @@ export interface UpOptions {
 }
 
 const protectedWithinMs = 30_000
-const replicaNames: readonly ReplicaName[] = ['a', 'b']
 
 /** Starts disk server and LAN of a VM; what `run` and `up` have in common. */
 export async function startSurroundings(
@@ -142,12 +141,13 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   folder.clearRun()
   const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
   const started = [...pids]
-  const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaSettings & { controlPath: string } => ({
+  const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
     ...replica,
     vmPath: path,
     replica: name,
     role,
     controlPath: folder.controlPath(name),
+    consolePath: folder.consolePath(name),
   })
   try {
     options.onProgress('primary')

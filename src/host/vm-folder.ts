@@ -10,6 +10,8 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 
 export type ReplicaName = 'a' | 'b'
 
+export const replicaNames: readonly ReplicaName[] = ['a', 'b']
+
 /** What `up` started. */
 export interface RunRecord {
   readonly vmPath: string
@@ -43,6 +45,11 @@ export class VmFolder {
 
   controlPath(process: 'lan' | 'disk' | ReplicaName): string {
     return this.file(`${process}.control`)
+  }
+
+  /** Where viewers of the console connect to a replica. */
+  consolePath(replica: ReplicaName): string {
+    return this.file(`${replica}.console`)
   }
 
   tracePath(process: 'lan' | 'disk' | ReplicaName): string {
@@ -80,9 +87,8 @@ export class VmFolder {
 
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
-    for (const name of ['run.json', 'lan.control', 'disk.control', 'a.control', 'b.control', 'lan.socket']) {
-      rmSync(this.file(name), { force: true })
-    }
+    const sockets = ['lan.control', 'disk.control', 'a.control', 'b.control', 'a.console', 'b.console', 'lan.socket']
+    for (const name of ['run.json', ...sockets]) rmSync(this.file(name), { force: true })
   }
 }
 
