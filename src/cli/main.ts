@@ -7,7 +7,9 @@ import { ExitCode } from '../base/assert.ts'
 import { addConfigSchemaCommand } from './config-schema-command.ts'
 import { addConsoleCommand } from './console-command.ts'
 import { addDemoCommand } from './demo-command.ts'
+import { addDoctorCommand } from './doctor-command.ts'
 import { addGuestCommand } from './guest-command.ts'
+import { addLogsCommand } from './logs-command.ts'
 import { reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
 import { addRunCommand } from './run-command.ts'
@@ -29,6 +31,8 @@ addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
 addConsoleCommand(program)
+addLogsCommand(program)
+addDoctorCommand(program)
 addDemoCommand(program)
 addConfigSchemaCommand(program)
 

@@ -12,6 +12,10 @@ export type ReplicaName = 'a' | 'b'
 
 export const replicaNames: readonly ReplicaName[] = ['a', 'b']
 
+/** The processes of a VM, by the names of their sockets and traces. */
+export const processTraces = ['a', 'b', 'disk', 'lan', 'monitor'] as const
+export type ProcessTrace = (typeof processTraces)[number]
+
 /** What `up` started. */
 export interface RunRecord {
   readonly vmPath: string
@@ -43,7 +47,7 @@ export class VmFolder {
     return join(this.path, name)
   }
 
-  controlPath(process: 'lan' | 'disk' | ReplicaName): string {
+  controlPath(process: ProcessTrace): string {
     return this.file(`${process}.control`)
   }
 
@@ -52,7 +56,7 @@ export class VmFolder {
     return this.file(`${replica}.console`)
   }
 
-  tracePath(process: 'lan' | 'disk' | ReplicaName): string {
+  tracePath(process: ProcessTrace): string {
     return this.file(`${process}.trace`)
   }
 
@@ -87,12 +91,13 @@ export class VmFolder {
 
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
-    const sockets = ['lan.control', 'disk.control', 'a.control', 'b.control', 'a.console', 'b.console', 'lan.socket']
+    const controls = processTraces.map((name) => `${name}.control`)
+    const sockets = [...controls, 'a.console', 'b.console', 'lan.socket']
     for (const name of ['run.json', ...sockets]) rmSync(this.file(name), { force: true })
   }
 }
 
-function defaultStateFolder(): string {
+export function defaultStateFolder(): string {
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'understudy')
 }
 

@@ -1,6 +1,6 @@
 /** The process of one replica. It ends with its role: after a halt with the halt's exit code, after `stop` with 0. */
 
-import { runAsProcess } from '../child-process.ts'
+import { runAsProcess, trace } from '../child-process.ts'
 import { ConsolePort } from '../console-port.ts'
 import { endSurroundings } from '../local-pair.ts'
 import { Replica, type ReplicaSettings } from '../replica.ts'
@@ -17,7 +17,6 @@ export interface ReplicaReady {
 }
 
 runAsProcess<ReplicaProcessSettings, ReplicaReady>(async (settings) => {
-  const trace = (line: string): void => console.error(`${new Date().toISOString()} ${line}`)
   const viewers = new ConsolePort({ onKeys: (bytes) => replica.sendConsoleInput(bytes) })
   const replica: Replica = new Replica(settings, {
     onConsole: (output) => viewers.onReleased(output),
