@@ -1,5 +1,5 @@
 /**
- * The operating-system processes a VM is made of: disk server, LAN, replicas. Each is an entry file below `processes/`
+ * The operating-system processes a VM is made of: disk server, LAN, replicas, monitor. Each is an entry file below `processes/`
  * that is given its settings over the IPC channel, answers `ready` (with what it learned, such as its ports) or one
  * error, and then lives on by itself: its starter may leave.
  */
@@ -9,7 +9,7 @@ import { closeSync, openSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { ExitCode, WorldError } from '../base/assert.ts'
 
-export type ProcessName = 'disk-server' | 'lan' | 'replica'
+export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'monitor'
 
 type Answer<Ready> =
   | { readonly ready: Ready }

@@ -75,7 +75,7 @@ async function startPair(): Promise<Pair> {
   await a.listen(folder.consolePath('a'))
   await b.listen(folder.consolePath('b'))
   const replica = { pid: process.pid }
-  folder.writeRun({ vmPath: '', diskServerPid: 0, lanPid: 0, replicas: { a: replica, b: replica } })
+  folder.writeRun({ vmPath: '', diskServerPid: 0, lanPid: 0, monitorPid: 0, replicas: { a: replica, b: replica } })
   a.onLive(1)
   const close = (...desks: Desk[]): void => {
     for (const { viewer } of desks) viewer.close()

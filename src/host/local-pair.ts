@@ -14,6 +14,7 @@ import { type StartedProcess, startProcess } from './child-process.ts'
 import { ask } from './control.ts'
 import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
 import type { LanReady, LanSettings } from './processes/lan.ts'
+import type { MonitorReady, MonitorSettings } from './processes/monitor.ts'
 import type { ReplicaProcessSettings, ReplicaReady } from './processes/replica.ts'
 import type { ReplicaSettings } from './replica.ts'
 import type { ReplicaStatus } from './replica-status.ts'
@@ -35,16 +36,23 @@ export interface UpOptions {
 
 const protectedWithinMs = 30_000
 
-/** Starts disk server and LAN of a VM; what `run` and `up` have in common. */
+/** The processes around the replicas; 0 where the VM has none. */
+type SurroundingPids = Pick<RunRecord, 'diskServerPid' | 'lanPid' | 'monitorPid'>
+
+function surroundings({ lanPid, diskServerPid, monitorPid }: RunRecord): number[] {
+  return [lanPid, diskServerPid, monitorPid]
+}
+
+/** Starts disk server, LAN and monitor of a VM; what `run` and `up` have in common. */
 export async function startSurroundings(
   config: VmConfig,
   folder: VmFolder,
   onProgress: (text: string) => void,
 ): Promise<{
   readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
-  readonly pids: readonly number[]
+  readonly pids: SurroundingPids
 }> {
-  const pids: number[] = []
+  const pids = { diskServerPid: 0, lanPid: 0, monitorPid: 0 }
   try {
     const token = machineToken(folder)
     onProgress('disk server')
@@ -59,7 +67,7 @@ export async function startSurroundings(
       } satisfies DiskServerSettings,
       folder.tracePath('disk'),
     )
-    pids.push(disk.pid)
+    pids.diskServerPid = disk.pid
     const lanSocketPath = folder.file('lan.socket')
     if (config.network) {
       onProgress('network')
@@ -81,7 +89,12 @@ export async function startSurroundings(
         } satisfies LanSettings,
         folder.tracePath('lan'),
       )
-      pids.push(lan.pid)
+      pids.lanPid = lan.pid
+    }
+    if (config.metrics) {
+      onProgress('metrics')
+      const settings: MonitorSettings = { folderPath: folder.path, listen: config.metrics.listen }
+      pids.monitorPid = (await startProcess<MonitorReady>('monitor', settings, folder.tracePath('monitor'))).pid
     }
     const replica = {
       token,
@@ -93,7 +106,7 @@ export async function startSurroundings(
     }
     return { replica, pids }
   } catch (error) {
-    endProcesses(pids)
+    endProcesses(Object.values(pids))
     throw error
   }
 }
@@ -107,7 +120,7 @@ function machineToken(folder: VmFolder): string {
 
 export function endProcesses(pids: readonly number[]): void {
   for (const pid of pids) {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGKILL')
   }
 }
 
@@ -115,7 +128,7 @@ export function endProcesses(pids: readonly number[]): void {
 export function requireNotRunning(folder: VmFolder): void {
   const run = folder.readRun()
   if (!run) return
-  const pids = [run.diskServerPid, run.lanPid, ...replicaNames.map((name) => run.replicas[name].pid)]
+  const pids = [...surroundings(run), ...replicaNames.map((name) => run.replicas[name].pid)]
   const alive = pids.filter((pid) => pid > 0 && isAlive(pid))
   if (alive.length > 0) {
     throw new WorldError(
@@ -140,7 +153,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   requireNotRunning(folder)
   folder.clearRun()
   const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
-  const started = [...pids]
+  const started = Object.values(pids)
   const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
     ...replica,
     vmPath: path,
@@ -166,8 +179,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     }
     folder.writeRun({
       vmPath: path,
-      diskServerPid: pids[0]!,
-      lanPid: pids[1] ?? 0,
+      ...pids,
       replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
     })
     return await waitUntilUp(vm, options)
@@ -198,15 +210,17 @@ async function waitUntilUp(vm: string, options: UpOptions): Promise<PairStatus> 
 /** @throws WorldError `no-such-vm` */
 export async function pairStatus(vm: string): Promise<PairStatus> {
   const { config } = readVmConfig(vm)
-  const folder = new VmFolder(config.name)
-  const replicas: (ReplicaStatus & { detail: string })[] = []
-  for (const name of replicaNames) {
-    const status = await ask<ReplicaStatus>(folder.controlPath(name), 'status')
-    if (status) replicas.push({ ...status, detail: describe(status) })
-  }
+  return statusOf(new VmFolder(config.name))
+}
+
+/** How the VM in this folder is doing. A replica that does not answer within `timeoutMs` counts as gone. */
+export async function statusOf(folder: VmFolder, timeoutMs = 5000): Promise<PairStatus> {
+  const asked = replicaNames.map((name) => ask<ReplicaStatus>(folder.controlPath(name), 'status', {}, timeoutMs))
+  const answers = (await Promise.all(asked)).filter((status) => status !== undefined)
+  const replicas = answers.map((status) => ({ ...status, detail: describe(status) }))
   const primary = replicas.find(({ role }) => role === 'primary')
   const protection = !primary ? 'not running' : primary.isProtected ? 'protected' : 'not protected'
-  return { name: config.name, protection, replicas }
+  return { name: folder.name, protection, replicas }
 }
 
 function describe(status: ReplicaStatus): string {
@@ -240,11 +254,12 @@ export async function takeDown(vm: string): Promise<void> {
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
   await waitForEnd(replicaNames.map((name) => run.replicas[name].pid))
   await endSurroundings(folder)
-  await waitForEnd([run.lanPid, run.diskServerPid])
+  await waitForEnd(surroundings(run))
 }
 
 /** Ends what stands around the replicas, after the last of them: `down` does, and a guest that powers itself off. */
 export async function endSurroundings(folder: VmFolder): Promise<void> {
+  await ask(folder.controlPath('monitor'), 'stop')
   await ask(folder.controlPath('lan'), 'stop')
   await ask(folder.controlPath('disk'), 'stop')
   folder.clearRun()

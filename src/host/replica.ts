@@ -23,7 +23,7 @@ import {
   type PrimaryEffect,
 } from '../replication/effects.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
-import { Primary } from '../replication/primary.ts'
+import { Primary, type PrimaryStatus } from '../replication/primary.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import type { ConsoleOutput } from './console-backlog.ts'
 import { ConsoleLog } from './console-log.ts'
@@ -34,7 +34,7 @@ import type { FromHart } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
 import { LanBackend } from './lan-backend.ts'
 import { connectToPrimary, type ListeningChannel, type LoggingChannel, listenForBackups } from './logging-channel.ts'
-import type { FailoverTimes, ReplicaStatus } from './replica-status.ts'
+import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
@@ -231,6 +231,7 @@ export class Replica {
       instructions: Number(this.#hart.instructions),
       guestSeconds: Number(this.#hart.ticks) / 1e7,
       lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
+      flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
       digestChecks: Number(this.#hart.digestsCompared),
       divergences: this.#divergences,
@@ -572,6 +573,11 @@ export class Replica {
     await this.#disk.close()
     this.#arbiter.close()
   }
+}
+
+function flowOf({ backups, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }: PrimaryStatus): FlowStatus {
+  const unacknowledgedBytes = Math.max(0, ...backups.map(({ unreceivedBytes }) => unreceivedBytes))
+  return { unacknowledgedBytes, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }
 }
 
 function failoverTimes(timing: FailoverTiming): Omit<FailoverTimes, 'cause'> {

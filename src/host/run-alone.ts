@@ -29,8 +29,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
   const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
   folder.writeRun({
     vmPath: path,
-    diskServerPid: pids[0]!,
-    lanPid: pids[1] ?? 0,
+    ...pids,
     replicas: { a: { pid: process.pid }, b: { pid: 0 } },
   })
   const ended = Promise.withResolvers<ExitCode>()
@@ -69,6 +68,6 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
     viewers.close()
     await replica.stop()
     await endSurroundings(folder)
-    await waitForEnd(pids)
+    await waitForEnd(Object.values(pids))
   }
 }

@@ -20,7 +20,10 @@ export type ProcessTrace = (typeof processTraces)[number]
 export interface RunRecord {
   readonly vmPath: string
   readonly diskServerPid: number
+  /** 0: the VM has no network. */
   readonly lanPid: number
+  /** 0: the VM's file asks for no metrics. */
+  readonly monitorPid: number
   readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
 }
 
