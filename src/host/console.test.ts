@@ -2,18 +2,24 @@
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConsoleBacklog } from './console-backlog.ts'
-import type { Wish } from './console-messages.ts'
+import { toLine, type Wish } from './console-messages.ts'
 import { ConsolePort } from './console-port.ts'
 import { ConsoleViewer, type ViewerEnd } from './console-viewer.ts'
 import { VmFolder } from './vm-folder.ts'
 
 const stateFolder = mkdtempSync(join(tmpdir(), 'understudy-console-'))
-after(() => rmSync(stateFolder, { recursive: true, force: true }))
+const openPorts: ConsolePort[] = []
+const openViewers: ConsoleViewer[] = []
+after(() => {
+  for (const open of [...openViewers, ...openPorts]) open.close()
+  rmSync(stateFolder, { recursive: true, force: true })
+})
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const output = (sequence: number, text: string) => ({ sequence: BigInt(sequence), bytes: bytes(text) })
@@ -42,6 +48,7 @@ class Desk {
         this.end = end
       },
     })
+    openViewers.push(this.viewer)
   }
 
   async shows(text: string): Promise<void> {
@@ -72,6 +79,7 @@ async function startPair(): Promise<Pair> {
     new ConsolePort({ onKeys: (pressed) => keys.push(`${name}:${Buffer.from(pressed).toString()}`) })
   const a = port('a')
   const b = port('b')
+  openPorts.push(a, b)
   await a.listen(folder.consolePath('a'))
   await b.listen(folder.consolePath('b'))
   const replica = { pid: process.pid }
@@ -172,6 +180,27 @@ test('one viewer writes; when it leaves the next one does; --take takes the keyb
   await becomesTrue('the third took it', () => third.viewer.isWriter && !second.viewer.isWriter)
   assert.equal(watcher.viewer.isWriter, false)
   close(second, third, watcher)
+})
+
+test('keys of one who is not the writer, and lines that are no message, reach nobody', async () => {
+  const { folder, a, keys, close } = await startPair()
+  a.onReleased(output(1, '.'))
+  const desk = new Desk(folder, 'write')
+  await desk.shows('.')
+  const stranger = createConnection(folder.consolePath('a')).resume()
+  let isClosed = false
+  stranger.on('close', () => {
+    isClosed = true
+  })
+  stranger.write(toLine({ kind: 'keys', base64: 'eA==' }))
+  stranger.write(toLine({ kind: 'attach', wish: 'watch' }))
+  stranger.write(toLine({ kind: 'keys', base64: 'eA==' }))
+  stranger.write('{"kind":"keys"}\n')
+  await becomesTrue('the stranger is shown out', () => isClosed)
+  desk.viewer.sendKeys(bytes('k'))
+  await becomesTrue('the key arrives', () => keys.length > 0)
+  assert.deepEqual(keys, ['a:k'])
+  close(desk)
 })
 
 test("a question to the terminal reaches the writer's only, and never out of the backlog", async () => {
