@@ -87,11 +87,12 @@ function rowsBetween(heading: string, end: string): string[] {
 }
 
 test('the manual has every config key, and no other', () => {
-  const { disks, network, protection, ...simple } = vmSchema.shape
+  const { disks, network, protection, metrics, ...simple } = vmSchema.shape
   const nested = {
     disks: disks.unwrap().element.shape,
     network: network.unwrap().shape,
     protection: protection.unwrap().shape,
+    metrics: metrics.unwrap().shape,
   }
   const keys = [
     ...Object.keys(simple),

@@ -5,8 +5,11 @@
 import { Command, CommanderError } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { addConfigSchemaCommand } from './config-schema-command.ts'
+import { addConsoleCommand } from './console-command.ts'
 import { addDemoCommand } from './demo-command.ts'
+import { addDoctorCommand } from './doctor-command.ts'
 import { addGuestCommand } from './guest-command.ts'
+import { addLogsCommand } from './logs-command.ts'
 import { reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
 import { addRunCommand } from './run-command.ts'
@@ -27,6 +30,9 @@ const program = new Command('understudy')
 addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
+addConsoleCommand(program)
+addLogsCommand(program)
+addDoctorCommand(program)
 addDemoCommand(program)
 addConfigSchemaCommand(program)
 

@@ -4,6 +4,13 @@ import type { Command } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { bringUp, failReplica, pairStatus, repairVm, takeDown } from '../host/local-pair.ts'
 import { ProgressLine, printJson, say } from './output.ts'
+import { describeStatus, watchStatus } from './status-watch.ts'
+
+interface StatusOptions {
+  readonly check?: boolean
+  readonly watch?: boolean
+  readonly json?: boolean
+}
 
 export function addPairCommands(program: Command): void {
   const vmArgument = ['<VM>', 'VM file, or a folder with vm.toml'] as const
@@ -28,17 +35,13 @@ export function addPairCommands(program: Command): void {
     .description('show how a VM is doing')
     .argument(...vmArgument)
     .option('--check', 'exit with 6 unless the VM is protected')
-    .option('--json', 'print it as one JSON object')
-    .action(async (vm: string, options: { check?: boolean; json?: boolean }) => {
+    .option('--watch', 'go on until Ctrl-C: redrawn every second on a terminal, elsewhere a line per change')
+    .option('--json', 'print it as one JSON object (with --watch: one a change)')
+    .action(async (vm: string, options: StatusOptions) => {
+      if (options.watch) await watchStatus(vm, options.json ?? false)
       const status = await pairStatus(vm)
-      if (options.json) {
-        printJson(status)
-      } else {
-        say(`${status.name}: ${status.protection}`)
-        for (const replica of status.replicas) {
-          say(`  ${replica.name}  ${replica.role.padEnd(9)} pid ${replica.pid}  ${replica.detail}`)
-        }
-      }
+      if (options.json && !options.watch) printJson(status)
+      else if (!options.watch) for (const line of describeStatus(status)) say(line)
       if (options.check && status.protection !== 'protected') process.exitCode = ExitCode.notProtected
     })
   program

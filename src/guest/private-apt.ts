@@ -27,7 +27,11 @@ export const mirrorVariable = 'UNDERSTUDY_DEBIAN_MIRROR'
 /** An index younger than this is used as it is. */
 const indexLifetimeMs = 24 * 3_600_000
 
-const keyrings = ['/usr/share/keyrings/debian-archive-keyring.gpg', '/usr/share/keyrings/debian-archive-keyring.pgp']
+/** Where Debian installs the keys that sign its archive. */
+export const debianKeyrings = [
+  '/usr/share/keyrings/debian-archive-keyring.gpg',
+  '/usr/share/keyrings/debian-archive-keyring.pgp',
+]
 
 /** One package of the signed index. */
 export interface PackageRecord {
@@ -242,7 +246,7 @@ export class PrivateApt {
 
   /** The machine's own mirror, proxies and credentials; everything else is ours. */
   async #configure(): Promise<void> {
-    const keyring = keyrings.find((path) => existsSync(path))
+    const keyring = debianKeyrings.find((path) => existsSync(path))
     if (keyring === undefined) {
       throw new WorldError('no-keyring', 'no Debian keyring: install the package debian-archive-keyring')
     }

@@ -1,5 +1,5 @@
 /**
- * The operating-system processes a VM is made of: disk server, LAN, replicas. Each is an entry file below `processes/`
+ * The operating-system processes a VM is made of: disk server, LAN, replicas, monitor. Each is an entry file below `processes/`
  * that is given its settings over the IPC channel, answers `ready` (with what it learned, such as its ports) or one
  * error, and then lives on by itself: its starter may leave.
  */
@@ -9,7 +9,7 @@ import { closeSync, openSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { ExitCode, WorldError } from '../base/assert.ts'
 
-export type ProcessName = 'disk-server' | 'lan' | 'replica'
+export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'monitor'
 
 type Answer<Ready> =
   | { readonly ready: Ready }
@@ -31,15 +31,15 @@ export async function startProcess<Ready>(
 ): Promise<StartedProcess<Ready>> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const entry = fileURLToPath(new URL(`./processes/${name}.${extension}`, import.meta.url))
-  const trace = openSync(tracePath, 'a')
+  const traceFile = openSync(tracePath, 'a')
   const child = spawn(process.execPath, [...process.execArgv, entry], {
-    stdio: ['ignore', trace, trace, 'ipc'],
+    stdio: ['ignore', traceFile, traceFile, 'ipc'],
     detached: true,
     serialization: 'advanced',
     // A flush occupies a thread of the pool while the disk works; others must not queue behind it.
     env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
   })
-  closeSync(trace)
+  closeSync(traceFile)
   try {
     child.send(settings as object)
     const ready = await firstAnswer<Ready>(child, name, tracePath)
@@ -66,6 +66,11 @@ function firstAnswer<Ready>(child: ChildProcess, name: string, tracePath: string
       ),
     )
   })
+}
+
+/** A line of this process's trace, with its time in front: `logs` merges the traces of several processes by it. */
+export function trace(line: string): void {
+  console.error(`${new Date().toISOString()} ${line}`)
 }
 
 /**
@@ -95,7 +100,7 @@ export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Prom
 
 function endWith(error: Error): never {
   if (error instanceof WorldError) {
-    console.error(`${error.code}: ${error.message}`)
+    trace(`${error.code}: ${error.message}`)
     process.exit(error.exitCode)
   }
   console.error(error)

@@ -8,12 +8,12 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
-import type { ReplicaReady } from './processes/replica.ts'
+import type { ReplicaProcessSettings, ReplicaReady } from './processes/replica.ts'
 import type { ReplicaSettings } from './replica.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
 import { readVmConfig } from './vm-config.ts'
-import { isAlive, type ReplicaName, type RunRecord, VmFolder } from './vm-folder.ts'
+import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
 
 export type Protection = 'protected' | 'not protected' | 'not running'
 
@@ -29,13 +29,16 @@ export interface UpOptions {
 }
 
 const protectedWithinMs = 30_000
-const replicaNames: readonly ReplicaName[] = ['a', 'b']
+
+function surroundings({ lanPid, diskServerPid, monitorPid }: RunRecord): number[] {
+  return [lanPid, diskServerPid, monitorPid]
+}
 
 /** @throws WorldError when the VM runs already; sweeps up after a run whose processes are all gone */
 export function requireNotRunning(folder: VmFolder): void {
   const run = folder.readRun()
   if (!run) return
-  const pids = [run.diskServerPid, run.lanPid, ...replicaNames.map((name) => run.replicas[name].pid)]
+  const pids = [...surroundings(run), ...replicaNames.map((name) => run.replicas[name].pid)]
   const alive = pids.filter((pid) => pid > 0 && isAlive(pid))
   if (alive.length > 0) {
     throw new WorldError(
@@ -48,7 +51,7 @@ export function requireNotRunning(folder: VmFolder): void {
 }
 
 /**
- * Ends disk server and LAN of a run whose replicas are both gone, as after a guest's power-off or a double failure: the
+ * Ends disk server, LAN and monitor of a run whose replicas are both gone, as after a guest's power-off or a double failure: the
  * next start brings its own. Process ids are not trusted here, for another process may have them by now: who answers on
  * the control sockets is asked to end.
  */
@@ -57,7 +60,7 @@ async function sweepUp(folder: VmFolder): Promise<void> {
   if (!run) return
   for (const name of replicaNames) if (await ask(folder.controlPath(name), 'status')) return
   const left: number[] = []
-  for (const name of ['lan', 'disk'] as const) {
+  for (const name of ['monitor', 'lan', 'disk'] as const) {
     const status = await ask<{ pid: number }>(folder.controlPath(name), 'status')
     if (!status) continue
     left.push(status.pid)
@@ -80,13 +83,14 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   requireNotRunning(folder)
   folder.clearRun()
   const { replica, pids, diskPorts } = await startSurroundings(config, folder, options.onProgress)
-  const started = [...pids]
-  const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaSettings & { controlPath: string } => ({
+  const started = Object.values(pids)
+  const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
     ...replica,
     vmPath: path,
     replica: name,
     role,
     controlPath: folder.controlPath(name),
+    consolePath: folder.consolePath(name),
   })
   try {
     options.onProgress('primary')
@@ -105,8 +109,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     }
     folder.writeRun({
       vmPath: path,
-      diskServerPid: pids[0]!,
-      lanPid: pids[1] ?? 0,
+      ...pids,
       diskPorts,
       replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
     })
@@ -138,15 +141,17 @@ async function waitUntilUp(vm: string, options: UpOptions): Promise<PairStatus> 
 /** @throws WorldError `no-such-vm` */
 export async function pairStatus(vm: string): Promise<PairStatus> {
   const { config } = readVmConfig(vm)
-  const folder = new VmFolder(config.name)
-  const replicas: (ReplicaStatus & { detail: string })[] = []
-  for (const name of replicaNames) {
-    const status = await ask<ReplicaStatus>(folder.controlPath(name), 'status')
-    if (status) replicas.push({ ...status, detail: describe(status) })
-  }
+  return statusOf(new VmFolder(config.name))
+}
+
+/** How the VM in this folder is doing. A replica that does not answer within `timeoutMs` counts as gone. */
+export async function statusOf(folder: VmFolder, timeoutMs = 5000): Promise<PairStatus> {
+  const asked = replicaNames.map((name) => ask<ReplicaStatus>(folder.controlPath(name), 'status', {}, timeoutMs))
+  const answers = (await Promise.all(asked)).filter((status) => status !== undefined)
+  const replicas = answers.map((status) => ({ ...status, detail: describe(status) }))
   const primary = replicas.find(({ role }) => role === 'primary')
   const protection = !primary ? 'not running' : primary.isProtected ? 'protected' : 'not protected'
-  return { name: config.name, protection, replicas }
+  return { name: folder.name, protection, replicas }
 }
 
 function describe(status: ReplicaStatus): string {
@@ -205,11 +210,12 @@ export async function takeDown(vm: string): Promise<void> {
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
   await waitForEnd(replicaNames.map((name) => run.replicas[name].pid))
   await endSurroundings(folder)
-  await waitForEnd([run.lanPid, run.diskServerPid])
+  await waitForEnd(surroundings(run))
 }
 
 /** Ends what stands around the replicas, after the last of them: `down` does, and a guest that powers itself off. */
 export async function endSurroundings(folder: VmFolder): Promise<void> {
+  await ask(folder.controlPath('monitor'), 'stop')
   await ask(folder.controlPath('lan'), 'stop')
   await ask(folder.controlPath('disk'), 'stop')
   folder.clearRun()

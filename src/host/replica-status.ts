@@ -16,6 +16,18 @@ export interface FailoverTimes {
   readonly cause: string
 }
 
+export interface FlowStatus {
+  /** Log sent to the backup that it has not acknowledged. */
+  readonly unacknowledgedBytes: number
+  /** Outputs that wait for an acknowledgement. */
+  readonly heldOutputs: number
+  readonly heldBytes: number
+  /** Outputs that left and that their receivers have not confirmed. */
+  readonly unconfirmedOutputs: number
+  /** The share of real time that the hart may run. */
+  readonly cpuPercent: number
+}
+
 export interface ReplicaStatus {
   readonly name: ReplicaName
   readonly pid: number
@@ -27,6 +39,8 @@ export interface ReplicaStatus {
   readonly guestSeconds: number
   /** Of a primary: what its backup has received but not replayed, in milliseconds of log. */
   readonly lagMs: number | undefined
+  /** Of a primary: what is on its way. */
+  readonly flow: FlowStatus | undefined
   readonly logBytesByCause: BytesByCause
   /** Digests of the primary's log that this replica's machine agreed with, as a backup. */
   readonly digestChecks: number

@@ -8,8 +8,6 @@
  * goes live changes its role object and keeps everything else.
  */
 
-import { appendFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
@@ -26,8 +24,10 @@ import {
   type PrimaryEffect,
 } from '../replication/effects.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
-import { Primary } from '../replication/primary.ts'
+import { Primary, type PrimaryStatus } from '../replication/primary.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
+import type { ConsoleOutput } from './console-backlog.ts'
+import { ConsoleLog } from './console-log.ts'
 import { DiskBackend } from './disk-backend.ts'
 import { exportName } from './export-name.ts'
 import { Hart } from './hart.ts'
@@ -35,7 +35,7 @@ import type { FromHart } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
 import { LanBackend } from './lan-backend.ts'
 import { connectToPrimary, type ListeningChannel, type LoggingChannel, listenForBackups } from './logging-channel.ts'
-import type { FailoverTimes, ReplicaStatus } from './replica-status.ts'
+import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
@@ -60,7 +60,11 @@ export interface ReplicaSettings {
 
 export interface ReplicaEvents {
   /** Console output of the guest, released. */
-  readonly onConsole: (bytes: Uint8Array) => void
+  readonly onConsole: (output: ConsoleOutput) => void
+  /** A backup's machine printed again what its primary's printed. Nobody may see it unless this replica goes live. */
+  readonly onConsoleRegenerated: (output: ConsoleOutput) => void
+  /** This replica holds the machine, in this generation. */
+  readonly onLive: (generation: number) => void
   /** The guest switched itself off; the replica has ended in good order. `failed`: after a panic. */
   readonly onOff: (failed: boolean) => void
   /** The replica stopped for good. */
@@ -98,6 +102,7 @@ export class Replica {
   readonly #disk: DiskBackend
   readonly #lan: LanBackend | undefined
   readonly #hart: Hart
+  readonly #consoleLog: ConsoleLog
   readonly #channels = new Map<ChannelId, LoggingChannel>()
   #listening: ListeningChannel | undefined
   #toPrimary: LoggingChannel | undefined
@@ -167,6 +172,7 @@ export class Replica {
             onFenced,
             trace: events.trace,
           })
+    this.#consoleLog = new ConsoleLog(settings.folderPath)
     this.#hart = new Hart({
       config: this.#config,
       image: this.#image,
@@ -202,6 +208,7 @@ export class Replica {
       policy: this.#policy,
     })
     this.#role = { kind: 'primary', primary }
+    this.#events.onLive(this.#generation)
     this.#listening = await listenForBackups((id, open) => this.#onBackupConnected(id, open))
     this.#withPrimary(() => primary.start())
     return { channelPort: this.#listening.port }
@@ -253,6 +260,7 @@ export class Replica {
       instructions: Number(this.#hart.instructions),
       guestSeconds: Number(this.#hart.ticks) / 1e7,
       lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
+      flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
       digestChecks: Number(this.#hart.digestsCompared),
       divergences: this.#divergences,
@@ -352,6 +360,7 @@ export class Replica {
         return
       case 'replayed': {
         const { replayedEnd, outputs } = message
+        for (const { output } of outputs) if (output.kind === 'console') this.#events.onConsoleRegenerated(output)
         const report = { replayedEnd, outputs, count: this.#hart.instructions }
         this.#withBackup((backup) => backup.onReplayed(report, performance.now()))
         return
@@ -469,8 +478,8 @@ export class Replica {
   }
 
   #writeConsole(output: Extract<Output, { kind: 'console' }>): void {
-    appendFileSync(join(this.#settings.folderPath, 'console.log'), output.bytes)
-    this.#events.onConsole(output.bytes)
+    this.#consoleLog.append(output.bytes)
+    this.#events.onConsole(output)
     this.#withPrimary((primary) => primary.onConfirmed('console', output.sequence))
   }
 
@@ -565,6 +574,7 @@ export class Replica {
     this.#generation = effect.generation
     this.#isPoweredOn = true
     this.#failover = { ...failoverTimes(effect.timing), cause: this.#failoverCause }
+    this.#events.onLive(effect.generation)
     this.#hart.send({ kind: 'goLive' })
     for (const { output } of effect.unconfirmed) {
       if (output.kind === 'frame') this.#release({ output, markerIndex: effect.logEnd })
@@ -608,11 +618,17 @@ export class Replica {
     this.#listening?.close()
     for (const channel of this.#channels.values()) channel.close()
     this.#toPrimary?.close()
+    this.#consoleLog.close()
     this.#lan?.close()
     await this.#hart.stop()
     await this.#disk.close()
     this.#arbiter.close()
   }
+}
+
+function flowOf({ backups, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }: PrimaryStatus): FlowStatus {
+  const unacknowledgedBytes = Math.max(0, ...backups.map(({ unreceivedBytes }) => unreceivedBytes))
+  return { unacknowledgedBytes, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }
 }
 
 function failoverTimes(timing: FailoverTiming): Omit<FailoverTimes, 'cause'> {

@@ -6,15 +6,14 @@
 import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
+import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNotRunning, waitForEnd } from './local-pair.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
 import { startSurroundings } from './surroundings.ts'
+import { attachTerminal } from './terminal.ts'
 import { readVmConfig } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
-
-/** Ctrl-], as telnet and virsh have it. */
-const leaveKey = 0x1d
 
 /**
  * Runs until the guest powers off or the user leaves.
@@ -31,22 +30,31 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
   const { replica: shared, pids, diskPorts } = await startSurroundings(config, folder, () => {})
   folder.writeRun({
     vmPath: path,
-    diskServerPid: pids[0]!,
-    lanPid: pids[1] ?? 0,
+    ...pids,
     diskPorts,
     replicas: { a: { pid: process.pid }, b: { pid: 0 } },
   })
   const ended = Promise.withResolvers<ExitCode>()
+  const viewers = new ConsolePort({ onKeys: () => {}, isReadOnly: true })
   const replica = new Replica(
     { ...shared, vmPath: path, replica: 'a', role: 'alone' },
     {
-      onConsole: (bytes) => process.stdout.write(bytes),
-      onOff: (failed) => ended.resolve(failed ? ExitCode.guestPanicked : ExitCode.ok),
+      onConsole: (output) => {
+        process.stdout.write(output.bytes)
+        viewers.onReleased(output)
+      },
+      onConsoleRegenerated: () => {},
+      onLive: (generation) => viewers.onLive(generation),
+      onOff: (failed) => {
+        viewers.onOff(failed)
+        ended.resolve(failed ? ExitCode.guestPanicked : ExitCode.ok)
+      },
       onHalt: (error) => ended.reject(error),
       trace: (line) => appendFileSync(folder.tracePath('a'), `${new Date().toISOString()} ${line}\n`),
     },
   )
   const control = await listenForReplicaControl(folder.controlPath('a'), replica, () => ended.resolve(ExitCode.ok))
+  await viewers.listen(folder.consolePath('a'))
   const restoreTerminal = attachTerminal(
     (bytes) => replica.sendConsoleInput(bytes),
     () => ended.resolve(ExitCode.ok),
@@ -59,26 +67,9 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
   } finally {
     restoreTerminal()
     control.close()
+    viewers.close()
     await replica.stop()
     await endSurroundings(folder)
-    await waitForEnd(pids)
-  }
-}
-
-/** Keys go to the guest one by one; the end of a piped stdin is no key. */
-function attachTerminal(onKeys: (bytes: Uint8Array) => void, onLeave: () => void): () => void {
-  const { stdin } = process
-  const wasRaw = stdin.isTTY ? stdin.isRaw : false
-  if (stdin.isTTY) stdin.setRawMode(true)
-  const onData = (chunk: Buffer): void => {
-    const leave = stdin.isTTY ? chunk.indexOf(leaveKey) : -1
-    if (leave !== 0) onKeys(new Uint8Array(leave < 0 ? chunk : chunk.subarray(0, leave)))
-    if (leave >= 0) onLeave()
-  }
-  stdin.on('data', onData)
-  return () => {
-    stdin.off('data', onData)
-    if (stdin.isTTY) stdin.setRawMode(wasRaw)
-    stdin.pause()
+    await waitForEnd(Object.values(pids))
   }
 }

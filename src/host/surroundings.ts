@@ -1,5 +1,5 @@
 /**
- * What a VM's replicas need around them, as processes that outlive any of them: disk server and LAN. `run`, `up` and
+ * What a VM's replicas need around them, as processes that outlive any of them: disk server, LAN, monitor. `run`, `up` and
  * `repair` start them, the first two anew, the last at the place where the replicas look for a dead one.
  */
 
@@ -12,31 +12,39 @@ import { ensureHostTool } from '../guest/host-tools.ts'
 import { type StartedProcess, startProcess } from './child-process.ts'
 import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
 import type { LanReady, LanSettings } from './processes/lan.ts'
+import type { MonitorReady, MonitorSettings } from './processes/monitor.ts'
 import type { ReplicaSettings } from './replica.ts'
 import type { VmConfig } from './vm-config.ts'
-import { type DiskPorts, isAlive, type VmFolder } from './vm-folder.ts'
+import { type DiskPorts, isAlive, type RunRecord, type VmFolder } from './vm-folder.ts'
+
+/** The processes around the replicas; 0 where the VM has none. */
+export type SurroundingPids = Pick<RunRecord, 'diskServerPid' | 'lanPid' | 'monitorPid'>
 
 export interface Surroundings {
   readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
-  /** Disk server, and LAN if the machine has a network. */
-  readonly pids: readonly number[]
+  readonly pids: SurroundingPids
   readonly diskPorts: DiskPorts
 }
 
-/** Starts disk server and LAN of a VM. @throws WorldError of one line; nothing stays behind then */
+/** Starts disk server, LAN and monitor of a VM. @throws WorldError of one line; nothing stays behind then */
 export async function startSurroundings(
   config: VmConfig,
   folder: VmFolder,
   onProgress: (text: string) => void,
 ): Promise<Surroundings> {
-  const pids: number[] = []
+  const pids = { diskServerPid: 0, lanPid: 0, monitorPid: 0 }
   try {
     onProgress('disk server')
     const disk = await startDiskServerProcess(config, folder)
-    pids.push(disk.pid)
+    pids.diskServerPid = disk.pid
     if (config.network) {
       onProgress('network')
-      pids.push((await startLanProcess(config, folder, onProgress)).pid)
+      pids.lanPid = (await startLanProcess(config, folder, onProgress)).pid
+    }
+    if (config.metrics) {
+      onProgress('metrics')
+      const settings: MonitorSettings = { folderPath: folder.path, listen: config.metrics.listen }
+      pids.monitorPid = (await startProcess<MonitorReady>('monitor', settings, folder.tracePath('monitor'))).pid
     }
     const replica = {
       token: machineToken(folder),
@@ -48,7 +56,7 @@ export async function startSurroundings(
     }
     return { replica, pids, diskPorts: disk.ready }
   } catch (error) {
-    endProcesses(pids)
+    endProcesses(Object.values(pids))
     throw error
   }
 }
@@ -119,6 +127,6 @@ function machineToken(folder: VmFolder): string {
 
 export function endProcesses(pids: readonly number[]): void {
   for (const pid of pids) {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGKILL')
   }
 }

@@ -28,6 +28,7 @@ function convert<T>(parse: () => T, context: z.RefinementCtx): T {
 
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i
 const forwardPattern = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)$/
+const listenPattern = /^(\d+\.\d+\.\d+\.\d+:\d{1,5}|unix:\/.+)$/
 const addressPattern = /^\d+\.\d+\.\d+\.\d+$/
 
 export const vmSchema = z.strictObject({
@@ -63,6 +64,15 @@ export const vmSchema = z.strictObject({
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
     })
     .prefault({}),
+  metrics: z
+    .strictObject({
+      listen: z
+        .string()
+        .regex(listenPattern, 'write HOSTADDRESS:PORT, as 127.0.0.1:9100, or unix:/PATH')
+        .refine((text) => text.startsWith('unix:') || Number(text.split(':')[1]) <= 65_535, 'a port is at most 65535')
+        .describe('where /metrics and /readyz are served'),
+    })
+    .optional(),
 })
 
 export type VmFile = z.output<typeof vmSchema>
@@ -148,6 +158,7 @@ function knownKeys(path: readonly PropertyKey[]): string[] {
     '': Object.keys(vmSchema.shape),
     network: Object.keys(vmSchema.shape.network.unwrap().shape),
     protection: Object.keys(vmSchema.shape.protection.unwrap().shape),
+    metrics: Object.keys(vmSchema.shape.metrics.unwrap().shape),
     disks: ['path', 'readOnly'],
   }
   return known[String(path[0] ?? '')] ?? []

@@ -10,6 +10,12 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 
 export type ReplicaName = 'a' | 'b'
 
+export const replicaNames: readonly ReplicaName[] = ['a', 'b']
+
+/** The processes of a VM, by the names of their sockets and traces. */
+export const processTraces = ['a', 'b', 'disk', 'lan', 'monitor'] as const
+export type ProcessTrace = (typeof processTraces)[number]
+
 export interface DiskPorts {
   readonly nbdPort: number
   readonly arbiterPort: number
@@ -19,10 +25,12 @@ export interface DiskPorts {
 export interface RunRecord {
   readonly vmPath: string
   readonly diskServerPid: number
-  /** 0: the machine has no network. */
-  readonly lanPid: number
   /** Where the disk server listens: one that is started again must be found at the same place. */
   readonly diskPorts: DiskPorts
+  /** 0: the VM has no network. */
+  readonly lanPid: number
+  /** 0: the VM's file asks for no metrics. */
+  readonly monitorPid: number
   readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
 }
 
@@ -49,11 +57,16 @@ export class VmFolder {
     return join(this.path, name)
   }
 
-  controlPath(process: 'lan' | 'disk' | ReplicaName): string {
+  controlPath(process: ProcessTrace): string {
     return this.file(`${process}.control`)
   }
 
-  tracePath(process: 'lan' | 'disk' | ReplicaName): string {
+  /** Where viewers of the console connect to a replica. */
+  consolePath(replica: ReplicaName): string {
+    return this.file(`${replica}.console`)
+  }
+
+  tracePath(process: ProcessTrace): string {
     return this.file(`${process}.trace`)
   }
 
@@ -88,13 +101,13 @@ export class VmFolder {
 
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
-    for (const name of ['run.json', 'lan.control', 'disk.control', 'a.control', 'b.control', 'lan.socket']) {
-      rmSync(this.file(name), { force: true })
-    }
+    const controls = processTraces.map((name) => `${name}.control`)
+    const sockets = [...controls, 'a.console', 'b.console', 'lan.socket']
+    for (const name of ['run.json', ...sockets]) rmSync(this.file(name), { force: true })
   }
 }
 
-function defaultStateFolder(): string {
+export function defaultStateFolder(): string {
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'understudy')
 }
 

@@ -1,7 +1,7 @@
 /** The process of the shared disk: exports, arbiter, and nothing else. Outlives every replica. */
 
 import { startDiskServer } from '../../disk/disk-server.ts'
-import { runAsProcess } from '../child-process.ts'
+import { runAsProcess, trace } from '../child-process.ts'
 import { listenForControl } from '../control.ts'
 import { exportName } from '../export-name.ts'
 import type { DiskPorts } from '../vm-folder.ts'
@@ -26,7 +26,7 @@ runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
     arbiter: { host: '127.0.0.1', port: settings.ports?.arbiterPort ?? 0 },
     recordFolder: settings.recordFolder,
     tokens: { [machine]: token },
-    trace: (line) => console.error(line),
+    trace,
   })
   const control = await listenForControl(settings.controlPath, async (command) => {
     if (command === 'status') return { pid: process.pid, bootId: server.bootId }

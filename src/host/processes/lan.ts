@@ -1,7 +1,7 @@
 /** The process of the LAN: switch, replica ports, gateway. Outlives every replica. */
 
 import { startLan } from '../../lan/lan.ts'
-import { runAsProcess } from '../child-process.ts'
+import { runAsProcess, trace } from '../child-process.ts'
 import { listenForControl } from '../control.ts'
 import type { PortForward } from '../vm-config.ts'
 
@@ -29,9 +29,9 @@ runAsProcess<LanSettings, LanReady>(async (settings) => {
     replicaListen: { path: settings.replicaSocketPath },
     machines: [{ name: machine, mac, token }],
     gateway,
-    trace: (line) => console.error(line),
+    trace,
     onGatewayLost: (error) => {
-      console.error(error.message)
+      trace(error.message)
       process.exit(error.exitCode)
     },
   })

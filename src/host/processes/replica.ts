@@ -1,20 +1,29 @@
 /** The process of one replica. It ends with its role: after a halt with the halt's exit code, after `stop` with 0. */
 
-import { runAsProcess } from '../child-process.ts'
+import { runAsProcess, trace } from '../child-process.ts'
+import { ConsolePort } from '../console-port.ts'
 import { endSurroundings } from '../local-pair.ts'
 import { Replica, type ReplicaSettings } from '../replica.ts'
 import { listenForReplicaControl } from '../replica-control.ts'
 import { VmFolder } from '../vm-folder.ts'
 
+export interface ReplicaProcessSettings extends ReplicaSettings {
+  readonly controlPath: string
+  readonly consolePath: string
+}
+
 export interface ReplicaReady {
   readonly channelPort?: number
 }
 
-runAsProcess<ReplicaSettings & { readonly controlPath: string }, ReplicaReady>(async (settings) => {
-  const trace = (line: string): void => console.error(`${new Date().toISOString()} ${line}`)
-  const replica = new Replica(settings, {
-    onConsole: () => {},
+runAsProcess<ReplicaProcessSettings, ReplicaReady>(async (settings) => {
+  const viewers = new ConsolePort({ onKeys: (bytes) => replica.sendConsoleInput(bytes) })
+  const replica: Replica = new Replica(settings, {
+    onConsole: (output) => viewers.onReleased(output),
+    onConsoleRegenerated: (output) => viewers.onRegenerated(output),
+    onLive: (generation) => viewers.onLive(generation),
     onOff: (failed) => {
+      viewers.onOff(failed)
       trace('the guest is off')
       void endSurroundings(VmFolder.at(settings.folderPath)).then(() => process.exit(failed ? 9 : 0))
     },
@@ -25,5 +34,6 @@ runAsProcess<ReplicaSettings & { readonly controlPath: string }, ReplicaReady>(a
     trace,
   })
   await listenForReplicaControl(settings.controlPath, replica, () => process.exit(0))
+  await viewers.listen(settings.consolePath)
   return await replica.start()
 })

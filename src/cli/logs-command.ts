@@ -1,0 +1,46 @@
+/** `understudy logs`: what the processes of a VM wrote down. */
+
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { hasTraces, type TraceLine, TraceReader, type TraceSource, traceSources } from '../host/trace-reader.ts'
+import { readVmConfig } from '../host/vm-config.ts'
+import { processTraces, VmFolder } from '../host/vm-folder.ts'
+
+interface LogsOptions {
+  readonly follow?: boolean
+  readonly replica?: TraceSource
+  readonly lines?: number
+}
+
+function parseLines(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('write a whole number')
+  return Number(text)
+}
+
+export function addLogsCommand(program: Command): void {
+  program
+    .command('logs')
+    .description('print the traces of replicas, disk server and LAN, merged by time; or one of them, or the console')
+    .argument('<VM>', 'VM file, or a folder with vm.toml')
+    .option('-f, --follow', 'go on with what comes, until Ctrl-C')
+    .addOption(new Option('--replica <NAME>', 'only this one').choices([...traceSources]))
+    .option('-n, --lines <N>', 'only the last N lines', parseLines)
+    .action(async (vm: string, options: LogsOptions) => {
+      const { config } = readVmConfig(vm)
+      const folder = new VmFolder(config.name)
+      if (!hasTraces(folder)) {
+        throw new WorldError('never-ran', `VM ${config.name} never ran here: no traces yet`, ExitCode.wrongState)
+      }
+      const sources = options.replica === undefined ? processTraces : [options.replica]
+      const print = ({ source, text }: TraceLine): void => {
+        process.stdout.write(sources.length > 1 ? `${source.padEnd(4)} ${text}\n` : `${text}\n`)
+      }
+      const reader = new TraceReader(folder, sources)
+      const lines = reader.read(!options.follow)
+      for (const line of options.lines === undefined ? lines : lines.slice(lines.length - options.lines)) print(line)
+      if (!options.follow) return
+      const interrupted = new AbortController()
+      process.once('SIGINT', () => interrupted.abort())
+      await reader.follow((more) => more.forEach(print), interrupted.signal)
+    })
+}
