@@ -198,7 +198,10 @@ export class FaultyVm {
       if (performance.now() > deadline) throw new Error('the guest did not power off')
       await sleep(100)
     }
-    const { status, stdout } = spawnSync('e2fsck', ['-fn', join(this.#scratch, 'root.ext4')], { encoding: 'utf8' })
+    const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` }
+    const image = join(this.#scratch, 'root.ext4')
+    const { status, stdout, error } = spawnSync('e2fsck', ['-fn', image], { encoding: 'utf8', env })
+    if (error) throw error
     return status === 0 ? undefined : stdout
   }
 

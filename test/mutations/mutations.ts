@@ -7,6 +7,8 @@
  * rule directly; it is run alone, by its file and its full name.
  */
 
+import { protectionMutations } from './protection-mutations.ts'
+
 export interface Mutation {
   /** What the broken product does, as a sentence. */
   readonly name: string
@@ -133,4 +135,4 @@ export const determinismMutations: readonly Mutation[] = [
   },
 ]
 
-export const mutations: readonly Mutation[] = determinismMutations
+export const mutations: readonly Mutation[] = [...determinismMutations, ...protectionMutations]

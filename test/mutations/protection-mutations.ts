@@ -1,0 +1,170 @@
+/** Every safeguard of the pair, taken away: nothing lost, never two (docs/ARCHITECTURE.md, invariants 5 to 9). */
+
+import type { Mutation } from './mutations.ts'
+
+const primary = 'src/replication/primary.ts'
+const backup = 'src/replication/backup.ts'
+const arbiter = 'src/disk/arbiter.ts'
+
+export const protectionMutations: readonly Mutation[] = [
+  {
+    name: 'outputs are released before their entries are acknowledged',
+    file: primary,
+    from: 'const outputs = this.#gate.release(afterAcknowledged)',
+    to: 'const outputs = this.#gate.release(undefined)',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'Output Rule: no output is released before its marker is acknowledged',
+    },
+  },
+  {
+    name: 'one acknowledgement out of several is enough',
+    file: primary,
+    from: 'if (end === undefined || buffer.receivedEnd < end) end',
+    to: 'if (end === undefined || buffer.receivedEnd > end) end',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'Output Rule: every eligible backup must acknowledge, nothing is k-of-n',
+    },
+  },
+  {
+    name: 'a primary stops waiting for a lost backup before the record drops it',
+    file: primary,
+    from: '    for (const { buffer } of this.#links.values()) {\n      if (end',
+    to: '    for (const { buffer, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n      if (end',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'backup lost: its primary stops waiting only AFTER the arbiter dropped it',
+    },
+  },
+  {
+    name: 'a backup forgets its outputs before their receiver has them',
+    file: backup,
+    from: '    for (const marked of outputs) this.#unconfirmed.add(marked)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'no output is lost between acknowledgement and send: each is kept until its receiver confirmed it',
+    },
+  },
+  {
+    name: 'a backup goes on acknowledging after it has asked',
+    file: backup,
+    from: "else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)",
+    to: "else if (this.#state === 'replaying' || this.#state === 'asking') this.#onPrimaryMessage(message, nowMs)",
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'before it asks the arbiter it stops acknowledging, for good',
+    },
+  },
+  {
+    name: 'a backup goes live before it has replayed what it acknowledged',
+    file: backup,
+    from: "if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return",
+    to: "if (this.#state !== 'goingLive') return",
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'everything it ever acknowledged is replayed before it goes live',
+    },
+  },
+  {
+    name: 'a grant is given without storing the record',
+    file: arbiter,
+    from: '        this.#storage.save(ruling.next)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/arbiter.test.ts',
+      test: 'the record is durable before the answer: when it cannot be stored, nothing is granted',
+    },
+  },
+  {
+    name: 'a record takes the place of the old one before it is on the disk',
+    file: 'src/disk/record-storage.ts',
+    from: '      this.#files.fsyncSync(file)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/record-storage.test.ts',
+      test: "a record is forced to the disk before it takes the old one's place, and the folder after",
+    },
+  },
+  {
+    name: 'a grant does not wait for the writes of the old generation',
+    file: 'src/disk/fence.ts',
+    from: '    for (const { pass } of this.#executing) if (!this.permits(pass)) return false\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/fencing.test.ts',
+      test: 'a grant waits for a write of the old generation that is in execution on disk0',
+    },
+  },
+  {
+    name: 'a request of the old generation is let through when it comes to be executed',
+    file: 'src/disk/fence.ts',
+    from: '    if (!this.permits(pass)) return undefined\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/fencing.test.ts',
+      test: 'a write of the old generation that waits in the queue never lands',
+    },
+  },
+  {
+    name: 'the switch learns the MAC of a protected machine',
+    file: 'src/lan/ethernet-switch.ts',
+    from: '    if (this.#machinesByMac.has(source)) {\n      this.#counts.spoofedDropped++\n      return deliveries\n    }\n',
+    to: '',
+    noticedBy: {
+      file: 'src/lan/ethernet-switch.test.ts',
+      test: 'never learns its MAC: frames that carry it from another port are dropped and counted',
+    },
+  },
+  {
+    name: 'the switch listens to a replica whose generation is over',
+    file: 'src/lan/ethernet-switch.ts',
+    from: '    if (machine.port !== port) {\n      machine.counts.fencedDropped++\n      return deliveries\n    }\n',
+    to: '',
+    noticedBy: {
+      file: 'src/lan/ethernet-switch.test.ts',
+      test: 'belongs to the highest generation; the old replica is told, and its outputs reach nobody',
+    },
+  },
+  {
+    name: 'the switch forwards an output that it had forwarded before',
+    file: 'src/lan/machine-port.ts',
+    from: '    if (sequence <= this.#forwardedSequence) return false\n',
+    to: '',
+    noticedBy: {
+      file: 'src/lan/ethernet-switch.test.ts',
+      test: 'forwards each sequence once; a repeat is dropped, counted, and confirmed again',
+    },
+  },
+  {
+    name: 'frames after a restart of the switch have the numbers of frames before it',
+    file: 'src/host/lan-backend.ts',
+    from: '        this.#receivedFrameId = frameId\n',
+    to: '',
+    noticedBy: {
+      file: 'src/host/lan-backend.test.ts',
+      test: 'a switch that was started again is bound again, in the same generation, and numbers frames after the last received',
+    },
+  },
+  {
+    name: 'what comes in while a hart goes live is dropped',
+    file: 'src/host/processes/hart.ts',
+    from: "    if (message.kind === 'input') this.#early.push(message)\n",
+    to: '',
+    noticedBy: {
+      file: 'src/host/hart.test.ts',
+      test: 'what the world says while a hart goes live is not lost: it enters once the replay is done',
+    },
+  },
+  {
+    name: 'a hart that hangs behind living sockets is not noticed',
+    file: 'src/host/hart-watch.ts',
+    from: '    return this.#ticks >= this.#silenceTicks\n',
+    to: '    return false\n',
+    noticedBy: {
+      file: 'src/host/hart-watch.test.ts',
+      test: 'a hart that hears nothing new for so many ticks hangs',
+    },
+  },
+]
