@@ -55,7 +55,8 @@ test('the device tree compiler reads the machine tree without a complaint', { sk
     'virtio_mmio@10003000 {',
     'reg = <0x00 0x80000000 0x00 0x10000000>;',
   ]) {
-    assert.ok(stdout.includes(line), `${line} in\n${stdout}`)
+    // Several strings in one property: newer compilers list them, older ones write the byte between them.
+    assert.ok(stdout.replaceAll('", "', '\\0').includes(line), `${line} in\n${stdout}`)
   }
   assert.ok(!stdout.includes('virtio_mmio@10004000'))
 })

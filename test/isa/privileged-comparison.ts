@@ -22,10 +22,18 @@ const ramMebibytes = 64
 const qemuTimeoutMs = 60_000
 /** No program comes near. */
 const instructionLimit = 50_000_000n
-/** What our hart does not have. */
-const qemuHart = ['h', 'v', 'pmp', 'zba', 'zbb', 'zbc', 'zbs', 'svinval', 'svnapot', 'svpbmt', 'sstc']
-  .map((extension) => `,${extension}=false`)
-  .join('')
+/** What our hart does not have, and every QEMU from 7.2 on has. */
+const absentExtensions = ['h', 'v', 'pmp', 'zba', 'zbb', 'zbc', 'zbs', 'svinval', 'svnapot', 'svpbmt', 'sstc']
+/** Later QEMUs have more; earlier ones do not know the names. */
+const absentFromVersion8 = ['zfa', 'zawrs', 'zicbom', 'zicboz']
+
+/** QEMU's name for a hart like ours. */
+function qemuHart(): string {
+  const [, major = '0'] =
+    /version (\d+)/.exec(spawnSync(qemuSystemTool, ['--version'], { encoding: 'utf8' }).stdout) ?? []
+  const absent = Number(major) >= 8 ? [...absentExtensions, ...absentFromVersion8] : absentExtensions
+  return ['rv64', ...absent.map((extension) => `${extension}=false`)].join(',')
+}
 
 /** All of RAM after the run, or undefined if it did not end. QEMU's RAM is a file, so nothing has to be printed. */
 function runInQemuSystem(program: PrivilegedProgram): Uint8Array | undefined {
@@ -35,7 +43,7 @@ function runInQemuSystem(program: PrivilegedProgram): Uint8Array | undefined {
     writeFileSync(elf, program.elf)
     const memory = `memory-backend-file,id=ram,size=${ramMebibytes}M,mem-path=${ram},share=on`
     const flags = ['-machine', 'virt,memory-backend=ram', '-object', memory, '-m', `${ramMebibytes}M`, '-smp', '2']
-    flags.push('-cpu', `rv64${qemuHart}`, '-bios', 'none', '-kernel', elf, '-display', 'none', '-nodefaults')
+    flags.push('-cpu', qemuHart(), '-bios', 'none', '-kernel', elf, '-display', 'none', '-nodefaults')
     const run = spawnSync(qemuSystemTool, flags, { timeout: qemuTimeoutMs })
     return run.status === 0 ? readFileSync(ram) : undefined
   })

@@ -480,7 +480,8 @@ class PrivilegedWriter {
         return value & ~1n
       case 'mcounteren':
       case 'scounteren':
-        return value & 0xffff_ffffn
+        // The counters that every QEMU has: 10 keeps no bit for others, 7.2 keeps all 32.
+        return value & 0x7_ffffn
       case 'senvcfg':
         return value & 1n
       case 'fflags':
