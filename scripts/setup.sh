@@ -61,6 +61,8 @@ cpio cpio
 xz xz-utils
 mke2fs e2fsprogs
 passt passt
+ip iproute2
+mount mount
 LIST
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ]; then

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -135,7 +135,14 @@ test('a host without passt, and without a network to fetch it, exits with one li
   assertOneLine(result, 1, /passt|network|package/)
 })
 
-test('a host without a route exits with one line that says what to do', { skip: !existsSync('/usr/bin/passt') }, () => {
+/** Debian 12's passt needs a route, and does not know its version; later ones serve a host that has none too. */
+function whyNoRouteIsFine(): string | false {
+  const { stdout, error } = spawnSync('passt', ['--version'], { encoding: 'utf8' })
+  if (error) return 'needs passt (package passt)'
+  return !stdout.includes('unknown version') && 'this passt works without a route'
+}
+
+test('a host without a route exits with one line that says what to do', { skip: whyNoRouteIsFine() }, () => {
   const path = vm('route', 'kernel = "Image"\n[network]\n')
   assertOneLine(onLonelyHost(['up', path], 'true'), 1, /default route.*ip route add/)
 })
