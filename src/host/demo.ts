@@ -4,17 +4,16 @@
  */
 
 import { randomInt } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { buildGuest, copyRootDisk, defaultCacheFolder, type GuestImage } from '../guest/guest-builder.ts'
 import type { GuestProgress } from '../guest/guest-progress.ts'
 import type { BytesByCause } from '../log/entry.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
 import { answersPing, IncrementLoad, RedisConnection } from './redis-load.ts'
+import { freePort, readyGuest, writeVmOf } from './redis-vm.ts'
 import { nowMs } from './replica-status.ts'
 import { VmFolder } from './vm-folder.ts'
 
@@ -53,9 +52,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   const { onStep } = options
   const folder = mkdtempSync(join(tmpdir(), 'understudy-demo-'))
   try {
-    const guest = await demoGuest(options)
+    const guest = await readyGuest(options, 'demo-guest', options.onGuestProgress)
     const port = await freePort()
-    const vm = await writeVm(folder, guest, port)
+    const vm = await writeVmOf(guest, folder, demoName, port)
     onStep('starting disk server, LAN, primary and backup')
     const startedAt = performance.now()
     await bringUp(vm, { protect: true, onProgress: () => {} })
@@ -72,55 +71,6 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-}
-
-type DemoGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
-
-async function demoGuest(options: DemoOptions): Promise<DemoGuest> {
-  const { guestFolder } = options
-  if (guestFolder !== undefined) {
-    return {
-      kernelPath: join(guestFolder, 'Image'),
-      initrdPath: join(guestFolder, 'initrd.cpio'),
-      rootPath: join(guestFolder, 'root.ext4'),
-    }
-  }
-  return await buildGuest(
-    { outputFolder: join(defaultCacheFolder(), 'demo-guest'), overwrite: true },
-    options.onGuestProgress,
-  )
-}
-
-async function writeVm(folder: string, guest: DemoGuest, port: number): Promise<string> {
-  await copyRootDisk(guest, join(folder, 'root.ext4'))
-  const path = join(folder, 'vm.toml')
-  writeFileSync(
-    path,
-    `name = "${demoName}"
-memory = "256M"
-kernel = ${JSON.stringify(guest.kernelPath)}
-initrd = ${JSON.stringify(guest.initrdPath)}
-append = "quiet"
-
-[[disks]]
-path = "root.ext4"
-
-[network]
-forward = ["127.0.0.1:${port}:6379"]
-`,
-  )
-  return path
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
 }
 
 async function waitForRedis(vm: string, port: number): Promise<void> {

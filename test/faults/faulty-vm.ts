@@ -14,10 +14,10 @@ import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { answersPing } from '../../src/host/redis-load.ts'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
-import { freePort, writeRedisVm } from '../system/redis-vm.ts'
 
 const bootWithinMs = 240_000
 const mostBoots = 3

@@ -13,9 +13,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { answersPing } from '../../src/host/redis-load.ts'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
 import { bootWithinMs, ConsoleProcess } from './console-process.ts'
-import { freePort, writeRedisVm } from './redis-vm.ts'
 
 const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'understudy-boot-'))

@@ -11,8 +11,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { boundMs, type TrialStep, trialHolds, tryClock } from './clock-trial.ts'
-import { freePort, writeRedisVm } from './redis-vm.ts'
 
 const { values } = parseArgs({
   options: {

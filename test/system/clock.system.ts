@@ -8,9 +8,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { bestSamples, type ClockSample, certainErrorMs, provenErrorMs } from './clock-probe.ts'
 import { type TrialReport, trialHolds, tryClock } from './clock-trial.ts'
-import { freePort, writeRedisVm } from './redis-vm.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'understudy-clock-'))
 process.env.XDG_STATE_HOME = join(folder, 'state')

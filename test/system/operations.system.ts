@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
 import { ConsoleProcess } from './console-process.ts'
-import { freePort, writeRedisVm } from './redis-vm.ts'
 
 const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'understudy-operations-'))

@@ -15,8 +15,8 @@ import { ask } from '../../src/host/control.ts'
 import type { DemoReport } from '../../src/host/demo.ts'
 import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
+import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
-import { freePort, writeRedisVm } from './redis-vm.ts'
 
 const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'understudy-pair-'))

@@ -1,21 +1,27 @@
-/** The VMs of the system tests: a guest of ours on a fresh copy of its disk, Redis forwarded to a free host port. */
+/** A VM to try things on: a guest of ours on a fresh copy of its disk, Redis forwarded to a free host port. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { buildGuest, copyRootDisk, defaultCacheFolder } from '../../src/guest/guest-builder.ts'
-import type { GuestFlavour } from '../../src/guest/guest-manifest.ts'
+import { buildGuest, copyRootDisk, defaultCacheFolder, type GuestImage } from '../guest/guest-builder.ts'
+import type { GuestFlavour } from '../guest/guest-manifest.ts'
+import type { OnGuestProgress } from '../guest/guest-progress.ts'
 
-export interface VmOptions {
+export interface GuestChoice {
   /** Default: minimal. */
   readonly flavour?: GuestFlavour
   /** A folder with a guest that is built already (`Image`, `initrd.cpio`, `root.ext4`); by default one is built. */
   readonly guestFolder?: string | undefined
+}
+
+export interface VmOptions extends GuestChoice {
   /** As the VM file has it; default 256M. */
   readonly memory?: string
   /** More words for the kernel; default `quiet`. */
   readonly append?: string
 }
+
+export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
 
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -28,13 +34,18 @@ export function freePort(): Promise<number> {
   })
 }
 
-async function readyGuest({ flavour = 'minimal', guestFolder }: VmOptions) {
+/** The guest that was chosen; one that has to be built goes into the cache, below `buildName`. */
+export async function readyGuest(
+  { flavour = 'minimal', guestFolder }: GuestChoice,
+  buildName: string,
+  onProgress?: OnGuestProgress,
+): Promise<ReadyGuest> {
   if (guestFolder !== undefined) {
     const file = (name: string): string => join(guestFolder, name)
     return { kernelPath: file('Image'), initrdPath: file('initrd.cpio'), rootPath: file('root.ext4') }
   }
-  const outputFolder = join(defaultCacheFolder(), flavour === 'minimal' ? 'test-guest' : `test-guest-${flavour}`)
-  return await buildGuest({ outputFolder, flavour, overwrite: true })
+  const outputFolder = join(defaultCacheFolder(), flavour === 'minimal' ? buildName : `${buildName}-${flavour}`)
+  return await buildGuest({ outputFolder, flavour, overwrite: true }, onProgress)
 }
 
 /** Builds the guest (or finds it in the cache) and writes `vm.toml` into `folder`; returns its path. */
@@ -45,7 +56,17 @@ export async function writeRedisVm(
   options: VmOptions = {},
 ): Promise<string> {
   mkdirSync(folder, { recursive: true })
-  const guest = await readyGuest(options)
+  return await writeVmOf(await readyGuest(options, 'test-guest'), folder, name, port, options)
+}
+
+/** Writes `vm.toml`, and a fresh copy of the guest's disk, into `folder`, which is there; returns the file's path. */
+export async function writeVmOf(
+  guest: ReadyGuest,
+  folder: string,
+  name: string,
+  port: number,
+  options: Pick<VmOptions, 'memory' | 'append'> = {},
+): Promise<string> {
   await copyRootDisk(guest, join(folder, 'root.ext4'))
   const path = join(folder, 'vm.toml')
   writeFileSync(
