@@ -28,8 +28,6 @@ const binaryOpcodes = {
   shl: [0x74, 0x86],
   shrS: [0x75, 0x87],
   shrU: [0x76, 0x88],
-  rotl: [0x77, 0x89],
-  rotr: [0x78, 0x8a],
 } as const
 
 const compareOpcodes = {
@@ -45,7 +43,7 @@ const compareOpcodes = {
   geU: [0x4f, 0x5a],
 } as const
 
-const unaryOpcodes = { clz: [0x67, 0x79], ctz: [0x68, 0x7a], popcnt: [0x69, 0x7b] } as const
+const unaryOpcodes = { clz: [0x67, 0x79], ctz: [0x68, 0x7a] } as const
 
 /** A number stands for a constant of the other operand's type. */
 export type Operand = Expression | number | bigint
@@ -136,12 +134,6 @@ export class Expression {
   shrU(other: Operand): Expression {
     return this.#binary('shrU', other)
   }
-  rotl(other: Operand): Expression {
-    return this.#binary('rotl', other)
-  }
-  rotr(other: Operand): Expression {
-    return this.#binary('rotr', other)
-  }
 
   eq(other: Operand): Expression {
     return this.#compare('eq', other)
@@ -189,9 +181,6 @@ export class Expression {
   }
   ctz(): Expression {
     return this.#unary(this.type, unaryOpcodes.ctz[this.type === 'i32' ? 0 : 1])
-  }
-  popcnt(): Expression {
-    return this.#unary(this.type, unaryOpcodes.popcnt[this.type === 'i32' ? 0 : 1])
   }
 
   /** Low 32 bits. */

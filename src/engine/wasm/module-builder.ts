@@ -95,10 +95,6 @@ export class ModuleBuilder {
     this.#exports.push({ name, kind: 3, index: reference.index })
   }
 
-  exportTable(name: string): void {
-    this.#exports.push({ name, kind: 1, index: 0 })
-  }
-
   finish(): Uint8Array<ArrayBuffer> {
     const out = new CodeWriter()
     out.raw(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0))
