@@ -15,6 +15,12 @@ type Answer<Ready> =
   | { readonly ready: Ready }
   | { readonly error: { readonly code: string; readonly message: string; readonly exitCode: ExitCode } }
 
+/** The file below `processes/` that a process or thread starts in: TypeScript as we develop it, JavaScript as published. */
+export function entryFile(name: ProcessName | 'hart'): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  return fileURLToPath(new URL(`./processes/${name}.${extension}`, import.meta.url))
+}
+
 export interface StartedProcess<Ready> {
   readonly pid: number
   readonly ready: Ready
@@ -29,8 +35,7 @@ export async function startProcess<Ready>(
   settings: unknown,
   tracePath: string,
 ): Promise<StartedProcess<Ready>> {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  const entry = fileURLToPath(new URL(`./processes/${name}.${extension}`, import.meta.url))
+  const entry = entryFile(name)
   const traceFile = openSync(tracePath, 'a')
   const child = spawn(process.execPath, [...process.execArgv, entry], {
     stdio: ['ignore', traceFile, traceFile, 'ipc'],

@@ -38,6 +38,29 @@ export function listenForControl(path: string, handler: ControlHandler): Promise
 }
 
 /**
+ * The control socket of a process that surrounds the replicas: `status` answers the process id and what `status` says;
+ * `stop` closes the socket, answers, and ends the process with 0 after `close`.
+ */
+export async function listenForStatusAndStop(
+  path: string,
+  status: () => object,
+  close: () => Promise<void> | void,
+): Promise<void> {
+  const control = await listenForControl(path, (command) => {
+    if (command === 'status') return { pid: process.pid, ...status() }
+    if (command === 'stop') {
+      control.close()
+      setImmediate(async () => {
+        await close()
+        process.exit(0)
+      })
+      return {}
+    }
+    throw new Error(`unknown command ${command}`)
+  })
+}
+
+/**
  * Asks a process one thing.
  * @returns undefined when nobody listens there (the process is gone), or it does not answer within `timeoutMs`
  * @throws WorldError `control-refused` with the process's own sentence

@@ -2,9 +2,9 @@
 
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { BootImage, MachineConfig } from '../machine/types.ts'
+import { entryFile } from './child-process.ts'
 import { type FromHart, type HartSettings, progressCell, progressCells, type ToHart } from './hart-messages.ts'
 import { HartWatch } from './hart-watch.ts'
 
@@ -36,7 +36,6 @@ export class Hart {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
     const { config, image, mode, digestEveryMs } = options
     const settings: HartSettings = {
       config,
@@ -46,7 +45,7 @@ export class Hart {
       doorbell: this.#doorbell.buffer as SharedArrayBuffer,
       progress: this.#progress.buffer as SharedArrayBuffer,
     }
-    this.#worker = new Worker(fileURLToPath(new URL(`./processes/hart.${extension}`, import.meta.url)), {
+    this.#worker = new Worker(entryFile('hart'), {
       workerData: settings,
       name: 'hart',
     })

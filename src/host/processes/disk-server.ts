@@ -2,7 +2,7 @@
 
 import { startDiskServer } from '../../disk/disk-server.ts'
 import { runAsProcess, trace } from '../child-process.ts'
-import { listenForControl } from '../control.ts'
+import { listenForStatusAndStop } from '../control.ts'
 import { exportName } from '../export-name.ts'
 import type { DiskPorts } from '../vm-folder.ts'
 
@@ -28,15 +28,11 @@ runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
     tokens: { [machine]: token },
     trace,
   })
-  const control = await listenForControl(settings.controlPath, async (command) => {
-    if (command === 'status') return { pid: process.pid, bootId: server.bootId }
-    if (command === 'stop') {
-      control.close()
-      setImmediate(() => void server.close().then(() => process.exit(0)))
-      return {}
-    }
-    throw new Error(`unknown command ${command}`)
-  })
+  await listenForStatusAndStop(
+    settings.controlPath,
+    () => ({ bootId: server.bootId }),
+    () => server.close(),
+  )
   const { nbd, arbiter } = server.addresses
   if (!('port' in nbd) || !('port' in arbiter)) throw new Error('the disk server listens on TCP here')
   return { nbdPort: nbd.port, arbiterPort: arbiter.port }

@@ -2,7 +2,7 @@
 
 import { startLan } from '../../lan/lan.ts'
 import { runAsProcess, trace } from '../child-process.ts'
-import { listenForControl } from '../control.ts'
+import { listenForStatusAndStop } from '../control.ts'
 import type { PortForward } from '../vm-config.ts'
 
 export interface LanSettings {
@@ -35,14 +35,10 @@ runAsProcess<LanSettings, LanReady>(async (settings) => {
       process.exit(error.exitCode)
     },
   })
-  const control = await listenForControl(settings.controlPath, (command) => {
-    if (command === 'status') return { pid: process.pid, ...lan.statistics() }
-    if (command === 'stop') {
-      control.close()
-      setImmediate(() => void lan.close().then(() => process.exit(0)))
-      return {}
-    }
-    throw new Error(`unknown command ${command}`)
-  })
+  await listenForStatusAndStop(
+    settings.controlPath,
+    () => lan.statistics(),
+    () => lan.close(),
+  )
   return { gatewayPid: lan.gatewayProcessId }
 })

@@ -1,7 +1,7 @@
 /** The process of a VM's monitoring: metrics and readiness over HTTP. Outlives every replica, so that a failover is seen. */
 
 import { runAsProcess } from '../child-process.ts'
-import { listenForControl } from '../control.ts'
+import { listenForStatusAndStop } from '../control.ts'
 import { startMonitor } from '../monitor.ts'
 import { VmFolder } from '../vm-folder.ts'
 
@@ -18,17 +18,10 @@ export interface MonitorReady {
 runAsProcess<MonitorSettings, MonitorReady>(async ({ folderPath, listen }) => {
   const folder = VmFolder.at(folderPath)
   const monitor = await startMonitor(folder, listen)
-  const control = await listenForControl(folder.controlPath('monitor'), (command) => {
-    if (command === 'status') return { pid: process.pid, address: monitor.address }
-    if (command === 'stop') {
-      control.close()
-      setImmediate(() => {
-        monitor.close()
-        process.exit(0)
-      })
-      return {}
-    }
-    throw new Error(`unknown command ${command}`)
-  })
+  await listenForStatusAndStop(
+    folder.controlPath('monitor'),
+    () => ({ address: monitor.address }),
+    () => monitor.close(),
+  )
   return { address: monitor.address }
 })
