@@ -2,7 +2,8 @@
 
 import type { Server } from 'node:net'
 import { listenForControl } from './control.ts'
-import type { Replica, ReplicaFault } from './replica.ts'
+import type { Replica } from './replica.ts'
+import type { ReplicaFault } from './replica-settings.ts'
 
 /** @param onStopped the replica has ended in good order because `stop` was asked for */
 export function listenForReplicaControl(path: string, replica: Replica, onStopped: () => void): Promise<Server> {

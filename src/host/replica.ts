@@ -8,82 +8,33 @@
  * goes live changes its role object and keeps everything else.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
-import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
 import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
 import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
 import { Backup } from '../replication/backup.ts'
-import {
-  type ArbiterAnswer,
-  type BackupEffect,
-  type ChannelId,
-  exitCodeOfHalt,
-  type FailoverTiming,
-  type PrimaryEffect,
-} from '../replication/effects.ts'
+import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
 import { Primary, type PrimaryStatus } from '../replication/primary.ts'
+import { ArbiterBackend } from './arbiter-backend.ts'
+import { BackupChannels } from './backup-channels.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
-import type { ConsoleOutput } from './console-backlog.ts'
 import { ConsoleLog } from './console-log.ts'
 import { DiskBackend } from './disk-backend.ts'
+import { EffectQueue } from './effect-queue.ts'
 import { exportName } from './export-name.ts'
 import { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
 import { LanBackend } from './lan-backend.ts'
-import { connectToPrimary, type ListeningChannel, type LoggingChannel, listenForBackups } from './logging-channel.ts'
+import { connectToPrimary, type LoggingChannel } from './logging-channel.ts'
+import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
 import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
-import type { ReplicaName } from './vm-folder.ts'
 
-export interface ReplicaSettings {
-  readonly vmPath: string
-  readonly replica: ReplicaName
-  /** `alone`: unprotected from the start. */
-  readonly role: 'primary' | 'backup' | 'alone'
-  /** Secret shared with disk server and switch. */
-  readonly token: string
-  /** Names this run of the machine to the switch; the same for both replicas. */
-  readonly runId: bigint
-  readonly nbdPort: number
-  readonly arbiterPort: number
-  /** Absent: the machine has no network. */
-  readonly lanSocketPath?: string
-  /** Where the primary listens on the logging channel; for a backup. */
-  readonly primaryPort?: number
-  /** Where `console.log` is. */
-  readonly folderPath: string
-}
-
-export interface ReplicaEvents {
-  /** Console output of the guest, released. */
-  readonly onConsole: (output: ConsoleOutput) => void
-  /** A backup's machine printed again what its primary's printed. Nobody may see it unless this replica goes live. */
-  readonly onConsoleRegenerated: (output: ConsoleOutput) => void
-  /** This replica holds the machine, in this generation. */
-  readonly onLive: (generation: number) => void
-  /** The guest switched itself off; the replica has ended in good order. `failed`: after a panic. */
-  readonly onOff: (failed: boolean) => void
-  /** The replica stopped for good. */
-  readonly onHalt: (error: WorldError) => void
-  readonly trace: (line: string) => void
-}
-
-/** What the fault trials can do to a replica from inside; signals do the rest. */
-export type ReplicaFault =
-  | { readonly kind: 'cutChannel'; readonly direction: 'in' | 'out' | 'both' }
-  | { readonly kind: 'hart'; readonly fault: 'die' | 'hang' }
-
-const arbiterTimeoutMs = 2000
-const arbiterRetryMs = 200
 const tickIntervalMs = 20
 /** A main thread that is so late, and later, explains a suspicion. */
 const worthTellingLateMs = 200
-/** How long a starting primary keeps asking when the previous holder's connection is still closing. */
-const startRetries = 50
 
 type Role =
   | { readonly kind: 'none' }
@@ -98,17 +49,15 @@ export class Replica {
   readonly #config: MachineConfig
   readonly #image: BootImage
   readonly #policy: ReplicationPolicy
-  readonly #arbiter: ArbiterClient
+  readonly #arbiter: ArbiterBackend
   readonly #disk: DiskBackend
   readonly #lan: LanBackend | undefined
   readonly #hart: Hart
   readonly #consoleLog: ConsoleLog
-  readonly #channels = new Map<ChannelId, LoggingChannel>()
-  #listening: ListeningChannel | undefined
+  readonly #backups = new BackupChannels()
   #toPrimary: LoggingChannel | undefined
   #role: Role = { kind: 'none' }
-  readonly #effects: (() => void)[] = []
-  #isCarryingOut = false
+  readonly #effects = new EffectQueue()
   #generation = 0
   #isPoweredOn = false
   #isOff = false
@@ -117,7 +66,6 @@ export class Replica {
   #failover: FailoverTimes | undefined
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
-  #isEnding = false
   #lastTickMs = 0
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
@@ -139,13 +87,13 @@ export class Replica {
     const { replica, token } = settings
     const onFenced = (): void =>
       this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
-    this.#arbiter = new ArbiterClient({
+    this.#arbiter = new ArbiterBackend({
       address: { host: '127.0.0.1', port: settings.arbiterPort },
       machine: vm.name,
       replica,
       token,
       onFenced,
-      onSessionLost: () => void this.#keepArbiterSession(),
+      trace: events.trace,
     })
     this.#disk = new DiskBackend({
       address: { host: '127.0.0.1', port: settings.nbdPort },
@@ -197,7 +145,7 @@ export class Replica {
       await this.#startBackup()
       return {}
     }
-    this.#generation = await this.#takeGeneration()
+    this.#generation = await this.#arbiter.takeGeneration()
     await this.#lan?.bind(BigInt(this.#generation), 0n)
     await this.#disk.connect(BigInt(this.#generation))
     const primary = new Primary({
@@ -209,9 +157,14 @@ export class Replica {
     })
     this.#role = { kind: 'primary', primary }
     this.#events.onLive(this.#generation)
-    this.#listening = await listenForBackups((id, open) => this.#onBackupConnected(id, open))
+    const channelPort = await this.#backups.listen({
+      onOpen: (id) => this.#withPrimary((role) => role.onChannelOpen(id, performance.now())),
+      onMessage: (id, message) => this.#withPrimary((role) => role.onMessage(id, message, performance.now())),
+      onBadMessage: (id, detail) => this.#withPrimary((role) => role.onBadMessage(id, detail, performance.now())),
+      onClosed: (id) => this.#withPrimary((role) => role.onChannelClosed(id, performance.now())),
+    })
     this.#withPrimary(() => primary.start())
-    return { channelPort: this.#listening.port }
+    return { channelPort }
   }
 
   /** Ends in good order: the peer is told, the arbiter's hold is let go. */
@@ -219,7 +172,7 @@ export class Replica {
     const reason = 'the operator ended it'
     if (this.#role.kind === 'primary') {
       this.#withPrimary((primary) => primary.onShutdown(reason, performance.now()))
-      await this.#arbiter.release(this.#generation, arbiterTimeoutMs).catch(() => {})
+      await this.#arbiter.release(this.#generation)
     } else if (this.#role.kind === 'backup') {
       this.#withBackup((backup) => backup.onShutdown(reason, performance.now()))
     }
@@ -235,7 +188,7 @@ export class Replica {
     this.#events.trace(`fault injected: ${fault.kind}`)
     switch (fault.kind) {
       case 'cutChannel':
-        for (const channel of this.#channels.values()) channel.cut(fault.direction)
+        this.#backups.cut(fault.direction)
         this.#toPrimary?.cut(fault.direction)
         return
       case 'hart':
@@ -281,26 +234,10 @@ export class Replica {
     }
   }
 
-  /** Starting a machine takes the next generation, and is refused while a holder is connected (invariant 8). */
-  async #takeGeneration(): Promise<number> {
-    for (let attempt = 0; ; attempt++) {
-      const answer = await this.#arbiter.start(arbiterTimeoutMs)
-      if (answer.granted) return answer.generation
-      if (attempt >= startRetries) {
-        throw new WorldError(
-          'held-elsewhere',
-          `VM ${this.#vm.name} runs already: replica ${answer.holder} holds it in generation ${answer.generation}`,
-          ExitCode.wrongState,
-        )
-      }
-      await sleep(20)
-    }
-  }
-
   async #startBackup(): Promise<void> {
     const { primaryPort } = this.#settings
     assert(primaryPort !== undefined, 'a backup is told where its primary listens')
-    await this.#arbiter.connect(arbiterTimeoutMs)
+    await this.#arbiter.connect()
     const backup = new Backup(
       { identity: this.#identity(), replica: this.#settings.replica, policy: this.#policy },
       performance.now(),
@@ -312,26 +249,6 @@ export class Replica {
       onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),
     })
     this.#withBackup(() => backup.onChannelOpen(performance.now()))
-  }
-
-  #onBackupConnected(
-    id: ChannelId,
-    open: (events: {
-      onMessage: (message: Parameters<Primary['onMessage']>[1]) => void
-      onBadMessage: (detail: string) => void
-      onClosed: () => void
-    }) => LoggingChannel,
-  ): void {
-    const channel = open({
-      onMessage: (message) => this.#withPrimary((primary) => primary.onMessage(id, message, performance.now())),
-      onBadMessage: (detail) => this.#withPrimary((primary) => primary.onBadMessage(id, detail, performance.now())),
-      onClosed: () => {
-        this.#channels.delete(id)
-        this.#withPrimary((primary) => primary.onChannelClosed(id, performance.now()))
-      },
-    })
-    this.#channels.set(id, channel)
-    this.#withPrimary((primary) => primary.onChannelOpen(id, performance.now()))
   }
 
   // ---- facts -----------------------------------------------------------------------------------------------------------
@@ -382,25 +299,12 @@ export class Replica {
 
   #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
     if (this.#role.kind !== 'primary') return
-    for (const effect of fact(this.#role.primary)) this.#effects.push(() => this.#carryOutPrimary(effect))
-    this.#carryOutEffects()
+    this.#effects.run(fact(this.#role.primary), (effect) => this.#carryOutPrimary(effect))
   }
 
   #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
     if (this.#role.kind !== 'backup') return
-    for (const effect of fact(this.#role.backup)) this.#effects.push(() => this.#carryOutBackup(effect))
-    this.#carryOutEffects()
-  }
-
-  /** In the order in which the roles returned them, also when carrying one out brings a new fact (and so new effects). */
-  #carryOutEffects(): void {
-    if (this.#isCarryingOut) return
-    this.#isCarryingOut = true
-    try {
-      for (let effect = this.#effects.shift(); effect; effect = this.#effects.shift()) effect()
-    } finally {
-      this.#isCarryingOut = false
-    }
+    this.#effects.run(fact(this.#role.backup), (effect) => this.#carryOutBackup(effect))
   }
 
   // ---- effects of a primary ----------------------------------------------------------------------------------------------
@@ -408,11 +312,10 @@ export class Replica {
   #carryOutPrimary(effect: PrimaryEffect): void {
     switch (effect.kind) {
       case 'send':
-        this.#channels.get(effect.channel)?.send(effect.message)
+        this.#backups.send(effect.channel, effect.message)
         return
       case 'closeChannel':
-        this.#channels.get(effect.channel)?.close()
-        this.#channels.delete(effect.channel)
+        this.#backups.close(effect.channel)
         return
       case 'release':
         for (const marked of effect.outputs) this.#release(marked)
@@ -421,7 +324,9 @@ export class Replica {
         this.#lan?.covered(effect.frameId)
         return
       case 'openGeneration':
-        void this.#openGeneration(effect.generation, effect.eligible)
+        void this.#arbiter
+          .openGeneration(effect.generation, effect.eligible)
+          .then((answer) => this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now())))
         return
       case 'enterGeneration':
         this.#generation = effect.generation
@@ -489,40 +394,6 @@ export class Replica {
     this.#events.onOff(failed)
   }
 
-  async #openGeneration(generation: number, eligible: readonly string[]): Promise<void> {
-    const answer = await this.#askArbiter(async () => {
-      const answered = await this.#arbiter.openGeneration(generation, eligible, arbiterTimeoutMs)
-      if (answered.accepted) return { result: 'granted', generation: answered.generation }
-      return { result: 'refused', detail: `the machine is held by replica ${answered.holder ?? 'nobody'} now` }
-    })
-    this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now()))
-  }
-
-  /** A holder without a session would count as gone: anybody could start the machine, and it would not hear of it. */
-  async #keepArbiterSession(): Promise<void> {
-    this.#events.trace('arbiter: the session is lost; connecting again')
-    while (!this.#isEnding) {
-      try {
-        await this.#arbiter.connect(arbiterTimeoutMs)
-        this.#events.trace('arbiter: the session is back')
-        return
-      } catch (error) {
-        if (!(error instanceof ArbiterError)) throw error
-        await sleep(arbiterRetryMs)
-      }
-    }
-  }
-
-  async #askArbiter(question: () => Promise<ArbiterAnswer>): Promise<ArbiterAnswer> {
-    try {
-      return await question()
-    } catch (error) {
-      if (!(error instanceof ArbiterError)) throw error
-      this.#events.trace(error.message)
-      return { result: 'unreachable', detail: error.message }
-    }
-  }
-
   // ---- effects of a backup -----------------------------------------------------------------------------------------------
 
   #carryOutBackup(effect: BackupEffect): void {
@@ -539,7 +410,9 @@ export class Replica {
         return
       case 'testAndSet':
         this.#events.trace(`primary lost (${this.#failoverCause}): test-and-set of generation ${effect.generation}`)
-        void this.#testAndSet(effect.generation)
+        void this.#arbiter
+          .testAndSet(effect.generation)
+          .then((answer) => this.#withBackup((backup) => backup.onArbiterAnswer(answer, performance.now())))
         return
       case 'goLive':
         this.#goLive(effect)
@@ -552,18 +425,6 @@ export class Replica {
       default:
         unreachable(effect)
     }
-  }
-
-  async #testAndSet(generation: number): Promise<void> {
-    const answer = await this.#askArbiter(async () => {
-      const answered = await this.#arbiter.testAndSet(generation, arbiterTimeoutMs)
-      if (answered.won) return { result: 'granted', generation: answered.generation }
-      return {
-        result: 'refused',
-        detail: `replica ${answered.holder ?? 'nobody'} holds generation ${answered.generation}`,
-      }
-    })
-    this.#withBackup((backup) => backup.onArbiterAnswer(answer, performance.now()))
   }
 
   /** The machine is ours, and all that was acknowledged is replayed: bind, send the unconfirmed, re-issue, run on. */
@@ -613,10 +474,8 @@ export class Replica {
   }
 
   async #end(): Promise<void> {
-    this.#isEnding = true
     clearInterval(this.#ticker)
-    this.#listening?.close()
-    for (const channel of this.#channels.values()) channel.close()
+    this.#backups.closeAll()
     this.#toPrimary?.close()
     this.#consoleLog.close()
     this.#lan?.close()

@@ -13,7 +13,7 @@ import { type StartedProcess, startProcess } from './child-process.ts'
 import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
 import type { LanReady, LanSettings } from './processes/lan.ts'
 import type { MonitorReady, MonitorSettings } from './processes/monitor.ts'
-import type { ReplicaSettings } from './replica.ts'
+import type { ReplicaSettings } from './replica-settings.ts'
 import type { VmConfig } from './vm-config.ts'
 import { type DiskPorts, isAlive, type RunRecord, type VmFolder } from './vm-folder.ts'
 

@@ -15,7 +15,7 @@ import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { answersPing } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
-import type { ReplicaFault } from '../../src/host/replica.ts'
+import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
 

@@ -3,8 +3,9 @@
 import { runAsProcess, trace } from '../child-process.ts'
 import { ConsolePort } from '../console-port.ts'
 import { endSurroundings } from '../local-pair.ts'
-import { Replica, type ReplicaSettings } from '../replica.ts'
+import { Replica } from '../replica.ts'
 import { listenForReplicaControl } from '../replica-control.ts'
+import type { ReplicaSettings } from '../replica-settings.ts'
 import { VmFolder } from '../vm-folder.ts'
 
 export interface ReplicaProcessSettings extends ReplicaSettings {

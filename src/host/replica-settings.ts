@@ -1,0 +1,43 @@
+/** What a replica is told when it starts, what it tells its process, and what fault trials may do to it. */
+
+import type { WorldError } from '../base/assert.ts'
+import type { ConsoleOutput } from './console-backlog.ts'
+import type { ReplicaName } from './vm-folder.ts'
+
+export interface ReplicaSettings {
+  readonly vmPath: string
+  readonly replica: ReplicaName
+  /** `alone`: unprotected from the start. */
+  readonly role: 'primary' | 'backup' | 'alone'
+  /** Secret shared with disk server and switch. */
+  readonly token: string
+  /** Names this run of the machine to the switch; the same for both replicas. */
+  readonly runId: bigint
+  readonly nbdPort: number
+  readonly arbiterPort: number
+  /** Absent: the machine has no network. */
+  readonly lanSocketPath?: string
+  /** Where the primary listens on the logging channel; for a backup. */
+  readonly primaryPort?: number
+  /** Where `console.log` is. */
+  readonly folderPath: string
+}
+
+export interface ReplicaEvents {
+  /** Console output of the guest, released. */
+  readonly onConsole: (output: ConsoleOutput) => void
+  /** A backup's machine printed again what its primary's printed. Nobody may see it unless this replica goes live. */
+  readonly onConsoleRegenerated: (output: ConsoleOutput) => void
+  /** This replica holds the machine, in this generation. */
+  readonly onLive: (generation: number) => void
+  /** The guest switched itself off; the replica has ended in good order. `failed`: after a panic. */
+  readonly onOff: (failed: boolean) => void
+  /** The replica stopped for good. */
+  readonly onHalt: (error: WorldError) => void
+  readonly trace: (line: string) => void
+}
+
+/** What the fault trials can do to a replica from inside; signals do the rest. */
+export type ReplicaFault =
+  | { readonly kind: 'cutChannel'; readonly direction: 'in' | 'out' | 'both' }
+  | { readonly kind: 'hart'; readonly fault: 'die' | 'hang' }
