@@ -60,7 +60,7 @@ test('the same state at every count, however the run is sliced, with snapshot an
   const total = 20_000n
   const checkpoint = 2_500n
   const run = (slice: () => number, between: (engine: Engine) => Engine = (engine) => engine): string[] => {
-    let { engine } = bareHart(1 * MiB)
+    let engine: Engine = bareHart(1 * MiB).engine
     busyProgram(engine)
     const states: string[] = []
     for (let end = checkpoint; end <= total; end += checkpoint) {

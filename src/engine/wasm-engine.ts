@@ -13,8 +13,10 @@ import { interruptBit, menvcfgBit, mstatusBit } from './core/csr-fields.ts'
 import {
   attention,
   type CellName,
+  type CounterName,
   cells,
   coreExit,
+  counterAddress,
   csrIndexBase,
   dataTlbBase,
   fBase,
@@ -24,11 +26,13 @@ import {
   pageFlag,
   planLayout,
   stateCellNames,
+  trapCountersBase,
   writeTlbOffset,
   xBase,
 } from './core/layout.ts'
 import { RecordEncoder } from './core/record-encoder.ts'
 import { capDelta, firstCountAt, neverTicks, ticksAt } from './guest-time.ts'
+import { type EngineProfile, noRegions, trapNames } from './profile.ts'
 import { SeedPool } from './seed-pool.ts'
 import { defineSoftFloat } from './soft-float/soft-float.ts'
 import type { AccessSize, Bus, Engine, EngineExit, GuestClock, GuestPhysical } from './types.ts'
@@ -51,11 +55,23 @@ const longestRun = 1n << 24n
 /** Beyond this a number would not hold an address exactly; nothing is there anyway. */
 const physicalLimit = 1n << 53n
 
-export function createEngine(options: { readonly ramBytes: number; readonly bus: Bus }): Engine {
-  return new WasmEngine(options.ramBytes, options.bus)
+export interface EngineOptions {
+  readonly ramBytes: number
+  readonly bus: Bus
+  /** A stopwatch for the profile: what it says reaches no state. */
+  readonly nowMs?: () => number
 }
 
-class WasmEngine implements Engine {
+export interface ProfiledEngine extends Engine {
+  /** The counters since the engine was made. */
+  readonly profile: EngineProfile
+}
+
+export function createEngine({ ramBytes, bus }: EngineOptions): ProfiledEngine {
+  return new WasmEngine(ramBytes, bus)
+}
+
+class WasmEngine implements ProfiledEngine {
   readonly ramBytes: number
   readonly ram: Uint8Array
   readonly seedPool = new SeedPool()
@@ -67,6 +83,12 @@ class WasmEngine implements Engine {
   /** Pages of RAM that may hold anything but zeros. */
   readonly #usedPages: Uint8Array
   #stopRequested = false
+  readonly #exits: Record<EngineExit, number> = { count: 0, waiting: 0, supervisorCall: 0, stopRequested: 0 }
+  #ranInstructions = 0n
+  #coreRuns = 0
+  #deviceLoads = 0
+  #deviceStores = 0
+  #decodedInstructions = 0
   #watched: GuestPhysical | undefined
 
   constructor(ramBytes: number, bus: Bus) {
@@ -83,8 +105,14 @@ class WasmEngine implements Engine {
     const host = {
       busLoad: (address: bigint, size: number) => this.#busLoad(address, size as AccessSize),
       busStore: (address: bigint, size: number, value: bigint) => this.#busStore(address, size as AccessSize, value),
-      decodeRecord: (record: number) => encoder.decodeRecord(record >>> 0),
-      decodeStraddling: (record: number, bits: number) => encoder.decodeStraddling(record, bits),
+      decodeRecord: (record: number) => {
+        this.#decodedInstructions++
+        encoder.decodeRecord(record >>> 0)
+      },
+      decodeStraddling: (record: number, bits: number) => {
+        this.#decodedInstructions++
+        encoder.decodeStraddling(record, bits)
+      },
       readSeed: () => this.seedPool.take(),
     }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host, env: { memory } })
@@ -115,6 +143,14 @@ class WasmEngine implements Engine {
   // Running
 
   run(until: bigint): EngineExit {
+    const before = this.count
+    const exit = this.#run(until)
+    this.#exits[exit]++
+    this.#ranInstructions += this.count - before
+    return exit
+  }
+
+  #run(until: bigint): EngineExit {
     this.#stopRequested = false
     for (;;) {
       const count = this.count
@@ -123,6 +159,7 @@ class WasmEngine implements Engine {
       this.#put('exitReason', coreExit.none)
       this.#put('attention', 0)
       this.#put('watchHit', 0)
+      this.#coreRuns++
       this.#core.run(Number(this.#nextStop(count, until) - count))
       const reason = this.#getSmall('exitReason')
       if (this.#stopRequested || this.#getSmall('watchHit') !== 0) return 'stopRequested'
@@ -187,6 +224,7 @@ class WasmEngine implements Engine {
   }
 
   #busLoad(address: bigint, size: AccessSize): bigint {
+    this.#deviceLoads++
     const physical = BigInt.asUintN(64, address)
     const value = physical < physicalLimit ? this.#bus.load(Number(physical), size) : undefined
     if (value === undefined) this.#put('busFault', 1)
@@ -194,6 +232,7 @@ class WasmEngine implements Engine {
   }
 
   #busStore(address: bigint, size: AccessSize, value: bigint): void {
+    this.#deviceStores++
     const physical = BigInt.asUintN(64, address)
     const done = physical < physicalLimit && this.#bus.store(Number(physical), size, BigInt.asUintN(size * 8, value))
     if (!done) this.#put('busFault', 1)
@@ -349,6 +388,24 @@ class WasmEngine implements Engine {
   set privilege(value: number) {
     this.#set('privilege', BigInt(value))
     this.#core.updateMode()
+  }
+
+  get profile(): EngineProfile {
+    const at = (address: number): number => Number(this.#view.getBigUint64(address, true))
+    const counter = (name: CounterName): number => at(counterAddress(name))
+    const traps = [...trapNames].map(([index, name]): [string, number] => [name, at(trapCountersBase + index * 8)])
+    return {
+      instructions: { interpreter: this.#ranInstructions, regions: 0n },
+      exits: { ...this.#exits },
+      coreRuns: this.#coreRuns,
+      tlbMisses: { reads: counter('readMisses'), writes: counter('writeMisses'), fetches: counter('fetchMisses') },
+      translationFlushes: counter('translationFlushes'),
+      traps: Object.fromEntries(traps.filter(([, times]) => times > 0)),
+      deviceAccesses: { loads: this.#deviceLoads, stores: this.#deviceStores },
+      decodedInstructions: this.#decodedInstructions,
+      storesIntoCode: counter('storesIntoCode'),
+      regions: noRegions,
+    }
   }
 
   // Whole states

@@ -13,9 +13,11 @@ import type { FunctionBuilder } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core } from './core.ts'
 import { field, mstatusBit, satpModeSv39 } from './csr-fields.ts'
 import {
+  counterAddress,
   dataSetBytes,
   dataSets,
   dataTlbBase,
+  emitCount,
   fetchSetBytes,
   fetchSets,
   fetchTlbBase,
@@ -74,6 +76,7 @@ export function defineAddressTranslation(core: Core): void {
   module.define(core.translate, (f, va, kind) => {
     const isFetch = kind!.eq(access.fetch)
     const isWrite = kind!.eq(access.write)
+    emitCount(f, f.let(kind!.mul(8).add(counterAddress('readMisses'))))
     const privilege = f.let(isFetch.select(get('privilege'), effectivePrivilege()))
     f.if(isTranslated(privilege).eqz(), () => {
       f.if(va!.shrU(physicalAddressBits).ne(0), () => emitAccessFault(f, kind!, va!))

@@ -12,6 +12,8 @@ import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionReference } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core, entryAt } from './core.ts'
 import {
+  counterAddress,
+  emitCount,
   fetchEntries,
   fetchSetBytes,
   fetchTlbBase,
@@ -79,6 +81,7 @@ export function defineCodePages(core: Core): CodeHandlers {
   })
 
   module.define(core.invalidateCode, (f, offset, size) => {
+    emitCount(f, counterAddress('storesIntoCode'))
     const page = f.let(offset!.shrU(12))
     const slot = f.let(slotOfPage(page).sub(1))
     const records = f.let(recordsOfSlot(slot))

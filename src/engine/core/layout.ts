@@ -6,6 +6,7 @@
  * 0x00000  x registers (33 × 8: slot 32 swallows writes to x0), f registers, cells
  * 0x01000  CSR index: one byte per CSR address, 0 = no such CSR
  * 0x02000  scratch records for instructions that straddle two pages
+ * 0x03000  counters of the profile, 8 bytes each: traps by cause, then the named ones
  * 0x04000  data TLB for reads: 4 sets × 512 entries × 16 bytes {tag i64, addend i32}, then the same for writes
  * 0x14000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
  * 0x18000  code slots: their RAM page, their counter of stores, and the list of free ones
@@ -17,6 +18,7 @@
 
 import { assert } from '../../base/assert.ts'
 import { GiB, pageBytes } from '../../base/units.ts'
+import { trapCausesPerKind } from '../profile.ts'
 import { Expression, i32, load, type Operand, type ValueType } from '../wasm/expression.ts'
 import type { FunctionBuilder } from '../wasm/function-builder.ts'
 
@@ -27,6 +29,8 @@ export const fBase = 0x200
 const cellsBase = 0x300
 export const csrIndexBase = 0x1000
 export const scratchBase = 0x2000
+export const trapCountersBase = 0x3000
+const countersBase = trapCountersBase + 2 * trapCausesPerKind * 8
 export const dataTlbBase = 0x4000
 export const fetchTlbBase = 0x1_4000
 const slotsMetaBase = 0x1_8000
@@ -187,6 +191,20 @@ export const recordBytesPerByte = recordBytes / 2
 /** Straddling instructions: a record, and behind it (at +40) the record that goes on in the second page. */
 export const scratchEntries = 64
 export const scratchEntryBytes = 64
+
+/** The core's counters for the profile; the first three in the order of core.ts's `access`. */
+export const counters = ['readMisses', 'writeMisses', 'fetchMisses', 'translationFlushes', 'storesIntoCode'] as const
+export type CounterName = (typeof counters)[number]
+
+export function counterAddress(name: CounterName): number {
+  return countersBase + counters.indexOf(name) * 8
+}
+
+/** Counts one more at this address in the engine's memory. */
+export function emitCount(f: FunctionBuilder, at: Operand): void {
+  const counter = at instanceof Expression ? at : i32(Number(at))
+  f.store(8, counter, load('i64', 'load', counter).add(1))
+}
 
 /** Flags of a RAM page. */
 export const pageFlag = {

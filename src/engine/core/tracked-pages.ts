@@ -11,9 +11,11 @@ import type { FunctionBuilder } from '../wasm/function-builder.ts'
 import { byteAt, type Core, entryAt } from './core.ts'
 import {
   attention,
+  counterAddress,
   dataSetBytes,
   dataSets,
   dataTlbBase,
+  emitCount,
   fetchSetBytes,
   fetchSets,
   fetchTlbBase,
@@ -69,6 +71,7 @@ export function defineTrackedPages(core: Core): void {
   })
 
   module.define(core.flushTranslations, (f) => {
+    emitCount(f, counterAddress('translationFlushes'))
     // The bare sets stay: physical addresses translate to themselves for ever.
     const skipped = dataSets.user * dataSetBytes
     for (const first of [dataTlbBase, dataTlbBase + writeTlbOffset]) {

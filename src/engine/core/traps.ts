@@ -5,11 +5,23 @@
  */
 
 import { exceptionCause, interruptCause } from '../../riscv/causes.ts'
+import { trapCausesPerKind } from '../profile.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder } from '../wasm/function-builder.ts'
 import type { Core } from './core.ts'
 import { field, interruptBit, mcountinhibitBit, mstatusBit } from './csr-fields.ts'
-import { attention, type CellName, coreExit, get, put, recordBytesPerByte, recordField, slotBytes } from './layout.ts'
+import {
+  attention,
+  type CellName,
+  coreExit,
+  emitCount,
+  get,
+  put,
+  recordBytesPerByte,
+  recordField,
+  slotBytes,
+  trapCountersBase,
+} from './layout.ts'
 import { emitFault } from './memory-access.ts'
 
 const interruptFlag = 1n << 63n
@@ -73,6 +85,11 @@ export function defineTraps(core: Core): void {
     put(f, 'reservation', -1)
     const privilege = f.let(get('privilege'))
     const isInterrupt = cause!.ltS(0)
+    const counter = cause!
+      .toI32()
+      .and(trapCausesPerKind - 1)
+      .add(isInterrupt.mul(trapCausesPerKind))
+    emitCount(f, f.let(counter.mul(8).add(trapCountersBase)))
     // A trapping instruction is attempted, but not retired.
     f.if(isInterrupt.eqz().and(hasBit('mcountinhibit', mcountinhibitBit.ir).eqz()), () =>
       put(f, 'minstretBase', get('minstretBase').sub(1)),

@@ -4,7 +4,7 @@ import { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import { formatDigest, hash64 } from '../../base/digest.ts'
 import { MiB } from '../../base/units.ts'
 import { type AccessSize, type Bus, type Engine, type GuestPhysical, ramBase } from '../types.ts'
-import { createEngine } from '../wasm-engine.ts'
+import { createEngine, type ProfiledEngine } from '../wasm-engine.ts'
 import { Assembler } from './assembler.ts'
 
 /** Where the test bus answers: 16 bytes that keep what is stored. */
@@ -31,7 +31,7 @@ export class ScriptedBus implements Bus {
 }
 
 export interface BareHart {
-  readonly engine: Engine
+  readonly engine: ProfiledEngine
   readonly bus: ScriptedBus
 }
 
