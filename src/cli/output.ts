@@ -10,12 +10,15 @@ export function say(line: string): void {
 }
 
 /** Bigints become decimal strings if they are too large for JSON numbers. */
-export function printJson(value: unknown): void {
-  const text = JSON.stringify(value, (_, item) => {
+export function jsonText(value: unknown): string {
+  return JSON.stringify(value, (_, item) => {
     if (typeof item !== 'bigint') return item
     return item <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(item) : item.toString()
   })
-  process.stdout.write(`${text}\n`)
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${jsonText(value)}\n`)
 }
 
 /** One clear line and an exit code for whatever went wrong; a stack trace only for our own bugs, and only on request. */

@@ -12,17 +12,21 @@ import { MiB } from '../base/units.ts'
 import { createEngine } from '../engine/wasm-engine.ts'
 import { createMachine } from '../machine/machine.ts'
 import { instructionCount, type Machine } from '../machine/types.ts'
+import { type MachineProfile, Profiler } from './profiler.ts'
 
 export interface BareRun {
   /** The program's own code, as it reported it through `tohost` or the sifive_test device. */
   readonly exit: number
   readonly instructions: bigint
   readonly digest: string
+  /** Where the work went, if it was asked for. */
+  readonly profile?: MachineProfile
 }
 
 export interface BareRunOptions {
   readonly ramBytes?: number
   readonly maxInstructions?: bigint
+  readonly isProfiled?: boolean
   /** What the program writes to its console. */
   readonly onConsole: (bytes: Uint8Array) => void
 }
@@ -46,16 +50,24 @@ export function runBareProgram(path: string, options: BareRunOptions): BareRun {
 
 function run(path: string, options: BareRunOptions): BareRun {
   const config = { ramBytes: options.ramBytes ?? 128 * MiB, disks: [] }
-  const machine = createMachine(config, { kind: 'elf', file: readProgram(path) }, createEngine)
+  const profiler = options.isProfiled ? new Profiler() : undefined
+  const image = { kind: 'elf', file: readProgram(path) } as const
+  const machine = createMachine(config, image, profiler?.createEngine ?? createEngine)
   machine.apply({ kind: 'boot', rngSeed: new Uint8Array(64), wallClockNs: 0n })
   machine.apply({ kind: 'clock', ticks: 0n, ratePer2p32, capTicks: noCap })
+  const ended = (exit: number): BareRun => ({
+    exit,
+    instructions: machine.count,
+    digest: formatDigest(machine.digest()),
+    ...(profiler ? { profile: profiler.profile } : {}),
+  })
   const limit = instructionCount(options.maxInstructions ?? 2n ** 62n)
   for (;;) {
     const stop = machine.run(limit)
     answerOutputs(machine, options.onConsole)
     switch (stop.kind) {
       case 'exited':
-        return { exit: stop.code, instructions: machine.count, digest: formatDigest(machine.digest()) }
+        return ended(stop.code)
       case 'outputs':
         break
       case 'waiting':
@@ -65,7 +77,7 @@ function run(path: string, options: BareRunOptions): BareRun {
         machine.apply({ kind: 'clock', ticks: stop.deadline, ratePer2p32, capTicks: noCap })
         break
       case 'off':
-        return { exit: 0, instructions: machine.count, digest: formatDigest(machine.digest()) }
+        return ended(0)
       case 'count':
         throw new WorldError('instruction-limit', `${path}: not finished after ${machine.count} instructions`)
     }

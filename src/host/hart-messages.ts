@@ -14,6 +14,7 @@ import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
 import type { BootImage, Input, MachineConfig, Output } from '../machine/types.ts'
+import type { MachineProfile } from './profiler.ts'
 
 export interface HartSettings {
   readonly config: MachineConfig
@@ -21,6 +22,8 @@ export interface HartSettings {
   /** Live: writes the log from the start. Replaying: reads it. */
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
+  /** Count where the work goes, and say so at the end. */
+  readonly isProfiled: boolean
   readonly clockPolicy?: ClockPolicy
   readonly doorbell: SharedArrayBuffer
   readonly progress: SharedArrayBuffer
@@ -53,6 +56,8 @@ export type FromHart =
   | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }
   /** The guest switched itself off; with `failed`, after a panic. */
   | { readonly kind: 'off'; readonly failed: boolean }
+  /** The last word of a profiled hart that was told to stop. */
+  | { readonly kind: 'profile'; readonly profile: MachineProfile }
 
 /** Indexes into the shared progress cells (BigInt64Array). */
 export const progressCell = {

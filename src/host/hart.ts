@@ -13,6 +13,7 @@ export interface HartOptions {
   readonly image: BootImage
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
+  readonly isProfiled?: boolean
   readonly onMessage: (message: FromHart) => void
   /** The thread ended without being told to, or takes no turns any more: a broken invariant. Called once. */
   readonly onFailed: (error: Error) => void
@@ -36,12 +37,13 @@ export class Hart {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
-    const { config, image, mode, digestEveryMs } = options
+    const { config, image, mode, digestEveryMs, isProfiled = false } = options
     const settings: HartSettings = {
       config,
       image,
       mode,
       digestEveryMs,
+      isProfiled,
       doorbell: this.#doorbell.buffer as SharedArrayBuffer,
       progress: this.#progress.buffer as SharedArrayBuffer,
     }

@@ -2,6 +2,7 @@
 
 import type { WorldError } from '../base/assert.ts'
 import type { ConsoleOutput } from './console-backlog.ts'
+import type { MachineProfile } from './profiler.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 export interface ReplicaSettings {
@@ -19,6 +20,8 @@ export interface ReplicaSettings {
   readonly lanSocketPath?: string
   /** Where the primary listens on the logging channel; for a backup. */
   readonly primaryPort?: number
+  /** Count where the machine's work goes; reported at the end by `onProfile`. */
+  readonly isProfiled?: boolean
   /** Where `console.log` is. */
   readonly folderPath: string
 }
@@ -32,6 +35,8 @@ export interface ReplicaEvents {
   readonly onLive: (generation: number) => void
   /** The guest switched itself off; the replica has ended in good order. `failed`: after a panic. */
   readonly onOff: (failed: boolean) => void
+  /** A profiled machine has stopped. */
+  readonly onProfile?: (profile: MachineProfile) => void
   /** The replica stopped for good. */
   readonly onHalt: (error: WorldError) => void
   readonly trace: (line: string) => void

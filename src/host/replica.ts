@@ -126,6 +126,7 @@ export class Replica {
       image: this.#image,
       mode: settings.role === 'backup' ? 'replaying' : 'live',
       digestEveryMs: vm.protection.digestEvery,
+      isProfiled: settings.isProfiled ?? false,
       onMessage: (message) => this.#onHart(message),
       onFailed: (error) =>
         this.#halt(new WorldError('hart-failed', `the hart stopped: ${error.stack ?? error.message}`)),
@@ -291,6 +292,9 @@ export class Replica {
         return
       case 'off':
         this.#isOff = true
+        return
+      case 'profile':
+        this.#events.onProfile?.(message.profile)
         return
       default:
         unreachable(message)

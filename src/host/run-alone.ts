@@ -8,6 +8,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNotRunning, waitForEnd } from './local-pair.ts'
+import type { MachineProfile } from './profiler.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
 import { startSurroundings } from './surroundings.ts'
@@ -17,9 +18,14 @@ import { VmFolder } from './vm-folder.ts'
 
 /**
  * Runs until the guest powers off or the user leaves.
+ * @param onProfile asks for a profile, and gets it when the machine has stopped
  * @returns the exit code: 0 when the guest powered off or the user left, 9 after a guest panic
  */
-export async function runAlone(vm: string, say: (line: string) => void): Promise<ExitCode> {
+export async function runAlone(
+  vm: string,
+  say: (line: string) => void,
+  onProfile?: (profile: MachineProfile) => void,
+): Promise<ExitCode> {
   const { config, path } = readVmConfig(vm)
   machineConfig(config)
   readBootImage(config)
@@ -37,7 +43,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
   const ended = Promise.withResolvers<ExitCode>()
   const viewers = new ConsolePort({ onKeys: () => {}, isReadOnly: true })
   const replica = new Replica(
-    { ...shared, vmPath: path, replica: 'a', role: 'alone' },
+    { ...shared, vmPath: path, replica: 'a', role: 'alone', isProfiled: onProfile !== undefined },
     {
       onConsole: (output) => {
         process.stdout.write(output.bytes)
@@ -49,6 +55,7 @@ export async function runAlone(vm: string, say: (line: string) => void): Promise
         viewers.onOff(failed)
         ended.resolve(failed ? ExitCode.guestPanicked : ExitCode.ok)
       },
+      ...(onProfile ? { onProfile } : {}),
       onHalt: (error) => ended.reject(error),
       trace: (line) => appendFileSync(folder.tracePath('a'), `${new Date().toISOString()} ${line}\n`),
     },

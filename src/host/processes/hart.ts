@@ -16,6 +16,7 @@ import type { MarkedOutput } from '../../log/entry.ts'
 import { createMachine } from '../../machine/machine.ts'
 import { type Input, instructionCount, type Machine, type StopReason } from '../../machine/types.ts'
 import { type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
+import { Profiler } from '../profiler.ts'
 
 /** ~0.1 ms at 200 million instructions per second: how long an arrived input may wait for its entry. */
 const maxSliceInstructions = 25_000n
@@ -222,7 +223,8 @@ class Replaying implements Mode {
   }
 }
 
-const machine = createMachine(settings.config, settings.image, createEngine)
+const profiler = settings.isProfiled ? new Profiler() : undefined
+const machine = createMachine(settings.config, settings.image, profiler?.createEngine ?? createEngine)
 let mode: Mode = settings.mode === 'live' ? new Live(new Recorder(machine)) : new Replaying(new Replayer(machine))
 let isPaused = false
 let cpuPercent = 100
@@ -268,4 +270,5 @@ for (;;) {
     if (sleepNs > 0n) Atomics.wait(doorbell, 0, rung, Number(sleepNs) / 1e6)
   }
 }
+if (profiler) post({ kind: 'profile', profile: profiler.profile })
 port.close()
