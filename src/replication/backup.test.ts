@@ -6,6 +6,7 @@ import { Backup, type BackupOptions } from './backup.ts'
 import type { BackupEffect } from './effects.ts'
 import type { Message } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
+import { fullReach } from './reach.ts'
 
 const end = (value: number) => logIndex(BigInt(value))
 
@@ -74,7 +75,7 @@ test('before it asks the arbiter it stops acknowledging, for good', () => {
   // The primary was only slow, and comes back:
   const later = [
     ...backup.onMessage({ kind: 'entries', batch: batchAt(1, 1) }, 12_000),
-    ...backup.onMessage({ kind: 'heartbeat', logEnd: end(2), isRunning: true }, 12_000),
+    ...backup.onMessage({ kind: 'heartbeat', logEnd: end(2), isRunning: true, reach: fullReach }, 12_000),
     ...backup.onTick(12_100),
     ...backup.onMessage({ kind: 'goodbye', reason: 'late' }, 12_200),
   ]
@@ -131,7 +132,7 @@ test('failure detection watches the log traffic too: heartbeats alone do not mak
       ['hart runs, but logs nothing', running, 0, true],
       ['hart is paused', paused, 0, false],
     ] as const) {
-      backup.onMessage({ kind: 'heartbeat', logEnd: end(logEnd), isRunning }, now)
+      backup.onMessage({ kind: 'heartbeat', logEnd: end(logEnd), isRunning, reach: fullReach }, now)
       if (only(backup.onTick(now), 'testAndSet').length > 0) asked[name] = now
     }
   }
@@ -151,7 +152,7 @@ test('heartbeats go both ways: an idle backup repeats its acknowledgement, with 
   backup.onMessage({ kind: 'entries', batch: batchAt(2, 2) }, 21)
   backup.onReplayed(replayed(2), 30)
   const progress = { receivedEnd: end(4), replayedEnd: end(2), replayedCount: 2n, lagMs: 60 }
-  assert.deepEqual(backup.onTick(81), [{ kind: 'send', message: { kind: 'ack', progress } }])
+  assert.deepEqual(backup.onTick(81), [{ kind: 'send', message: { kind: 'ack', progress, reach: fullReach } }])
   backup.onReplayed(replayed(4), 100)
   assert.equal(backup.status(120).progress.lagMs, 0)
 })

@@ -25,6 +25,7 @@ import { FailureDetector } from './failure-detector.ts'
 import { confirmedKinds, type Generation, type Message, type Progress, type ReplicaName } from './messages.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
+import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 
@@ -51,6 +52,7 @@ export interface BackupStatus {
   readonly state: BackupState
   readonly generation: Generation | undefined
   readonly progress: Progress
+  readonly reach: Reach
   readonly unconfirmedOutputs: number
 }
 
@@ -68,6 +70,10 @@ export class Backup {
   #replayedEnd: LogEnd
   #replayedCount = 0n
   #coveredFrameId: bigint | undefined
+  #reach: Reach = fullReach
+  #primaryReach: Reach = fullReach
+  /** Its primary said that the arbiter lists it. */
+  #isListed = false
   /** When the batches arrived that are not replayed yet. */
   #arrivals: { readonly end: LogEnd; readonly atMs: number }[] = []
   #retryAtMs: number | undefined
@@ -93,6 +99,7 @@ export class Backup {
       state: this.#state,
       generation: this.#generation,
       progress: this.#progress(nowMs),
+      reach: this.#reach,
       unconfirmedOutputs: this.#unconfirmed.count,
     }
   }
@@ -156,6 +163,17 @@ export class Backup {
     return this.#takeEffects()
   }
 
+  /** What this replica's host reaches now. */
+  onReach(reach: Reach, nowMs: number): BackupEffect[] {
+    if (isSameReach(reach, this.#reach)) return []
+    this.#reach = reach
+    if (this.#state === 'replaying') {
+      this.#compareReach(nowMs)
+      this.#acknowledge(nowMs)
+    }
+    return this.#takeEffects()
+  }
+
   onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): BackupEffect[] {
     if (this.#state !== 'asking') return []
     switch (answer.result) {
@@ -181,6 +199,7 @@ export class Backup {
       const suspicion = this.#detector.suspicion(nowMs)
       if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
       else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
+      else if (this.#detector.isOutplaced(nowMs)) this.#suspect(this.#primaryLacks(), nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#ask()
@@ -244,6 +263,8 @@ export class Backup {
       case 'heartbeat':
         this.#detector.setOwes(message.logEnd > this.#receivedEnd, nowMs)
         this.#detector.setLogExpected(message.isRunning, nowMs)
+        this.#primaryReach = message.reach
+        this.#compareReach(nowMs)
         return
       case 'confirmed':
         for (const kind of confirmedKinds) this.#unconfirmed.confirmBelow(kind, message.ends[kind])
@@ -251,7 +272,11 @@ export class Backup {
       case 'welcome':
         if (this.#generation === undefined || message.generation < this.#generation) {
           this.#violation(`welcome to generation ${message.generation} in ${this.#generation}`, nowMs)
-        } else this.#generation = message.generation
+        } else {
+          this.#generation = message.generation
+          this.#isListed = true
+          this.#compareReach(nowMs)
+        }
         return
       case 'goodbye':
         this.#halt('goodbye', message.reason)
@@ -281,7 +306,17 @@ export class Backup {
   /** A promise: whatever happens, these entries are replayed before this replica goes live. */
   #acknowledge(nowMs: number): void {
     assert(this.#state === 'replaying', `a backup that is ${this.#state} acknowledges nothing`)
-    this.#send({ kind: 'ack', progress: this.#progress(nowMs) }, nowMs)
+    this.#send({ kind: 'ack', progress: this.#progress(nowMs), reach: this.#reach }, nowMs)
+  }
+
+  /** Only who is listed may think of taking over: another one's question is refused, and that would be its end. */
+  #compareReach(nowMs: number): void {
+    this.#detector.setBetterPlaced(this.#isListed && isBetterPlaced(this.#reach, this.#primaryReach), nowMs)
+  }
+
+  #primaryLacks(): string {
+    const { disk, lan } = this.#primaryReach
+    return `it does not reach ${disk ? 'the LAN' : lan ? 'the disk server' : 'disk server and LAN'}`
   }
 
   #progress(nowMs: number): Progress {
@@ -306,7 +341,8 @@ export class Backup {
     this.#moveTo('asking')
     this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
     this.#effects.push({ kind: 'closeChannel', reason: detail })
-    this.#ask()
+    if (isBetterPlaced(this.#primaryReach, this.#reach)) this.#retryAtMs = nowMs + this.#policy.headStartMs
+    else this.#ask()
   }
 
   #ask(): void {

@@ -11,6 +11,8 @@ export interface DetectorPolicy {
   readonly timeoutMs: number
   /** A primary whose hart runs, but that logs nothing for this long, is suspected. Clock entries come every second. */
   readonly logSilenceMs: number
+  /** A primary that lives, but for so long lacks a disk or LAN that its backup reaches, is replaced. */
+  readonly outOfReachMs: number
 }
 
 /**
@@ -18,7 +20,12 @@ export interface DetectorPolicy {
  * what a loaded host does to a process (600 ms were measured too short with three busy processes a core: the pair lost
  * its redundancy to a scheduler's pause), and are still short of the guest's soft-lockup detector and of TCP's patience.
  */
-export const defaultDetectorPolicy: DetectorPolicy = { heartbeatMs: 50, timeoutMs: 2000, logSilenceMs: 5000 }
+export const defaultDetectorPolicy: DetectorPolicy = {
+  heartbeatMs: 50,
+  timeoutMs: 2000,
+  logSilenceMs: 5000,
+  outOfReachMs: 2000,
+}
 
 export type Suspicion =
   /** Nothing was heard at all. */
@@ -35,6 +42,8 @@ export class FailureDetector {
   #owesSinceMs: number | undefined
   #lastLogMs: number
   #isLogExpected = false
+  /** Since when without a break we have been better placed than the peer. */
+  #betterPlacedSinceMs: number | undefined
 
   constructor(policy: DetectorPolicy, nowMs: number) {
     this.#policy = policy
@@ -75,6 +84,12 @@ export class FailureDetector {
     this.#isLogExpected = isExpected
   }
 
+  /** Whether we could serve the world better than the peer. A break, however short, starts the clock again. */
+  setBetterPlaced(isBetterPlaced: boolean, nowMs: number): void {
+    if (!isBetterPlaced) this.#betterPlacedSinceMs = undefined
+    else this.#betterPlacedSinceMs ??= nowMs
+  }
+
   isHeartbeatDue(nowMs: number): boolean {
     return nowMs - this.#lastSentMs >= this.#policy.heartbeatMs
   }
@@ -89,10 +104,16 @@ export class FailureDetector {
       this.#lastHeardMs += sinceTickMs
       this.#lastLogMs += sinceTickMs
       if (this.#owesSinceMs !== undefined) this.#owesSinceMs += sinceTickMs
+      if (this.#betterPlacedSinceMs !== undefined) this.#betterPlacedSinceMs += sinceTickMs
     }
     if (nowMs - this.#lastHeardMs >= timeoutMs) return 'silent'
     if (this.#owesSinceMs !== undefined && nowMs - this.#owesSinceMs >= timeoutMs) return 'stalled'
     if (this.#isLogExpected && nowMs - this.#lastLogMs >= logSilenceMs) return 'stalled'
     return undefined
+  }
+
+  /** Call at every tick, after `suspicion`: the peer lives, but we have been better placed for long enough. */
+  isOutplaced(nowMs: number): boolean {
+    return this.#betterPlacedSinceMs !== undefined && nowMs - this.#betterPlacedSinceMs >= this.#policy.outOfReachMs
   }
 }

@@ -17,8 +17,12 @@ const messages: readonly Message[] = [
   { kind: 'refuse', reason: 'other machine' },
   { kind: 'welcome', generation: 3 },
   { kind: 'entries', batch: batchAt(12, 3, 9n, 100) },
-  { kind: 'ack', progress: { receivedEnd: end(5), replayedEnd: end(4), replayedCount: 2n ** 60n, lagMs: 17 } },
-  { kind: 'heartbeat', logEnd: end(5), isRunning: true },
+  {
+    kind: 'ack',
+    progress: { receivedEnd: end(5), replayedEnd: end(4), replayedCount: 2n ** 60n, lagMs: 17 },
+    reach: { disk: true, lan: false },
+  },
+  { kind: 'heartbeat', logEnd: end(5), isRunning: true, reach: { disk: false, lan: true } },
   { kind: 'confirmed', ends: { frame: 3n, console: 2n ** 63n } },
   {
     kind: 'diverged',

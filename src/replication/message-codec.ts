@@ -17,6 +17,7 @@ import { logIndex } from '../log/entry.ts'
 import { maxNameBytes, readIdentity, writeIdentity } from '../log/identity.ts'
 import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from '../log/varint.ts'
 import { type Generation, type Message, type MessageKind, protocolVersion } from './messages.ts'
+import type { Reach } from './reach.ts'
 
 const lengthBytes = 4
 const checksumBytes = 8
@@ -49,6 +50,14 @@ function readGeneration(reader: ByteReader): Generation {
   return readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'generation')
 }
 
+function readReach(reader: ByteReader): Reach {
+  return { disk: readFlag(reader), lan: readFlag(reader) }
+}
+
+function writeReach(writer: ByteWriter, { disk, lan }: Reach): void {
+  writer.bool(disk).bool(lan)
+}
+
 function writeFields(writer: ByteWriter, message: Message): void {
   switch (message.kind) {
     case 'hello':
@@ -74,11 +83,13 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writeVarint(writer, replayedEnd)
       writeVarint(writer, replayedCount)
       writeVarint(writer, Math.max(0, Math.round(lagMs)))
+      writeReach(writer, message.reach)
       return
     }
     case 'heartbeat':
       writeVarint(writer, message.logEnd)
       writer.bool(message.isRunning)
+      writeReach(writer, message.reach)
       return
     case 'confirmed':
       writeVarint(writer, message.ends.frame)
@@ -121,10 +132,15 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
       const replayedEnd = logIndex(readVarint(reader))
       const replayedCount = readVarint(reader)
       const lagMs = readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'lag')
-      return { kind, progress: { receivedEnd, replayedEnd, replayedCount, lagMs } }
+      return { kind, progress: { receivedEnd, replayedEnd, replayedCount, lagMs }, reach: readReach(reader) }
     }
     case 'heartbeat':
-      return { kind, logEnd: logIndex(readVarint(reader)), isRunning: readFlag(reader) }
+      return {
+        kind,
+        logEnd: logIndex(readVarint(reader)),
+        isRunning: readFlag(reader),
+        reach: readReach(reader),
+      }
     case 'confirmed':
       return { kind, ends: { frame: readVarint(reader), console: readVarint(reader) } }
     case 'diverged':

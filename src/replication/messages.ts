@@ -8,7 +8,7 @@
  *   welcome    primary   you are on the arbiter's list of this generation
  *   entries    primary   the next log entries
  *   ack        backup    I have received every entry below `receivedEnd`; also the backup's heartbeat
- *   heartbeat  primary   I am here, and this is how far my log goes
+ *   heartbeat  primary   I am here, this is how far my hart has come, and this is what I reach
  *   confirmed  primary   the receivers have these outputs: forget them
  *   diverged   backup    my machine does something else than your log says
  *   goodbye    both      I end in good order: no failover
@@ -20,9 +20,10 @@ import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd } from '../log/entry.ts'
 import type { MachineIdentity } from '../log/identity.ts'
+import type { Reach } from './reach.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const protocolVersion = 1
+export const protocolVersion = 2
 
 /** A replica's name, unique within its machine. */
 export type ReplicaName = string
@@ -65,12 +66,14 @@ export type Message =
   | { readonly kind: 'refuse'; readonly reason: string }
   | { readonly kind: 'welcome'; readonly generation: Generation }
   | { readonly kind: 'entries'; readonly batch: LogBatch }
-  | { readonly kind: 'ack'; readonly progress: Progress }
+  | { readonly kind: 'ack'; readonly progress: Progress; readonly reach: Reach }
   | {
       readonly kind: 'heartbeat'
+      /** How far the hart has come: one that runs writes an entry every second at least. */
       readonly logEnd: LogEnd
       /** The hart is not paused, so log entries are to be expected. */
       readonly isRunning: boolean
+      readonly reach: Reach
     }
   | { readonly kind: 'confirmed'; readonly ends: ConfirmedEnds }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }

@@ -14,6 +14,8 @@ export interface ReplicationPolicy {
   readonly maxUnreplayedBytes: number
   /** How long to wait before an unreachable arbiter is asked again. */
   readonly arbiterRetryMs: number
+  /** When the two part, a replica that knows the other to be better placed (reach.ts) asks so much later. */
+  readonly headStartMs: number
   /** A connection that says no hello for this long is closed. */
   readonly helloTimeoutMs: number
 }
@@ -25,5 +27,6 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   maxUnreceivedBytes: 16 * 1024 * 1024,
   maxUnreplayedBytes: 128 * 1024 * 1024,
   arbiterRetryMs: 200,
+  headStartMs: 1000,
   helloTimeoutMs: 5000,
 }

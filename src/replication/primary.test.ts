@@ -6,6 +6,7 @@ import type { PrimaryEffect } from './effects.ts'
 import type { Message, Progress } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { Primary, type PrimaryOptions } from './primary.ts'
+import { fullReach, type Reach } from './reach.ts'
 
 const end = (value: number) => logIndex(BigInt(value))
 
@@ -18,9 +19,9 @@ const helloFrom = (replica: string, nextIndex = 0): Message => ({
   nextIndex: end(nextIndex),
 })
 
-const ack = (received: number, replayed = 0, lagMs = 0): Message => {
+const ack = (received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach): Message => {
   const progress: Progress = { receivedEnd: end(received), replayedEnd: end(replayed), replayedCount: 0n, lagMs }
-  return { kind: 'ack', progress }
+  return { kind: 'ack', progress, reach }
 }
 
 function start(options: Partial<PrimaryOptions> = {}): Primary {
@@ -208,7 +209,7 @@ test('heartbeats go out when nothing else does, and say how far the log is', () 
   primary.onBatch(batchAt(0, 4), 10)
   assert.deepEqual(kindsOf(primary.onTick(40)), [])
   assert.deepEqual(primary.onTick(60), [
-    { kind: 'send', channel: 0, message: { kind: 'heartbeat', logEnd: end(4), isRunning: true } },
+    { kind: 'send', channel: 0, message: { kind: 'heartbeat', logEnd: end(4), isRunning: true, reach: fullReach } },
   ])
 })
 

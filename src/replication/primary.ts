@@ -31,6 +31,7 @@ import { LogBuffer } from './log-buffer.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
 import { OutputGate, obeysOutputRule } from './output-gate.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
+import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 
@@ -57,13 +58,14 @@ interface Link {
   readonly buffer: LogBuffer
   readonly detector: FailureDetector
   progress: Progress | undefined
+  reach: Reach
   /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
   isLost: boolean
   /** The receivers confirmed something this backup does not know yet. */
   owesConfirmed: boolean
 }
 
-/** The open question to the arbiter. */
+/** The question to the arbiter: open, or to be asked (again) at `retryAtMs`. */
 interface Question {
   readonly eligible: readonly ReplicaName[]
   retryAtMs: number | undefined
@@ -73,6 +75,7 @@ export interface BackupStatus {
   readonly replica: ReplicaName
   readonly isLost: boolean
   readonly progress: Progress | undefined
+  readonly reach: Reach
   readonly unreceivedBytes: number
   readonly unreplayedBytes: number
 }
@@ -81,6 +84,7 @@ export interface PrimaryStatus {
   readonly state: PrimaryState
   readonly generation: Generation
   readonly logEnd: LogEnd
+  readonly reach: Reach
   readonly backups: readonly BackupStatus[]
   readonly heldOutputs: number
   readonly heldBytes: number
@@ -104,6 +108,7 @@ export class Primary {
   #state: PrimaryState
   #generation: Generation
   #logEnd: LogEnd
+  #reach: Reach = fullReach
   #question: Question | undefined
   /** Inbound frames in the log whose entries are not acknowledged yet. */
   #uncovered: { readonly end: LogEnd; readonly frameId: bigint }[] = []
@@ -132,9 +137,10 @@ export class Primary {
       state: this.#state,
       generation: this.#generation,
       logEnd: this.#logEnd,
-      backups: [...this.#links.values()].map(({ replica, isLost, progress, buffer }) => {
+      reach: this.#reach,
+      backups: [...this.#links.values()].map(({ replica, isLost, progress, reach, buffer }) => {
         const { unreceivedBytes, unreplayedBytes } = buffer
-        return { replica, isLost, progress, unreceivedBytes, unreplayedBytes }
+        return { replica, isLost, progress, reach, unreceivedBytes, unreplayedBytes }
       }),
       heldOutputs: this.#gate.heldOutputs,
       heldBytes: this.#gate.heldBytes,
@@ -232,6 +238,14 @@ export class Primary {
     return this.#takeEffects()
   }
 
+  /** What this replica's host reaches now. A change is told at once; nothing else follows from it on this side. */
+  onReach(reach: Reach, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted' || isSameReach(reach, this.#reach)) return []
+    this.#reach = reach
+    for (const link of this.#backups()) this.#sendHeartbeat(link, nowMs)
+    return this.#takeEffects()
+  }
+
   onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
     const question = this.#question
     if (this.#state !== 'asking' || question === undefined) return []
@@ -262,10 +276,7 @@ export class Primary {
         continue
       }
       this.#sendConfirmed(link, nowMs)
-      if (link.detector.isHeartbeatDue(nowMs)) {
-        const isRunning = this.#pauses.size === 0
-        this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning }, nowMs)
-      }
+      if (link.detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat(link, nowMs)
     }
     const question = this.#question
     if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
@@ -300,6 +311,7 @@ export class Primary {
       buffer: new LogBuffer(this.#logEnd),
       detector: new FailureDetector(this.#policy.detector, nowMs),
       progress: undefined,
+      reach: fullReach,
       isLost: false,
       owesConfirmed: true,
     }
@@ -314,6 +326,7 @@ export class Primary {
       nextIndex: this.#logEnd,
     }
     this.#send(link, accept, nowMs)
+    if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
     const isComplete = this.#state === 'alone' || this.#links.size >= this.#expectedBackups
     if (this.#state !== 'asking' && isComplete) this.#changeBackups()
   }
@@ -335,6 +348,7 @@ export class Primary {
     link.detector.onHeard(nowMs)
     switch (message.kind) {
       case 'ack':
+        link.reach = message.reach
         this.#onAck(link, message.progress, nowMs)
         return
       case 'diverged':
@@ -380,22 +394,31 @@ export class Primary {
 
   /** One path for every loss: stop listening to it, go on holding for it, have the arbiter drop it, then stop holding. */
   #lose(link: Link, cause: LossCause, detail: string, nowMs: number): void {
+    const { headStartMs } = this.#policy
     if (link.isLost || this.#state === 'halted') return
     link.isLost = true
     this.#close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
     // Nobody named it to the arbiter yet: there is nothing to be dropped from.
     if (this.#state === 'starting') this.#links.delete(link.channel)
-    else if (this.#state === 'protected') this.#changeBackups()
+    else if (this.#state === 'protected') {
+      const asksToo = cause !== 'goodbye' && cause !== 'diverged'
+      this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
+    }
     // `asking`: the open question is answered first; what is lost by then takes another one. `alone` has no backups.
     this.#controlHart()
     this.#controlLag(nowMs)
   }
 
-  /** Asks for the next generation, with the backups that are here now. */
-  #changeBackups(): void {
+  /**
+   * Asks for the next generation, with the backups that are here now.
+   * @param atMs not before: a lost backup that is better placed shall be heard first
+   */
+  #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    this.#ask(this.#backups().map(({ replica }) => replica))
+    const eligible = this.#backups().map(({ replica }) => replica)
+    if (atMs === undefined) this.#ask(eligible)
+    else this.#question = { eligible, retryAtMs: atMs }
   }
 
   #ask(eligible: readonly ReplicaName[]): void {
@@ -493,6 +516,11 @@ export class Primary {
   #send(link: Link, message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', channel: link.channel, message })
     link.detector.onSent(nowMs)
+  }
+
+  #sendHeartbeat(link: Link, nowMs: number): void {
+    const isRunning = this.#pauses.size === 0
+    this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
   }
 
   #sendConfirmed(link: Link, nowMs: number): void {

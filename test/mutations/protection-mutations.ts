@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const reach = 'src/replication/reach.ts'
 const arbiter = 'src/disk/arbiter.ts'
 
 export const protectionMutations: readonly Mutation[] = [
@@ -65,6 +66,56 @@ export const protectionMutations: readonly Mutation[] = [
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'everything it ever acknowledged is replayed before it goes live',
+    },
+  },
+  {
+    name: 'a backup takes over for what both lack',
+    file: reach,
+    from: 'return one.disk && (one.lan || !other.lan) && !isSameReach(one, other)',
+    to: 'return !(other.disk && other.lan)',
+    noticedBy: {
+      file: 'test/pair/interleavings.test.ts',
+      test: 'both lose disk or LAN: nothing changes',
+    },
+  },
+  {
+    name: 'a backup never takes over from a primary that lives and cannot serve',
+    file: 'src/replication/failure-detector.ts',
+    from: 'return this.#betterPlacedSinceMs !== undefined && ',
+    to: 'return nowMs < 0 && this.#betterPlacedSinceMs !== undefined && ',
+    noticedBy: {
+      file: 'test/pair/interleavings.test.ts',
+      test: 'primary alone loses disk or LAN: the backup goes live, the primary hears it and halts, nothing is lost',
+    },
+  },
+  {
+    name: 'a short loss of reach counts on from the one before',
+    file: 'src/replication/failure-detector.ts',
+    from: '    if (!isBetterPlaced) this.#betterPlacedSinceMs = undefined\n    else this',
+    to: '    if (isBetterPlaced) this',
+    noticedBy: {
+      file: 'src/replication/reach.test.ts',
+      test: 'reach that comes and goes does not part the pair: every return starts the clock again',
+    },
+  },
+  {
+    name: 'a backup that is not listed yet takes over for its reach',
+    file: backup,
+    from: 'this.#isListed && isBetterPlaced',
+    to: 'isBetterPlaced',
+    noticedBy: {
+      file: 'src/replication/reach.test.ts',
+      test: 'a backup that is not listed yet does not ask: it would be refused, and that would be its end',
+    },
+  },
+  {
+    name: 'a primary without LAN races its backup to the arbiter',
+    file: primary,
+    from: 'isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined',
+    to: 'isBetterPlaced(link.reach, this.#reach) ? nowMs : undefined',
+    noticedBy: {
+      file: 'test/pair/interleavings.test.ts',
+      test: 'primary alone loses disk or LAN: the backup goes live, the primary hears it and halts, nothing is lost',
     },
   },
   {

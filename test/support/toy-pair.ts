@@ -23,6 +23,7 @@ import type { ConfirmedKind, Message } from '../../src/replication/messages.ts'
 import { obeysOutputRule } from '../../src/replication/output-gate.ts'
 import { defaultReplicationPolicy } from '../../src/replication/policy.ts'
 import { Primary } from '../../src/replication/primary.ts'
+import { fullReach, type Reach } from '../../src/replication/reach.ts'
 import { identity } from './replication.ts'
 import { ToyMachine } from './toy-machine.ts'
 
@@ -41,6 +42,8 @@ export interface Faults {
   readonly partition?: boolean
   /** The arbiter answers nothing for a while. */
   readonly arbiterOutage?: boolean
+  /** The replica that began in this role, or both, lose the disk server (with the arbiter) or the LAN, silently. Its host notices some time later. */
+  readonly outOfReach?: { readonly who: 'primary' | 'backup' | 'both'; readonly what: keyof Reach }
   /** Nobody is suspected for being slow. Otherwise slow channels do become suspicions. */
   readonly isPatient?: boolean
 }
@@ -66,6 +69,10 @@ class Replica {
   isPaused = true
   isDead = false
   isChannelOpen = true
+  /** What it really reaches. */
+  reach: Reach = fullReach
+  /** What its host has told its role. */
+  knownReach: Reach = fullReach
   halted: string | undefined
 
   constructor(name: string) {
@@ -124,10 +131,12 @@ export class ToyPair {
 
   run(steps: number): void {
     const planned: [number, () => void][] = []
-    const { kill, partition, arbiterOutage } = this.#faults
-    const within = (from: number, to: number) => Math.floor(steps * from) + this.#prng.below(steps * (to - from))
+    const { kill, partition, arbiterOutage, outOfReach } = this.#faults
+    const within = (from: number, to: number) =>
+      Math.floor(steps * from) + this.#prng.below(Math.floor(steps * (to - from)))
     if (kill === 'primary' || kill === 'both') planned.push([within(0.05, 0.8), () => this.#kill(this.a)])
     if (kill === 'backup' || kill === 'both') planned.push([within(0.05, 0.8), () => this.#kill(this.b)])
+    if (outOfReach) planned.push([within(0.2, 0.8), () => this.#loseReach(outOfReach)])
     if (partition) planned.push([within(0.05, 0.8), () => (this.#isPartitioned = true)])
     if (arbiterOutage) {
       const from = within(0.05, 0.5)
@@ -141,6 +150,9 @@ export class ToyPair {
     // The world calms down: no new inputs, everything in transit arrives, every deadline passes.
     this.#isArbiterOut = false
     for (let step = 0; step < 3000; step++) this.#step(false)
+    // Cables are mended: who lost, and could not hear it, hears it now.
+    for (const replica of this.replicas) replica.reach = fullReach
+    for (let step = 0; step < 500; step++) this.#step(false)
   }
 
   #step(isBusy: boolean): void {
@@ -149,6 +161,7 @@ export class ToyPair {
       if (replica.isDead || replica.halted !== undefined) continue
       if (replica.wire.length > 0 && !this.#isPartitioned) actions.push(() => this.#receive(replica))
       if (this.#isPeerGone(replica)) actions.push(() => this.#closeChannel(replica))
+      if (this.#hasNewsOfReach(replica)) actions.push(() => this.#onReach(replica))
       if (replica.arbiterQuestion) actions.push(() => this.#answer(replica))
       if (replica.fromHart.length > 0) actions.push(() => replica.fromHart.shift()!())
       if (replica.replayer) actions.push(() => this.#replay(replica))
@@ -211,6 +224,25 @@ export class ToyPair {
     wire.length = this.#prng.below(wire.length + 1)
   }
 
+  // ---- reach ---------------------------------------------------------------------------------------------------------
+
+  #loseReach({ who, what }: NonNullable<Faults['outOfReach']>): void {
+    for (const replica of this.replicas) {
+      const began = replica === this.a ? 'primary' : 'backup'
+      if (who === 'both' || who === began) replica.reach = { ...replica.reach, [what]: false }
+    }
+  }
+
+  #hasNewsOfReach({ reach, primary, backup, knownReach }: Replica): boolean {
+    return (primary ?? backup) !== undefined && reach !== knownReach
+  }
+
+  #onReach(replica: Replica): void {
+    replica.knownReach = replica.reach
+    if (replica.primary) this.#onPrimary(replica, replica.primary.onReach(replica.reach, this.#nowMs))
+    else this.#onBackup(replica, replica.backup!.onReach(replica.reach, this.#nowMs))
+  }
+
   // ---- the arbiter ---------------------------------------------------------------------------------------------------
 
   #answer(replica: Replica): void {
@@ -219,7 +251,9 @@ export class ToyPair {
     // A question may be answered and the answer lost: then it is asked again.
     const isAnswerLost = this.#isArbiterOut && this.#prng.chance(0.5)
     const answer: ArbiterAnswer =
-      this.#isArbiterOut && !isAnswerLost ? { result: 'unreachable', detail: 'out' } : question()
+      (this.#isArbiterOut && !isAnswerLost) || !replica.reach.disk
+        ? { result: 'unreachable', detail: 'out' }
+        : question()
     const heard: ArbiterAnswer = isAnswerLost ? { result: 'unreachable', detail: 'answer lost' } : answer
     if (replica.primary) this.#onPrimary(replica, replica.primary.onArbiterAnswer(heard, this.#nowMs))
     else this.#onBackup(replica, replica.backup!.onArbiterAnswer(heard, this.#nowMs))
@@ -380,6 +414,9 @@ export class ToyPair {
   #toWorld(from: Replica, output: Output): void {
     assert.equal(from.halted, undefined, 'a halted replica released an output')
     if (output.kind === 'entropyRequest') return
+    // It goes into a connection that nothing comes out of: neither seen nor confirmed.
+    if (output.kind === 'disk' && !from.reach.disk) return
+    if (output.kind === 'frame' && !from.reach.lan) return
     // A read tells the world nothing: one of a dead primary may be of a machine that never was.
     if (obeysOutputRule(output)) this.received.push(output)
     if (output.kind === 'disk') this.#disk.push({ from, request: output })
@@ -389,11 +426,13 @@ export class ToyPair {
 
   #confirm(): void {
     const { to, kind, sequence } = this.#confirmations.shift()!
+    if (kind === 'frame' && !to.reach.lan) return
     if (!to.isDead && to.halted === undefined) this.#onPrimary(to, to.primary!.onConfirmed(kind, sequence))
   }
 
   #diskAnswers(): void {
     const [{ from, request }] = this.#disk.splice(this.#prng.below(this.#disk.length), 1) as [IssuedRequest]
+    if (!from.reach.disk) return
     const completion = { kind: 'diskCompletion', sequence: request.sequence, status: 'ok' } as const
     from.mailbox.push(request.operation === 'read' ? { ...completion, data: this.#prng.bytes(16) } : completion)
   }
@@ -403,7 +442,7 @@ export class ToyPair {
     this.#inbound.push(frame)
     // It goes to whoever is bound: the last one that went live.
     const bound = this.b.recorder !== undefined ? this.b : this.a
-    bound.mailbox.push({ kind: 'frame', frameId: frame.id, bytes: frame.bytes })
+    if (bound.reach.lan) bound.mailbox.push({ kind: 'frame', frameId: frame.id, bytes: frame.bytes })
   }
 
   // ---- the verdict ---------------------------------------------------------------------------------------------------
