@@ -9,6 +9,7 @@ import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
 import type { SocketAddress } from '../disk/listening.ts'
 import type { ArbiterAnswer } from '../replication/effects.ts'
 import type { Generation, ReplicaName } from '../replication/messages.ts'
+import { ReachProbe } from './reach-probe.ts'
 
 export interface ArbiterBackendOptions {
   readonly address: SocketAddress
@@ -29,6 +30,7 @@ const startRetryIntervalMs = 20
 export class ArbiterBackend {
   readonly #options: ArbiterBackendOptions
   readonly #client: ArbiterClient
+  readonly #probe = new ReachProbe(() => void this.#askForRecord())
   #isClosed = false
 
   constructor(options: ArbiterBackendOptions) {
@@ -91,6 +93,12 @@ export class ArbiterBackend {
     await this.#client.release(generation, answerTimeoutMs).catch(() => {})
   }
 
+  /** Call at every tick. @returns whether the disk server is in reach: the arbiter is a part of it */
+  onTick(): boolean {
+    this.#probe.onTick()
+    return this.#probe.isInReach
+  }
+
   close(): void {
     this.#isClosed = true
     this.#client.close()
@@ -103,6 +111,15 @@ export class ArbiterBackend {
       if (!(error instanceof ArbiterError)) throw error
       this.#options.trace(error.message)
       return { result: 'unreachable', detail: error.message }
+    }
+  }
+
+  async #askForRecord(): Promise<void> {
+    try {
+      await this.#client.read(answerTimeoutMs)
+      this.#probe.onAnswer()
+    } catch (error) {
+      if (!(error instanceof ArbiterError)) throw error
     }
   }
 

@@ -101,3 +101,18 @@ test('a replica that the switch refuses when it is back is told so, and does not
   await lanAt(t, folder, '52:54:00:00:00:02')
   await fenced.promise
 })
+
+test('a backup, connected and not bound, knows whether the switch answers; a switch that came back answers again', async (t) => {
+  const folder = folderOf(t)
+  const first = await lanAt(t, folder)
+  const backend = backendAt(t, folder, 'b')
+  await backend.connect()
+  const tickUntil = async (isInReach: boolean, atLeast: number): Promise<void> => {
+    for (let ticks = 0; ticks < atLeast || backend.onTick() !== isInReach; ticks++) await new Promise(setImmediate)
+  }
+  await tickUntil(true, 500)
+  await first.close()
+  await tickUntil(false, 0)
+  await lanAt(t, folder)
+  await tickUntil(true, 0)
+})

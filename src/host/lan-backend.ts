@@ -10,6 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { LanClient } from '../lan/lan-client.ts'
+import { ReachProbe } from './reach-probe.ts'
 
 export interface LanBackendOptions {
   readonly socketPath: string
@@ -29,6 +30,9 @@ export interface LanBackendOptions {
 
 const reconnectIntervalMs = 50
 
+/** A connection on which nothing was heard for so many ticks is given up for a new one: 5 s. */
+const abandonTicks = 250
+
 /** QEMU's schedule for announcing where a machine is now, after the first time at the bind. */
 const announceAgainMs = [50, 150, 250, 350]
 
@@ -44,6 +48,7 @@ export class LanBackend {
   #generation: bigint | undefined
   /** The last frame that reached this replica: a switch that was started again goes on numbering after it. */
   #receivedFrameId = 0n
+  readonly #probe = new ReachProbe(() => this.#client?.ping())
   #queue: QueuedFrame[] = []
   #lastSequence: bigint | undefined
   #isConnecting = false
@@ -66,6 +71,7 @@ export class LanBackend {
         this.#receivedFrameId = frameId
         this.#options.onFrame(frameId, bytes)
       },
+      onPong: () => this.#probe.onAnswer(),
       onConfirmed: (numberOnLan) => onConfirmed(numberOnLan - 1n),
       onFenced,
       onClosed: () => void this.#reconnect(),
@@ -108,6 +114,17 @@ export class LanBackend {
 
   covered(frameId: bigint): void {
     if (this.#isBound) this.#client?.covered(frameId)
+  }
+
+  /** Call at every tick. @returns whether the switch is in reach */
+  onTick(): boolean {
+    this.#probe.onTick()
+    if (this.#client && this.#probe.silentTicks % abandonTicks === 0) {
+      // Behind a cable that was cut and mended TCP may need minutes to find out; a new connection does not.
+      this.#client.close()
+      void this.#reconnect()
+    }
+    return this.#probe.isInReach
   }
 
   close(): void {

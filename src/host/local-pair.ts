@@ -157,6 +157,8 @@ export async function statusOf(folder: VmFolder, timeoutMs = 5000): Promise<Pair
 function describe(status: ReplicaStatus): string {
   const parts = [`generation ${status.generation}`, `${(status.instructions / 1e6).toFixed(0)} M instructions`]
   if (status.lagMs !== undefined) parts.push(`lag ${status.lagMs.toFixed(0)} ms`)
+  if (!status.reach.disk) parts.push('does not reach the disk server')
+  if (!status.reach.lan) parts.push('does not reach the LAN')
   if (status.isOff) parts.push('guest is off')
   if (status.haltReason) parts.push(status.haltReason)
   return parts.join(', ')

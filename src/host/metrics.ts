@@ -71,6 +71,14 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
       ),
     ),
     gauge(
+      'reach',
+      '1 while what the replica needs answers it.',
+      replicas.flatMap(({ name, reach }) => [
+        { labels: { replica: name, of: 'disk' }, value: Number(reach.disk) },
+        { labels: { replica: name, of: 'lan' }, value: Number(reach.lan) },
+      ]),
+    ),
+    gauge(
       'generation',
       'The generation that the live replica holds.',
       ofPrimary(({ generation }) => generation),

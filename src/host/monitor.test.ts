@@ -22,6 +22,7 @@ const primary: ReplicaStatus = {
   role: 'primary',
   state: 'protected',
   isProtected: true,
+  reach: { disk: true, lan: false },
   generation: 3,
   instructions: 5_000_000,
   guestSeconds: 1.5,

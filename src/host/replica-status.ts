@@ -1,6 +1,7 @@
 /** What a replica says of itself when asked, and how the parts of a failover are timed. */
 
 import type { BytesByCause } from '../log/entry.ts'
+import type { Reach } from '../replication/reach.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 /** Milliseconds since 1970, with fractions, of one host's clock. */
@@ -34,6 +35,7 @@ export interface ReplicaStatus {
   readonly role: 'primary' | 'backup' | 'halted'
   readonly state: string
   readonly isProtected: boolean
+  readonly reach: Reach
   readonly generation: number
   readonly instructions: number
   readonly guestSeconds: number

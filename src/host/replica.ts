@@ -16,6 +16,7 @@ import { Backup } from '../replication/backup.ts'
 import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
 import { Primary, type PrimaryStatus } from '../replication/primary.ts'
+import { fullReach } from '../replication/reach.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels } from './backup-channels.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
@@ -67,6 +68,7 @@ export class Replica {
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
   #lastTickMs = 0
+  #reach = fullReach
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
@@ -210,6 +212,7 @@ export class Replica {
       role: primary ? 'primary' : backup ? 'backup' : 'halted',
       state: primary?.state ?? backup?.state ?? 'halted',
       isProtected: primary?.state === 'protected',
+      reach: this.#reach,
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
       instructions: Number(this.#hart.instructions),
       guestSeconds: Number(this.#hart.ticks) / 1e7,
@@ -260,6 +263,9 @@ export class Replica {
     if (lateMs > worthTellingLateMs) this.#events.trace(`the main thread stood still for ${Math.round(lateMs)} ms`)
     this.#lastTickMs = nowMs
     this.#hart.watch()
+    this.#reach = { disk: this.#arbiter.onTick(), lan: this.#lan?.onTick() ?? true }
+    this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
+    this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
     this.#withPrimary((primary) => primary.onTick(performance.now()))
     this.#withBackup((backup) => backup.onTick(performance.now()))
   }

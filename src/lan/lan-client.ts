@@ -36,6 +36,8 @@ export interface LanClientOptions {
   readonly onFrame: (frameId: bigint, frame: Uint8Array) => void
   /** The switch has forwarded every output up to `sequence`. */
   readonly onConfirmed: (sequence: bigint) => void
+  /** The answer to a `ping`. */
+  readonly onPong?: () => void
   /** Another replica bound the machine with `generation`: nothing that this one sends is forwarded any more. */
   readonly onFenced: (generation: bigint) => void
   /** Called once when the connection has ended: not after `close()`, and not when `connect` failed. */
@@ -159,6 +161,11 @@ export class LanClient {
     this.#send({ type: 'announce' })
   }
 
+  /** Asks whether the switch is there; `onPong` is the answer. */
+  ping(): void {
+    this.#send({ type: 'ping' })
+  }
+
   /** Ends the connection after what was sent; nothing is called back any more. */
   close(): void {
     if (this.#isClosed) return
@@ -200,6 +207,9 @@ export class LanClient {
         return
       case 'confirmed':
         this.#options.onConfirmed(message.sequence)
+        return
+      case 'pong':
+        this.#options.onPong?.()
         return
       default:
         unreachable(message)

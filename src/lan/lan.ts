@@ -196,6 +196,8 @@ class RunningLan implements Lan {
             return this.#deliver(this.#switch.onCovered(port, message.frameId))
           case 'announce':
             return this.#deliver(this.#switch.onAnnounce(port))
+          case 'ping':
+            return replicaPort.send({ type: 'pong' })
           case 'bind': {
             const deliveries = this.#switch.onBind(port, message.request)
             const answer = deliveries.some(({ kind }) => kind === 'bound') ? 'bound' : 'refused'

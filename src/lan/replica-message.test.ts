@@ -12,26 +12,29 @@ import {
   type MessageToReplica,
   type MessageToSwitch,
   proofOf,
+  replicaProtocolVersion,
 } from './replica-message.ts'
 
 const big = 2n ** 63n + 5n
 const bytes = Uint8Array.from({ length: 60 }, (_, index) => index)
 
 const toSwitch: readonly MessageToSwitch[] = [
-  { type: 'hello', version: 1, machine: 'vm ✓', replica: 'a', proof: bytes.slice(0, 32) },
+  { type: 'hello', version: replicaProtocolVersion, machine: 'vm ✓', replica: 'a', proof: bytes.slice(0, 32) },
   { type: 'bind', request: { generation: big, logId: 7n, mac: parseMac('52:54:00:12:34:56'), coveredFrameId: 9n } },
   { type: 'output', sequence: big, frame: bytes },
   { type: 'covered', frameId: big },
   { type: 'announce' },
+  { type: 'ping' },
 ]
 
 const toReplica: readonly MessageToReplica[] = [
-  { type: 'challenge', version: 1, nonce: bytes.slice(0, 32) },
+  { type: 'challenge', version: replicaProtocolVersion, nonce: bytes.slice(0, 32) },
   { type: 'welcome' },
   { type: 'bound', generation: 3n, lastSequence: big, lastFrameId: 8n },
   { type: 'refused', generation: 3n, reason: 'fenced' },
   { type: 'frame', frameId: big, frame: bytes },
   { type: 'confirmed', sequence: big },
+  { type: 'pong' },
 ]
 
 it('every message survives encoding, and its prefix is its length', () => {
@@ -49,10 +52,10 @@ it('every message survives encoding, and its prefix is its length', () => {
 
 it('another version is refused by both sides, in a sentence', () => {
   const hello = encodeMessageToSwitch(toSwitch[0]!).subarray(4)
-  hello[1] = 2
+  hello[1] = replicaProtocolVersion + 1
   assert.throws(() => decodeMessageToSwitch(hello), { name: 'WorldError', code: 'lan-version' })
   const challenge = encodeMessageToReplica(toReplica[0]!).subarray(4)
-  challenge[1] = 2
+  challenge[1] = replicaProtocolVersion - 1
   assert.throws(() => decodeMessageToReplica(challenge), { name: 'WorldError', code: 'lan-version' })
 })
 

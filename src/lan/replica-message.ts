@@ -8,7 +8,8 @@
  *     bound      generation, sequence, frame id  output    sequence, frame
  *     refused    generation, reason              covered   frame id
  *     frame      frame id, frame                 announce
- *     confirmed  sequence
+ *     confirmed  sequence                        ping
+ *     pong
  *
  * The proof is HMAC-SHA-256 of the nonce and both names under the machine's token, so the token never travels and an
  * old hello cannot be played again. The connection itself is neither encrypted nor authenticated message by message:
@@ -23,7 +24,7 @@ import { encodePrefix, prefixBytes } from './length-prefix.ts'
 import type { BindRequest, Refusal } from './machine-port.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const replicaProtocolVersion = 1
+export const replicaProtocolVersion = 2
 
 export const nonceBytes = 32
 export const proofBytes = 32
@@ -46,6 +47,8 @@ export type MessageToSwitch =
   | { readonly type: 'output'; readonly sequence: bigint; readonly frame: Uint8Array }
   | { readonly type: 'covered'; readonly frameId: bigint }
   | { readonly type: 'announce' }
+  /** Are you there? Answered by a pong, also to a replica that is not bound. */
+  | { readonly type: 'ping' }
 
 export type MessageToReplica =
   | { readonly type: 'challenge'; readonly version: number; readonly nonce: Uint8Array }
@@ -54,6 +57,7 @@ export type MessageToReplica =
   | { readonly type: 'refused'; readonly generation: bigint; readonly reason: Refusal }
   | { readonly type: 'frame'; readonly frameId: bigint; readonly frame: Uint8Array }
   | { readonly type: 'confirmed'; readonly sequence: bigint }
+  | { readonly type: 'pong' }
 
 const typeBytes = {
   hello: 1,
@@ -61,12 +65,14 @@ const typeBytes = {
   output: 3,
   covered: 4,
   announce: 5,
+  ping: 6,
   challenge: 16,
   welcome: 17,
   bound: 18,
   refused: 19,
   frame: 20,
   confirmed: 21,
+  pong: 22,
 } as const
 
 const refusals: readonly Refusal[] = [
@@ -119,7 +125,8 @@ export function encodeMessageToSwitch(message: MessageToSwitch): Uint8Array {
     case 'covered':
       return withPrefix(begin('covered').u64(message.frameId))
     case 'announce':
-      return withPrefix(begin('announce'))
+    case 'ping':
+      return withPrefix(begin(message.type))
     default:
       return unreachable(message)
   }
@@ -163,6 +170,8 @@ function decodeBodyToSwitch(typeByte: number, reader: ByteReader): MessageToSwit
       return { type: 'covered', frameId: reader.u64() }
     case typeBytes.announce:
       return { type: 'announce' }
+    case typeBytes.ping:
+      return { type: 'ping' }
     default:
       throw new WorldError('bad-message', `${typeByte} is no message to the switch`)
   }
@@ -173,7 +182,8 @@ export function encodeMessageToReplica(message: MessageToReplica): Uint8Array {
     case 'challenge':
       return withPrefix(begin('challenge').u8(message.version).raw(message.nonce))
     case 'welcome':
-      return withPrefix(begin('welcome'))
+    case 'pong':
+      return withPrefix(begin(message.type))
     case 'bound':
       return withPrefix(begin('bound').u64(message.generation).u64(message.lastSequence).u64(message.lastFrameId))
     case 'refused':
@@ -227,6 +237,8 @@ function decodeBodyToReplica(typeByte: number, reader: ByteReader): MessageToRep
     }
     case typeBytes.confirmed:
       return { type: 'confirmed', sequence: reader.u64() }
+    case typeBytes.pong:
+      return { type: 'pong' }
     default:
       throw new WorldError('bad-message', `${typeByte} is no message to a replica`)
   }
