@@ -155,6 +155,7 @@ export class Replica {
       identity: this.#identity(),
       replica: this.#settings.replica,
       generation: this.#generation,
+      runId: this.#settings.runId,
       state: this.#settings.role === 'alone' ? 'alone' : 'starting',
       policy: this.#policy,
     })

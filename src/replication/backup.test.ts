@@ -17,6 +17,7 @@ const hello: Message = {
   role: 'primary',
   generation: 2,
   nextIndex: end(0),
+  runId: 5n,
 }
 
 function join(options: Partial<BackupOptions> = {}): Backup {
@@ -57,6 +58,7 @@ test('everything it ever acknowledged is replayed before it goes live', () => {
   assert.deepEqual(live, {
     kind: 'goLive',
     generation: 3,
+    runId: 5n,
     logEnd: end(5),
     coveredFrameId: undefined,
     unconfirmed: [],

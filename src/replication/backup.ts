@@ -17,6 +17,7 @@
 
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
@@ -36,6 +37,8 @@ export interface BackupOptions {
   readonly nextIndex?: LogEnd
   /** The last inbound frame in the log below `nextIndex`. */
   readonly coveredFrameId?: bigint
+  /** What it gives on, once it is the primary. */
+  readonly artefacts?: BootArtefacts
   readonly policy?: ReplicationPolicy
 }
 
@@ -60,11 +63,13 @@ export class Backup {
   readonly #identity: MachineIdentity
   readonly #replica: ReplicaName
   readonly #policy: ReplicationPolicy
+  readonly #artefacts: BootArtefacts | undefined
   readonly #unconfirmed = new UnconfirmedOutputs()
   readonly #detector: FailureDetector
   #state: BackupState = 'joining'
   /** The generation in which it is, or is going to be, eligible. */
   #generation: Generation | undefined
+  #runId = 0n
   /** Every entry below it was received, and acknowledged in the same breath. */
   #receivedEnd: LogEnd
   #replayedEnd: LogEnd
@@ -84,6 +89,7 @@ export class Backup {
     this.#identity = options.identity
     this.#replica = options.replica
     this.#policy = options.policy ?? defaultReplicationPolicy
+    this.#artefacts = options.artefacts
     this.#receivedEnd = options.nextIndex ?? logIndex(0n)
     this.#replayedEnd = this.#receivedEnd
     this.#coveredFrameId = options.coveredFrameId
@@ -116,6 +122,7 @@ export class Backup {
       role: 'backup',
       generation: 0,
       nextIndex: this.#receivedEnd,
+      runId: 0n,
     }
     this.#send(hello, nowMs)
     return this.#takeEffects()
@@ -223,6 +230,8 @@ export class Backup {
       replica: this.#replica,
       generation: this.#generation,
       state: 'alone',
+      runId: this.#runId,
+      ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
       nextIndex: this.#receivedEnd,
       unconfirmed: this.#unconfirmed,
       policy: this.#policy,
@@ -248,6 +257,7 @@ export class Backup {
       return
     }
     this.#generation = message.generation
+    this.#runId = message.runId
     this.#detector.onHeard(nowMs)
     // Starts the detector's clock: until now there was nobody to hear.
     this.#detector.suspicion(nowMs)
@@ -281,6 +291,8 @@ export class Backup {
       case 'goodbye':
         this.#halt('goodbye', message.reason)
         return
+      case 'fetch':
+      case 'artefacts':
       case 'hello':
       case 'refuse':
       case 'ack':
@@ -358,6 +370,7 @@ export class Backup {
     this.#effects.push({
       kind: 'goLive',
       generation: this.#generation,
+      runId: this.#runId,
       logEnd: this.#receivedEnd,
       coveredFrameId: this.#coveredFrameId,
       unconfirmed: this.#unconfirmed.inOrder(),

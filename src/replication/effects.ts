@@ -114,6 +114,8 @@ export type BackupEffect =
   | {
       readonly kind: 'goLive'
       readonly generation: Generation
+      /** The primary's name for this run of the machine. */
+      readonly runId: bigint
       /** Index of the first entry the new primary writes. */
       readonly logEnd: LogEnd
       /** The last inbound frame in the log; undefined if there is none. */

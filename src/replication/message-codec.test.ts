@@ -12,8 +12,18 @@ import type { Message } from './messages.ts'
 const end = (value: number) => logIndex(BigInt(value))
 
 const messages: readonly Message[] = [
-  { kind: 'hello', identity, replica: 'näme', role: 'backup', generation: 0, nextIndex: end(0) },
-  { kind: 'hello', identity, replica: 'a', role: 'primary', generation: 2 ** 40, nextIndex: end(2 ** 40) },
+  { kind: 'hello', identity, replica: 'näme', role: 'backup', generation: 0, nextIndex: end(0), runId: 0n },
+  {
+    kind: 'hello',
+    identity,
+    replica: 'a',
+    role: 'primary',
+    generation: 2 ** 40,
+    nextIndex: end(2 ** 40),
+    runId: 2n ** 63n,
+  },
+  { kind: 'fetch', machine: 'shop', instructionTableHash: 2n ** 63n, offset: 77 },
+  { kind: 'artefacts', identity, lengthBytes: 100, offset: 98, bytes: Uint8Array.of(1, 2) },
   { kind: 'refuse', reason: 'other machine' },
   { kind: 'welcome', generation: 3 },
   { kind: 'entries', batch: batchAt(12, 3, 9n, 100) },

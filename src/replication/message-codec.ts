@@ -12,11 +12,12 @@ import { unreachable, WorldError } from '../base/assert.ts'
 import { ByteReader, ByteWriter, concatBytes } from '../base/bytes.ts'
 import { hash64 } from '../base/digest.ts'
 import { maxBatchBytes, openBatch } from '../log/batch.ts'
+import { maxArtefactsBytes } from '../log/boot-artefacts.ts'
 import { readDivergence, writeDivergence } from '../log/divergence.ts'
 import { logIndex } from '../log/entry.ts'
 import { maxNameBytes, readIdentity, writeIdentity } from '../log/identity.ts'
 import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from '../log/varint.ts'
-import { type Generation, type Message, type MessageKind, protocolVersion } from './messages.ts'
+import { artefactsPieceBytes, type Generation, type Message, type MessageKind, protocolVersion } from './messages.ts'
 import type { Reach } from './reach.ts'
 
 const lengthBytes = 4
@@ -25,8 +26,9 @@ const checksumBytes = 8
 /** Version, kind and checksum: no message is shorter. */
 const minMessageBytes = 2 + checksumBytes
 
-/** Only `entries` is large. */
+/** Only `entries` and `artefacts` are large. */
 const maxMessageBytes = maxBatchBytes + 64
+const maxArtefactsMessageBytes = artefactsPieceBytes + 4096
 const maxOtherMessageBytes = 64 * 1024
 const maxReasonBytes = 1024
 
@@ -40,6 +42,8 @@ const kindTags = {
   confirmed: 7,
   diverged: 8,
   goodbye: 9,
+  fetch: 10,
+  artefacts: 11,
 } as const satisfies Record<MessageKind, number>
 
 const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
@@ -58,6 +62,10 @@ function writeReach(writer: ByteWriter, { disk, lan }: Reach): void {
   writer.bool(disk).bool(lan)
 }
 
+function readOffset(reader: ByteReader, what: string): number {
+  return readBoundedVarint(reader, maxArtefactsBytes, what)
+}
+
 function writeFields(writer: ByteWriter, message: Message): void {
   switch (message.kind) {
     case 'hello':
@@ -66,6 +74,18 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writer.bool(message.role === 'primary')
       writeVarint(writer, message.generation)
       writeVarint(writer, message.nextIndex)
+      writer.u64(message.runId)
+      return
+    case 'fetch':
+      writeVarintText(writer, message.machine)
+      writer.u64(message.instructionTableHash)
+      writeVarint(writer, message.offset)
+      return
+    case 'artefacts':
+      writeIdentity(writer, message.identity)
+      writeVarint(writer, message.lengthBytes)
+      writeVarint(writer, message.offset)
+      writer.raw(message.bytes)
       return
     case 'refuse':
     case 'goodbye':
@@ -117,7 +137,19 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
         role,
         generation: readGeneration(reader),
         nextIndex: logIndex(readVarint(reader)),
+        runId: reader.u64(),
       }
+    }
+    case 'fetch': {
+      const machine = readVarintText(reader, maxNameBytes)
+      return { kind, machine, instructionTableHash: reader.u64(), offset: readOffset(reader, 'offset') }
+    }
+    case 'artefacts': {
+      const identity = readIdentity(reader)
+      const lengthBytes = readOffset(reader, 'length')
+      const offset = readOffset(reader, 'offset')
+      // A copy: the bytes outlive the socket's buffer.
+      return { kind, identity, lengthBytes, offset, bytes: reader.raw(reader.remaining).slice() }
     }
     case 'refuse':
     case 'goodbye':
@@ -150,8 +182,14 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
   }
 }
 
+/** Large messages are written without growing. */
+function sizeHint(message: Message): number {
+  if (message.kind === 'entries') return message.batch.bytes.length
+  return message.kind === 'artefacts' ? message.bytes.length + 512 : 64
+}
+
 export function encodeMessage(message: Message): Uint8Array {
-  const size = message.kind === 'entries' ? message.batch.bytes.length : 64
+  const size = sizeHint(message)
   const writer = new ByteWriter(lengthBytes + minMessageBytes + size)
   writer.u32(0).u8(protocolVersion).u8(kindTags[message.kind])
   writeFields(writer, message)
@@ -159,6 +197,11 @@ export function encodeMessage(message: Message): Uint8Array {
   const bytes = writer.finish()
   new DataView(bytes.buffer).setUint32(0, bytes.length - lengthBytes, true)
   return bytes
+}
+
+function maxBytesOf(kind: MessageKind): number {
+  if (kind === 'entries') return maxMessageBytes
+  return kind === 'artefacts' ? maxArtefactsMessageBytes : maxOtherMessageBytes
 }
 
 /** Decodes one message without its length. */
@@ -178,7 +221,7 @@ function decodeMessage(bytes: Uint8Array): Message {
   const tag = reader.u8()
   const kind = kindsByTag.get(tag)
   if (kind === undefined) throw new WorldError('bad-message', `unknown kind of message ${tag}`)
-  if (kind !== 'entries' && bytes.length > maxOtherMessageBytes) {
+  if (bytes.length > maxBytesOf(kind)) {
     throw new WorldError('too-large', `${kind} message of ${bytes.length} bytes`)
   }
   const message = readFields(reader, kind)

@@ -3,6 +3,8 @@
  * backup (docs/PROTOCOL.md has the conversation). The channel's privacy is the host's business.
  *
  *   message    from      meaning
+ *   fetch      backup    I have nothing to boot from: send the machine, from this byte on; before hello
+ *   artefacts  primary   a piece of it, and whose it is
  *   hello      both      who I am; the backup speaks first, the primary's hello accepts it
  *   refuse     primary   no, and why; the channel is closed behind it
  *   welcome    primary   you are on the arbiter's list of this generation
@@ -23,7 +25,10 @@ import type { MachineIdentity } from '../log/identity.ts'
 import type { Reach } from './reach.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const protocolVersion = 2
+export const protocolVersion = 3
+
+/** A piece of the boot artefacts: large enough that the questions cost nothing, small enough to wait in a socket. */
+export const artefactsPieceBytes = 2 ** 20
 
 /** A replica's name, unique within its machine. */
 export type ReplicaName = string
@@ -54,6 +59,22 @@ export type ConfirmedEnds = Readonly<Record<ConfirmedKind, bigint>>
 
 export type Message =
   | {
+      readonly kind: 'fetch'
+      readonly machine: string
+      readonly instructionTableHash: bigint
+      /** Bytes that are here already. */
+      readonly offset: number
+    }
+  | {
+      readonly kind: 'artefacts'
+      readonly identity: MachineIdentity
+      /** Of the whole. */
+      readonly lengthBytes: number
+      readonly offset: number
+      /** At most `artefactsPieceBytes`. */
+      readonly bytes: Uint8Array
+    }
+  | {
       readonly kind: 'hello'
       readonly identity: MachineIdentity
       readonly replica: ReplicaName
@@ -62,6 +83,8 @@ export type Message =
       readonly generation: Generation
       /** Index of the next entry: of the primary's log, or the first one the backup lacks. They must agree. */
       readonly nextIndex: LogEnd
+      /** Primary: names this run of the machine, in which outputs and inbound frames are numbered. Backup: 0. */
+      readonly runId: bigint
     }
   | { readonly kind: 'refuse'; readonly reason: string }
   | { readonly kind: 'welcome'; readonly generation: Generation }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { batchAt, identity, kindsOf, marked, markedFrame, only } from '../../test/support/replication.ts'
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { logIndex } from '../log/entry.ts'
 import type { PrimaryEffect } from './effects.ts'
 import type { Message, Progress } from './messages.ts'
@@ -17,6 +18,7 @@ const helloFrom = (replica: string, nextIndex = 0): Message => ({
   role: 'backup',
   generation: 0,
   nextIndex: end(nextIndex),
+  runId: 0n,
 })
 
 const ack = (received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach): Message => {
@@ -25,7 +27,7 @@ const ack = (received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach
 }
 
 function start(options: Partial<PrimaryOptions> = {}): Primary {
-  const primary = new Primary({ identity, replica: 'a', generation: 1, state: 'starting', ...options })
+  const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting', ...options })
   primary.start()
   return primary
 }
@@ -385,7 +387,7 @@ test('an impossible acknowledgement is a protocol violation: the backup is dropp
 })
 
 test('an unprotected machine is the same primary with nobody to wait for', () => {
-  const primary = new Primary({ identity, replica: 'a', generation: 1, state: 'alone' })
+  const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'alone' })
   assert.deepEqual(primary.start(), [{ kind: 'resumeHart' }])
   primary.onBatch(batchAt(0, 1), 1)
   assert.deepEqual(released(primary.onOutputs([markedFrame(0, 0)])), [0])
@@ -393,4 +395,35 @@ test('an unprotected machine is the same primary with nobody to wait for', () =>
   const waiting = start()
   assert.deepEqual(waiting.runAlone(), [{ kind: 'resumeHart' }])
   assert.equal(waiting.state, 'alone')
+})
+
+test('a backup without a machine is given it before its hello, and only while the primary waits for backups', () => {
+  const artefacts: BootArtefacts = {
+    config: { ramBytes: 64 << 20, disks: [] },
+    image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
+    times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+  }
+  const fetch: Message = { kind: 'fetch', machine: 'shop', instructionTableHash: 1n, offset: 0 }
+  const answers = (primary: Primary, message: Message) => {
+    primary.onChannelOpen(9, 0)
+    return only(primary.onMessage(9, message, 4000), 'send').map(({ message: answer }) => answer)
+  }
+  const primary = start({ artefacts })
+  assert.deepEqual(
+    answers(primary, fetch).map(({ kind }) => kind),
+    ['artefacts'],
+  )
+  assert.equal(primary.status.backups.length, 0, 'nobody is waited for yet')
+  assert.deepEqual(primary.onTick(5000), [], 'who asks is not silent')
+  assert.deepEqual(kindsOf(primary.onMessage(9, helloFrom('b'), 5001)), ['send', 'openGeneration'])
+  assert.match((answers(start({ artefacts }), { ...fetch, machine: 'bank' })[0] as { reason: string }).reason, /bank/)
+  assert.match((answers(start(), fetch)[0] as { reason: string }).reason, /name a VM file/)
+  assert.match((answers(protectedBy(['b'], { artefacts }), fetch)[0] as { reason: string }).reason, /runs already/)
+})
+
+test("the primary's hello names the run, so that both replicas number outputs for the switch alike", () => {
+  const primary = start()
+  primary.onChannelOpen(1, 0)
+  const [accept] = only(primary.onMessage(1, helloFrom('b'), 0), 'send')
+  assert.equal((accept!.message as Extract<Message, { kind: 'hello' }>).runId, 7n)
 })

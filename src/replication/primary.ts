@@ -20,10 +20,12 @@
 
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import type { Divergence } from '../log/divergence.ts'
 import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import { BootOffer } from './boot-offer.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PauseReason, PrimaryEffect } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import { LagControl } from './lag-control.ts'
@@ -42,6 +44,10 @@ export interface PrimaryOptions {
   readonly generation: Generation
   /** `starting`: the hart waits for `expectedBackups`. `alone`: unprotected (`run VM`), or gone live. */
   readonly state: 'starting' | 'alone'
+  /** Names this run of the machine to the switch. */
+  readonly runId: bigint
+  /** What it gives to a backup that has nothing to boot from. Absent: such a backup is refused. */
+  readonly artefacts?: BootArtefacts
   /** How many backups a starting primary waits for. Default 1. */
   readonly expectedBackups?: number
   /** Index of the next log entry. Default 0. */
@@ -96,6 +102,8 @@ export interface PrimaryStatus {
 export class Primary {
   readonly #identity: MachineIdentity
   readonly #replica: ReplicaName
+  readonly #runId: bigint
+  readonly #bootOffer: BootOffer | undefined
   readonly #expectedBackups: number
   readonly #policy: ReplicationPolicy
   readonly #gate: OutputGate
@@ -119,6 +127,8 @@ export class Primary {
     this.#replica = options.replica
     this.#generation = options.generation
     this.#state = options.state
+    this.#runId = options.runId
+    this.#bootOffer = options.artefacts && new BootOffer(options.identity, options.artefacts)
     this.#expectedBackups = options.expectedBackups ?? 1
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     this.#policy = options.policy ?? defaultReplicationPolicy
@@ -194,6 +204,7 @@ export class Primary {
       if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
     } else if (this.#strangers.has(channel)) {
       if (message.kind === 'hello') this.#onHello(channel, message, nowMs)
+      else if (message.kind === 'fetch') this.#onFetch(channel, message, nowMs)
       else this.#violation(channel, `${message.kind} before hello`, nowMs)
     }
     return this.#takeEffects()
@@ -301,8 +312,7 @@ export class Primary {
     this.#strangers.delete(channel)
     const refusal = this.#refusalOf(hello)
     if (refusal !== undefined) {
-      this.#effects.push({ kind: 'send', channel, message: { kind: 'refuse', reason: refusal } })
-      this.#close(channel, refusal)
+      this.#refuse(channel, refusal)
       return
     }
     const link: Link = {
@@ -324,11 +334,30 @@ export class Primary {
       role: 'primary',
       generation: this.#generation + 1,
       nextIndex: this.#logEnd,
+      runId: this.#runId,
     }
     this.#send(link, accept, nowMs)
     if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
     const isComplete = this.#state === 'alone' || this.#links.size >= this.#expectedBackups
     if (this.#state !== 'asking' && isComplete) this.#changeBackups()
+  }
+
+  /** A backup to be asks for what it is to boot from. It is heard, and so its time to say hello begins anew. */
+  #onFetch(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): void {
+    const answer = this.#bootOffer?.answer(fetch)
+    if (this.#state !== 'starting') this.#refuse(channel, `it needs the machine's present state: it runs already`)
+    else if (answer === undefined) this.#refuse(channel, 'this primary has no machine to give: name a VM file')
+    else if (answer.kind === 'refuse') this.#refuse(channel, answer.reason)
+    else {
+      this.#strangers.set(channel, nowMs)
+      this.#effects.push({ kind: 'send', channel, message: answer })
+    }
+  }
+
+  #refuse(channel: ChannelId, reason: string): void {
+    this.#strangers.delete(channel)
+    this.#effects.push({ kind: 'send', channel, message: { kind: 'refuse', reason } })
+    this.#close(channel, reason)
   }
 
   #refusalOf(hello: Extract<Message, { kind: 'hello' }>): string | undefined {
@@ -357,6 +386,8 @@ export class Primary {
       case 'goodbye':
         this.#lose(link, 'goodbye', message.reason, nowMs)
         return
+      case 'fetch':
+      case 'artefacts':
       case 'hello':
       case 'refuse':
       case 'welcome':

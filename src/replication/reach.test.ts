@@ -25,6 +25,7 @@ const hello = (role: 'primary' | 'backup', replica: string): Message => ({
   role,
   generation: role === 'primary' ? 2 : 0,
   nextIndex: end(0),
+  runId: 1n,
 })
 
 const heartbeat = (reach: Reach): Message => ({ kind: 'heartbeat', logEnd: end(0), isRunning: false, reach })
@@ -40,7 +41,7 @@ function listed(): Backup {
 
 /** A primary in generation 2 with a backup that reaches `reach`, at time 0. */
 function protectedWith(reach: Reach): Primary {
-  const primary = new Primary({ identity, replica: 'a', generation: 1, state: 'starting' })
+  const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting' })
   primary.start()
   primary.onChannelOpen(0, 0)
   primary.onMessage(0, hello('backup', 'b'), 0)

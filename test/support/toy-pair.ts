@@ -116,7 +116,7 @@ export class ToyPair {
     const policy = { ...defaultReplicationPolicy, detector: { ...detector, timeoutMs, logSilenceMs } }
     const started = this.#record.start('a', false)
     this.#record = started.next
-    a.primary = new Primary({ identity, replica: 'a', generation: 1, state: 'starting', policy })
+    a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
     b.backup = new Backup({ identity, replica: 'b', policy }, 0)
     this.#onPrimary(a, a.primary.start())
     this.#onPrimary(a, a.primary.onChannelOpen(channel, 0))
