@@ -16,11 +16,12 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   log: ['base', 'machine'],
   hypervisor: ['base', 'machine', 'log'],
   replication: ['base', 'log'],
-  disk: ['base'],
-  lan: ['base'],
+  net: ['base'],
+  disk: ['base', 'net'],
+  lan: ['base', 'net'],
   guest: ['base'],
-  host: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'disk', 'lan', 'guest'],
-  cli: ['base', 'host', 'guest'],
+  host: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'net', 'disk', 'lan', 'guest'],
+  cli: ['base', 'net', 'host', 'guest'],
 }
 
 /** Layers whose code is deterministic: a pure function of its inputs. */

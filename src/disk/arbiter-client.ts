@@ -10,9 +10,11 @@
  * `onSessionLost`.
  */
 
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { type Endpoint, formatAddress, keyOf } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
 import type { FencedNotice } from './arbiter.ts'
 import {
   arbiterMessageSchema,
@@ -27,7 +29,6 @@ import {
 } from './arbiter-messages.ts'
 import type { ArbiterRecordFields, HolderAnswer, StartAnswer, TestAndSetAnswer } from './arbiter-record.ts'
 import { LineSplitter } from './line-splitter.ts'
-import { formatAddress, type SocketAddress } from './listening.ts'
 
 /**
  * `unreachable`: no answer; ask again or wait. `denied`: wrong machine or token. `storage`: the arbiter cannot make its
@@ -44,8 +45,7 @@ export class ArbiterError extends WorldError {
   }
 }
 
-export interface ArbiterClientOptions {
-  readonly address: SocketAddress
+export interface ArbiterClientOptions extends Endpoint {
   readonly machine: string
   readonly replica: string
   readonly token: string
@@ -63,13 +63,18 @@ export interface ArbiterHello {
   readonly record: ArbiterRecordFields
 }
 
+/** A call's own time-out ends a connection attempt earlier; this only bounds one that nobody waits for any more. */
+const connectTimeoutMs = 60_000
+
 interface PendingCall {
   readonly resolve: (answer: unknown) => void
   readonly reject: (error: ArbiterError) => void
 }
 
 interface Session {
-  readonly socket: Socket
+  /** Undefined while it connects. */
+  socket: Socket | undefined
+  readonly connecting: AbortController
   readonly calls: Map<number, PendingCall>
   readonly hello: Promise<ArbiterHello>
   /** The arbiter has answered the hello. */
@@ -83,6 +88,8 @@ export class ArbiterClient {
   #nextId = 1
 
   constructor(options: ArbiterClientOptions) {
+    // A mistake in the configuration is told now, not as an arbiter out of reach.
+    keyOf(options, 'arbiter')
     this.#options = options
     this.#held = options.generation
   }
@@ -180,50 +187,59 @@ export class ArbiterClient {
 
   #open(): Session {
     if (this.#session) return this.#session
-    const socket = connect(this.#options.address)
-    const calls = new Map<number, PendingCall>()
-    const lines = new LineSplitter(maxLineBytes)
+    const connecting = new AbortController()
     const hello = Promise.withResolvers<ArbiterHello>()
-    const session: Session = { socket, calls, hello: hello.promise, isEstablished: false }
+    const session: Session = {
+      socket: undefined,
+      connecting,
+      calls: new Map(),
+      hello: hello.promise,
+      isEstablished: false,
+    }
     // Whoever waits for the hello is told by its own await; nobody may be waiting any more.
     hello.promise.catch(() => {})
     this.#session = session
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 5_000)
-    socket.on('connect', () => {
-      const { machine, replica, token } = this.#options
-      const request = { op: 'hello', version: arbiterProtocolVersion, machine, replica, token, generation: this.#held }
-      this.#send(session, request)
-        .then((answer) => {
-          hello.resolve(this.#checked(helloAnswerSchema, answer))
-          session.isEstablished = true
-        })
-        .catch((error: ArbiterError) => {
-          hello.reject(error)
-          this.#lose(session, error.message)
-        })
-    })
+    this.#sayHello(session).then(
+      (answer) => {
+        hello.resolve(answer)
+        session.isEstablished = true
+      },
+      (error: Error) => {
+        const known = error instanceof ArbiterError
+        hello.reject(known ? error : new ArbiterError('unreachable', `${this.#where}: ${error.message}`))
+        this.#lose(session, error.message)
+      },
+    )
+    return session
+  }
+
+  async #sayHello(session: Session): Promise<ArbiterHello> {
+    const { signal } = session.connecting
+    const socket = await connectTo(this.#options, { purpose: 'arbiter', signal, timeoutMs: connectTimeoutMs })
+    if (signal.aborted) socket.destroy()
+    session.socket = socket
+    const lines = new LineSplitter(maxLineBytes)
     socket.on('data', (chunk: Buffer) => this.#receive(session, lines, chunk))
     let cause = 'the connection was closed'
     socket.on('error', (error) => {
       cause = error.message
     })
-    socket.on('close', () => {
-      hello.reject(new ArbiterError('unreachable', `${this.#where}: ${cause}`))
-      this.#lose(session, cause)
-    })
-    return session
+    socket.on('close', () => this.#lose(session, cause))
+    const { machine, replica, token } = this.#options
+    const request = { op: 'hello', version: arbiterProtocolVersion, machine, replica, token, generation: this.#held }
+    return this.#checked(helloAnswerSchema, await this.#send(session, request))
   }
 
   #send(session: Session, request: Readonly<Record<string, unknown>>): Promise<unknown> {
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
-      if (session.socket.destroyed) {
+      const { socket } = session
+      if (!socket || socket.destroyed) {
         reject(new ArbiterError('unreachable', `${this.#where}: the connection was closed`))
         return
       }
       session.calls.set(id, { resolve, reject })
-      session.socket.write(encodeLine({ id, ...request }))
+      socket.write(encodeLine({ id, ...request }))
     })
   }
 
@@ -256,7 +272,8 @@ export class ArbiterClient {
   }
 
   #end(session: Session, why: string): void {
-    session.socket.destroy()
+    session.connecting.abort()
+    session.socket?.destroy()
     const calls = [...session.calls.values()]
     session.calls.clear()
     for (const { reject } of calls) reject(new ArbiterError('unreachable', `${this.#where}: ${why}`))

@@ -39,10 +39,8 @@ export class ArbiterConnection {
     this.#trace = trace
     this.#helloTimer = setTimeout(() => this.#drop('no hello'), helloTimeoutMs)
     this.#helloTimer.unref()
-    socket.setNoDelay(true)
-    // A host that lost its power is noticed after 15 s (5 s of silence, then ten probes, one a second): until then its
-    // session counts as connected. A replica that is merely stopped stays connected.
-    socket.setKeepAlive(true, 5_000)
+    // A host that lost its power is noticed within 15 s (net/connect.ts): until then its session counts as connected. A
+    // replica that is merely stopped stays connected.
     socket.on('data', (chunk: Buffer) => this.#receive(chunk))
     socket.on('end', () => socket.destroy())
     socket.on('error', (error) => this.#trace(`arbiter: ${error.message}`))

@@ -5,12 +5,13 @@ import { spawn } from 'node:child_process'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { SocketAddress } from '../net/address.ts'
 import { ArbiterClient } from './arbiter-client.ts'
 import type { ArbiterRecord } from './arbiter-record.ts'
-import type { SocketAddress } from './listening.ts'
 import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 import {
   arbiterClient,
+  freeSocket,
   makeImage,
   nbdClient,
   passOf,
@@ -110,8 +111,8 @@ test('a server killed between record and answer has granted: the retry is answer
     import { startDiskServer } from ${JSON.stringify(join(import.meta.dirname, 'disk-server.ts'))}
     const server = await startDiskServer({
       exports: [{ name: 'disk0', path: ${JSON.stringify(makeImage(folder))}, machine: 'web' }],
-      nbd: { host: '127.0.0.1', port: 0 },
-      arbiter: { host: '127.0.0.1', port: 0 },
+      nbd: ${JSON.stringify(freeSocket())},
+      arbiter: ${JSON.stringify(freeSocket())},
       recordFolder: ${JSON.stringify(join(folder, 'arbiter'))},
       tokens: { web: ${JSON.stringify(token)} },
       wrapStore: (store) => new Proxy(store, {
@@ -172,11 +173,11 @@ test('the record is durable before the answer: when it cannot be stored, nothing
 })
 
 test('an arbiter that is gone or silent is unreachable, and can be asked again', async (t) => {
-  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  const silentAt = freeSocket()
+  const silent = createServer(() => {}).listen(silentAt.address.path)
   t.after(() => silent.close())
   await new Promise((resolve) => silent.once('listening', resolve))
-  const { port } = silent.address() as { port: number }
-  const client = new ArbiterClient({ address: { host: '127.0.0.1', port }, machine: 'web', replica: 'b', token })
+  const client = new ArbiterClient({ ...silentAt, machine: 'web', replica: 'b', token })
   t.after(() => client.close())
   await assert.rejects(client.testAndSet(1, 30), { reason: 'unreachable' })
   await assert.rejects(client.connect(30), { reason: 'unreachable' })
@@ -191,7 +192,7 @@ test('an arbiter that is gone or silent is unreachable, and can be asked again',
   await server.close()
   await lost.promise
   await assert.rejects(replica.read(patienceMs), { reason: 'unreachable' })
-  await startTestServer(t, folder, { arbiter: server.addresses.arbiter })
+  await startTestServer(t, folder, { arbiter: { address: server.addresses.arbiter } })
   assert.equal((await replica.read(patienceMs)).generation, 0)
 })
 

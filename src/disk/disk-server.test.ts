@@ -6,13 +6,13 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { type DiskServerOptions, startDiskServer } from './disk-server.ts'
-import { loopback, makeImage, nbdClient, startTestServer, temporaryFolder } from './test-disk.ts'
+import { freeSocket, makeImage, nbdClient, startTestServer, temporaryFolder } from './test-disk.ts'
 
 function optionsIn(folder: string, changes: Partial<DiskServerOptions> = {}): DiskServerOptions {
   return {
     exports: [{ name: 'disk0', path: join(folder, 'disk0.img'), machine: 'web' }],
-    nbd: loopback,
-    arbiter: loopback,
+    nbd: freeSocket(),
+    arbiter: freeSocket(),
     recordFolder: join(folder, 'arbiter'),
     tokens: { web: 'secret' },
     ...changes,
@@ -51,14 +51,14 @@ test('an image that is not a multiple of 512 bytes, an empty one, a folder', asy
   }
 })
 
-test('a port in use, for the disk and for the arbiter; and nothing stays open after it', async (t) => {
+test('an address in use, for the disk and for the arbiter; and nothing stays open after it', async (t) => {
   const folder = temporaryFolder()
   const other = await startTestServer(t, folder)
   const mine = join(folder, 'mine')
   mkdirSync(mine)
   makeImage(mine)
-  await refused(t, optionsIn(mine, { nbd: other.addresses.nbd }), 'port-in-use', badConfiguration)
-  await refused(t, optionsIn(mine, { arbiter: other.addresses.arbiter }), 'port-in-use', badConfiguration)
+  await refused(t, optionsIn(mine, { nbd: { address: other.addresses.nbd } }), 'path-in-use', badConfiguration)
+  await refused(t, optionsIn(mine, { arbiter: { address: other.addresses.arbiter } }), 'path-in-use', badConfiguration)
   const server = await startDiskServer(optionsIn(mine))
   await server.close()
 })

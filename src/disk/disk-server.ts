@@ -3,20 +3,22 @@
  * decides who is primary must be the one that keeps everybody else off the disk. Runs in a process of its own, so that it
  * survives both replicas. Start it with UV_THREADPOOL_SIZE=16 or so: a flush occupies a thread while the disk works.
  *
- * Nothing here is encrypted; listen beyond loopback only through something that is.
+ * Over unix sockets whoever may open them is let in; over TCP, whoever has the key (net/listener.ts).
  */
 
 import { stat } from 'node:fs/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import type { Endpoint, SocketAddress } from '../net/address.ts'
+import { Listener } from '../net/listener.ts'
 import { Arbiter } from './arbiter.ts'
 import { ArbiterConnection } from './arbiter-connection.ts'
 import type { BlockStore } from './block-store.ts'
 import { ExportDirectory, type StoredExport } from './export-directory.ts'
 import { FileStore } from './file-store.ts'
 import { ImageLock } from './image-lock.ts'
-import { Listener, type SocketAddress } from './listening.ts'
 import { nameSchema, tokenSchema } from './names.ts'
 import { NbdConnection } from './nbd-connection.ts'
+import { acceptStartTls } from './nbd-starttls.ts'
 import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 
 export interface DiskExport {
@@ -30,8 +32,8 @@ export interface DiskExport {
 
 export interface DiskServerOptions {
   readonly exports: readonly DiskExport[]
-  readonly nbd: SocketAddress
-  readonly arbiter: SocketAddress
+  readonly nbd: Endpoint
+  readonly arbiter: Endpoint
   /** Folder of the arbiter's records, created if need be. Losing it is losing the generations. */
   readonly recordFolder: string
   /** Secret of each machine, by the machine's name. */
@@ -73,19 +75,29 @@ export async function startDiskServer(options: DiskServerOptions): Promise<DiskS
     for (const diskExport of options.exports) exports.push(await openExport(diskExport, options, closers))
     const directory = new ExportDirectory(exports, arbiter)
     const nbdConnections = new Set<NbdConnection>()
-    const nbd = await Listener.open('disk', options.nbd, (socket) => {
-      const connection = new NbdConnection(socket, directory, trace)
-      nbdConnections.add(connection)
-      socket.on('close', () => {
-        void connection.idle().then(() => nbdConnections.delete(connection))
-      })
+    const nbd = await Listener.open({
+      purpose: 'disk',
+      endpoint: options.nbd,
+      open: acceptStartTls,
+      allowHalfOpen: true,
+      onConnection: (socket, begun) => {
+        const connection = new NbdConnection(socket, directory, trace, begun)
+        nbdConnections.add(connection)
+        socket.on('close', () => {
+          void connection.idle().then(() => nbdConnections.delete(connection))
+        })
+      },
+      trace,
     })
     closers.push(async () => {
       await nbd.close()
       await Promise.all([...nbdConnections].map((connection) => connection.idle()))
     })
-    const arbiterListener = await Listener.open('arbiter', options.arbiter, (socket) => {
-      new ArbiterConnection(socket, arbiter, trace)
+    const arbiterListener = await Listener.open({
+      purpose: 'arbiter',
+      endpoint: options.arbiter,
+      onConnection: (socket) => void new ArbiterConnection(socket, arbiter, trace),
+      trace,
     })
     closers.push(() => arbiterListener.close())
     return {

@@ -151,7 +151,7 @@ test('a write that arrives while a grant drains is refused at once, not after th
 
 test('a write of the old generation that is half on the wire when the grant is answered never lands', async (t) => {
   const { server, folder, stores, backup } = await startPair(t)
-  const session = new NbdClientSession(formatExportName('disk0', passOf('a', 1)))
+  const session = new NbdClientSession(formatExportName('disk0', passOf('a', 1)), false)
   const socket = await rawSocket(t, server.addresses.nbd)
   const events = rawEvents(socket, session)
   assert.equal((await events.next('ready')).kind, 'ready')

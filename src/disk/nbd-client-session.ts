@@ -2,12 +2,13 @@
  * The client's half of an NBD conversation, without I/O: bytes in, events out, and encoders for the requests. Works with
  * any fixed-newstyle server; falls back to EXPORT_NAME where GO is unknown, and to simple replies.
  *
- *   greeting ──► structured replies? ──► GO (or EXPORT_NAME) ──► replies, matched to requests by handle
+ *   greeting ──► TLS, over TCP ──► structured replies? ──► GO (or EXPORT_NAME) ──► replies, matched by handle
  *
  * A server's bytes are not trusted: a reply nobody waits for, data outside the request, or a chunk longer than the request
  * allows ends the conversation with `NbdError`, reason `protocol`.
  */
 
+import { assert } from '../base/assert.ts'
 import { ByteQueue } from './byte-queue.ts'
 import { fencedPrefix } from './names.ts'
 import { NbdError } from './nbd-error.ts'
@@ -16,6 +17,8 @@ import * as wire from './nbd-wire.ts'
 
 export type NbdClientEvent =
   | { readonly kind: 'send'; readonly bytes: Buffer }
+  /** TLS begins now, on both sides: `secured` goes on. */
+  | { readonly kind: 'startTls' }
   /** Negotiation is over; requests may be sent. */
   | { readonly kind: 'ready'; readonly info: ExportInfo }
   /** A request is answered. `errno` 0 is success; `data` is what a read returned. */
@@ -47,7 +50,13 @@ interface ChunkHeader {
   readonly lengthBytes: number
 }
 
-type State = 'greeting' | 'structuredReply' | 'go' | 'exportName' | 'replies' | 'ended'
+type State = 'greeting' | 'startTls' | 'structuredReply' | 'go' | 'exportName' | 'replies' | 'ended'
+
+const askedOption: Partial<Readonly<Record<State, number>>> = {
+  startTls: wire.Option.startTls,
+  structuredReply: wire.Option.structuredReply,
+  go: wire.Option.go,
+}
 
 const noData = Buffer.alloc(0)
 
@@ -60,6 +69,7 @@ function malformed(message: string): NbdError {
 
 export class NbdClientSession {
   readonly #exportName: string
+  readonly #usesTls: boolean
   readonly #queue = new ByteQueue()
   readonly #outstanding = new Map<number, OutstandingRequest>()
   #state: State = 'greeting'
@@ -74,8 +84,10 @@ export class NbdClientSession {
   #chunk: ChunkHeader | undefined
   #nextHandle = 1
 
-  constructor(exportName: string) {
+  /** @param usesTls TLS begins before anything else is said, or the conversation ends */
+  constructor(exportName: string, usesTls: boolean) {
     this.#exportName = exportName
+    this.#usesTls = usesTls
   }
 
   /** Handles of the requests without an answer. */
@@ -98,6 +110,13 @@ export class NbdClientSession {
     return { handle, header: wire.encodeRequest({ command, flags, handle: BigInt(handle), offset, length }) }
   }
 
+  /** TLS stands: goes on inside it. */
+  secured(): NbdClientEvent[] {
+    assert(this.#state === 'startTls', 'TLS begins after STARTTLS')
+    this.#state = 'structuredReply'
+    return [{ kind: 'send', bytes: wire.encodeOption(wire.Option.structuredReply) }]
+  }
+
   receive(bytes: Uint8Array): NbdClientEvent[] {
     if (this.#state === 'ended') return []
     this.#queue.push(bytes)
@@ -118,6 +137,7 @@ export class NbdClientSession {
     switch (this.#state) {
       case 'greeting':
         return this.#onGreeting(events)
+      case 'startTls':
       case 'structuredReply':
       case 'go':
         return this.#onOptionReply(events)
@@ -140,9 +160,9 @@ export class NbdClientSession {
     }
     const ours = flags & (wire.HandshakeFlag.fixedNewstyle | wire.HandshakeFlag.noZeroes)
     this.#noZeroes = (ours & wire.HandshakeFlag.noZeroes) !== 0
-    const option = wire.encodeOption(wire.Option.structuredReply)
-    events.push({ kind: 'send', bytes: Buffer.concat([wire.encodeClientFlags(ours), option]) })
-    this.#state = 'structuredReply'
+    const option = this.#usesTls ? wire.Option.startTls : wire.Option.structuredReply
+    events.push({ kind: 'send', bytes: Buffer.concat([wire.encodeClientFlags(ours), wire.encodeOption(option)]) })
+    this.#state = this.#usesTls ? 'startTls' : 'structuredReply'
     return true
   }
 
@@ -159,11 +179,18 @@ export class NbdClientSession {
     if (!data) return false
     const { option, type } = this.#optionReply
     this.#optionReply = undefined
-    const expected = this.#state === 'structuredReply' ? wire.Option.structuredReply : wire.Option.go
-    if (option !== expected) throw malformed(`an answer to option ${option}, which was not asked`)
-    if (this.#state === 'structuredReply') this.#onStructuredReplyAnswer(type, data, events)
+    if (option !== askedOption[this.#state]) throw malformed(`an answer to option ${option}, which was not asked`)
+    if (this.#state === 'startTls') this.#onStartTlsAnswer(type, events)
+    else if (this.#state === 'structuredReply') this.#onStructuredReplyAnswer(type, data, events)
     else this.#onGoAnswer(type, data, events)
     return true
+  }
+
+  #onStartTlsAnswer(type: number, events: NbdClientEvent[]): void {
+    if (type !== wire.OptionReply.ack) throw malformed('it does not offer TLS, which TCP needs')
+    // What came in plain text must not count as said inside TLS.
+    if (this.#queue.length > 0) throw malformed('it sent more before TLS began')
+    events.push({ kind: 'startTls' })
   }
 
   #onStructuredReplyAnswer(type: number, data: Buffer, events: NbdClientEvent[]): void {

@@ -6,11 +6,19 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
+import type { SocketAddress } from '../net/address.ts'
 import { startDiskServer } from './disk-server.ts'
-import type { SocketAddress } from './listening.ts'
 import { NbdClient } from './nbd-client.ts'
 import { NbdErrno } from './nbd-wire.ts'
-import { HeldStore, loopback, makeImage, nbdClient, patienceMs, startTestServer, temporaryFolder } from './test-disk.ts'
+import {
+  freeSocket,
+  HeldStore,
+  makeImage,
+  nbdClient,
+  patienceMs,
+  startTestServer,
+  temporaryFolder,
+} from './test-disk.ts'
 
 test('what is written is read back, and stands in the image file', async (t) => {
   const folder = temporaryFolder()
@@ -122,8 +130,8 @@ test('the largest request goes through', async (t) => {
   const folder = temporaryFolder()
   const server = await startDiskServer({
     exports: [{ name: 'big', path: makeImage(folder, 'big.img', 32 * MiB) }],
-    nbd: loopback,
-    arbiter: loopback,
+    nbd: freeSocket(),
+    arbiter: freeSocket(),
     recordFolder: join(folder, 'arbiter'),
     tokens: {},
   })
@@ -167,18 +175,18 @@ test('no listener, no export, no NBD: each has its reason', async (t) => {
   await assert.rejects(nbdClient(t, server, 'nothing'), { reason: 'refused' })
   await server.close()
   await assert.rejects(nbdClient(t, server, 'plain'), { reason: 'unreachable' })
-  const other = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(0, '127.0.0.1')
+  const otherAt = freeSocket()
+  const other = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(otherAt.address.path)
   t.after(() => other.close())
   await new Promise((resolve) => other.once('listening', resolve))
-  const { port } = other.address() as { port: number }
-  const address = { host: '127.0.0.1', port }
-  await assert.rejects(NbdClient.connect({ address, exportName: 'x' }), { reason: 'protocol' })
-  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  await assert.rejects(NbdClient.connect({ ...otherAt, exportName: 'x' }), { reason: 'protocol' })
+  const silentAt = freeSocket()
+  const silent = createServer(() => {}).listen(silentAt.address.path)
   t.after(() => silent.close())
   await new Promise((resolve) => silent.once('listening', resolve))
   await assert.rejects(
     NbdClient.connect({
-      address: { host: '127.0.0.1', port: (silent.address() as { port: number }).port },
+      ...silentAt,
       exportName: 'x',
       connectTimeoutMs: 30,
     }),

@@ -6,16 +6,18 @@
  * There is no time-out per request: a disk that is slow is waited for.
  */
 
-import { connect, type Socket } from 'node:net'
-import { formatAddress, type SocketAddress } from './listening.ts'
+import type { Socket } from 'node:net'
+import { WorldError } from '../base/assert.ts'
+import { type Endpoint, formatAddress } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
 import { formatExportName, type ReplicaPass } from './names.ts'
 import { type NbdClientEvent, NbdClientSession } from './nbd-client-session.ts'
 import { NbdError } from './nbd-error.ts'
+import { requestStartTls } from './nbd-starttls.ts'
 import type { ExportInfo } from './nbd-wire.ts'
 import * as wire from './nbd-wire.ts'
 
-export interface NbdClientOptions {
-  readonly address: SocketAddress
+export interface NbdClientOptions extends Endpoint {
   readonly exportName: string
   /** A replica's right to a disk of its machine; carried in the export name. */
   readonly pass?: ReplicaPass
@@ -58,15 +60,17 @@ export class NbdClient {
 
   /** Connects and negotiates. Fails with `NbdError`: `unreachable`, `refused`, `fenced` or `protocol`. */
   static async connect(options: NbdClientOptions): Promise<NbdClient> {
-    const socket = connect(options.address)
-    const session = new NbdClientSession(formatExportName(options.exportName, options.pass))
-    const client = new NbdClient(socket, session, `disk at ${formatAddress(options.address)}`)
+    const usesTls = options.address.path === undefined
+    const session = new NbdClientSession(formatExportName(options.exportName, options.pass), usesTls)
     const timeoutMs = options.connectTimeoutMs ?? defaultConnectTimeoutMs
+    const socket = await open(options, session, timeoutMs)
+    const client = new NbdClient(socket, session, `disk at ${formatAddress(options.address)}`)
     const timer = setTimeout(() => {
       client.#fail(new NbdError('unreachable', `${client.#where} gave no answer within ${timeoutMs} ms`))
     }, timeoutMs)
     try {
       client.#listen()
+      if (usesTls) for (const event of session.secured()) client.#onEvent(event)
       client.#info = await client.#ready.promise
       return client
     } finally {
@@ -195,8 +199,6 @@ export class NbdClient {
 
   #listen(): void {
     const socket = this.#socket
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 5_000)
     let cause = 'the connection was closed'
     socket.on('data', (chunk: Buffer) => {
       for (const event of this.#session.receive(chunk)) this.#onEvent(event)
@@ -215,6 +217,8 @@ export class NbdClient {
     switch (event.kind) {
       case 'send':
         this.#socket.write(event.bytes)
+        return
+      case 'startTls':
         return
       case 'ready':
         this.#ready.resolve(event.info)
@@ -254,5 +258,19 @@ export class NbdClient {
 
   #wakeIfIdle(): void {
     if (this.#pending.size === 0) for (const wake of this.#idleWaiters.splice(0)) wake()
+  }
+}
+
+/** A connection on which the conversation goes on: at its beginning, or inside TLS. */
+async function open(options: NbdClientOptions, session: NbdClientSession, timeoutMs: number): Promise<Socket> {
+  try {
+    return await connectTo(options, {
+      purpose: 'disk',
+      open: (socket) => requestStartTls(socket, session),
+      timeoutMs,
+    })
+  } catch (error) {
+    if (error instanceof WorldError && error.code === 'cannot-connect') throw new NbdError('unreachable', error.message)
+    throw error
   }
 }

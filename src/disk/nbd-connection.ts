@@ -7,7 +7,7 @@
  */
 
 import type { Socket } from 'node:net'
-import { WorldError } from '../base/assert.ts'
+import { AssertionError, WorldError } from '../base/assert.ts'
 import { MiB } from '../base/units.ts'
 import { type ExportDirectory, ExportRefusal, type OpenExport } from './export-directory.ts'
 import { checkRequest, type NbdServerEvent, NbdServerSession } from './nbd-server-session.ts'
@@ -38,7 +38,7 @@ function payloadBytes(request: NbdRequest): number {
 export class NbdConnection {
   readonly #socket: Socket
   readonly #directory: ExportDirectory
-  readonly #session = new NbdServerSession()
+  readonly #session: NbdServerSession
   readonly #trace: (line: string) => void
   readonly #negotiationTimer: NodeJS.Timeout
   readonly #waiting: NbdRequest[] = []
@@ -50,14 +50,14 @@ export class NbdConnection {
   #isOpening = false
   #idleWaiters: (() => void)[] = []
 
-  constructor(socket: Socket, directory: ExportDirectory, trace: (line: string) => void) {
+  /** @param begun a conversation that began in plain text and goes on inside TLS; by default a new one begins */
+  constructor(socket: Socket, directory: ExportDirectory, trace: (line: string) => void, begun?: NbdServerSession) {
     this.#socket = socket
+    this.#session = begun ?? new NbdServerSession(false)
     this.#directory = directory
     this.#trace = trace
     this.#negotiationTimer = setTimeout(() => this.#destroy('negotiation took too long'), negotiationTimeoutMs)
     this.#negotiationTimer.unref()
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 5_000)
     socket.on('data', (chunk: Buffer) => this.#onEvents(this.#session.receive(chunk)))
     socket.on('drain', () => this.#pump())
     socket.on('end', () => {
@@ -66,7 +66,7 @@ export class NbdConnection {
     })
     socket.on('error', (error) => this.#trace(`nbd: ${error.message}`))
     socket.on('close', () => this.#onClosed())
-    socket.write(this.#session.greeting())
+    if (!begun) socket.write(this.#session.greeting())
   }
 
   /** Resolves when no request is in execution: after the socket is closed, none will be again. */
@@ -92,6 +92,8 @@ export class NbdConnection {
         this.#isOpening = true
         void this.#open(event.exportName)
         return
+      case 'startTls':
+        throw new AssertionError('TLS begins before a conversation is handed over')
       case 'transmission':
         clearTimeout(this.#negotiationTimer)
         return

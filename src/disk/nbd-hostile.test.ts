@@ -93,7 +93,7 @@ function* pieces(prng: Prng, bytes: Buffer): Generator<Buffer> {
 
 /** Plays a server that accepts everything; returns the requests it saw and how the conversation ended. */
 function serve(prng: Prng, bytes: Buffer): { requests: number; ended: boolean } {
-  const session = new NbdServerSession()
+  const session = new NbdServerSession(false)
   let requests = 0
   let ended = false
   const handle = (events: ReturnType<NbdServerSession['receive']>): void => {
@@ -122,7 +122,7 @@ function askPolitely(session: NbdClientSession): void {
 
 /** Plays a client against a server's messages: the first six negotiate, the rest come after the client has asked. */
 function ask(prng: Prng, messages: readonly Buffer[]): { replies: number; ended: boolean } {
-  const session = new NbdClientSession('disk0')
+  const session = new NbdClientSession('disk0', false)
   let replies = 0
   let ended = false
   const negotiation = Buffer.concat(messages.slice(0, 6))

@@ -4,6 +4,8 @@
  * `open` event parsing stands still until the caller answers with `accept` or `refuse`.
  *
  *   greeting ──client flags──► options ──GO / EXPORT_NAME accepted──► requests ──DISC or a fault──► ended
+ *                               │    ▲
+ *                               └TLS─┘ where TLS is required: no option is heard before STARTTLS
  *
  * A malformed message ends the conversation with a typed error (`WorldError`, code `nbd-protocol`); nothing a peer sends
  * throws out of `receive`. Whether a well-formed request is allowed, and doing it, is the caller's part.
@@ -17,12 +19,17 @@ import * as wire from './nbd-wire.ts'
 export type NbdServerEvent =
   | { readonly kind: 'send'; readonly bytes: Buffer }
   | { readonly kind: 'list' }
+  /** TLS begins now, on both sides; `receive` takes what comes out of it. */
+  | { readonly kind: 'startTls' }
   | { readonly kind: 'open'; readonly exportName: string }
   /** Negotiation is over: requests follow. */
   | { readonly kind: 'transmission' }
   | { readonly kind: 'request'; readonly request: NbdRequest }
   /** The client asked to stop, or `fault` says what was wrong with its bytes. Nothing follows. */
   | { readonly kind: 'end'; readonly fault?: WorldError }
+
+/** Options in plain text where TLS is required: who has not said STARTTLS by then never will. */
+const maxPlainOptions = 16
 
 interface PendingOpen {
   readonly option: number
@@ -38,11 +45,18 @@ function malformed(message: string): WorldError {
 export class NbdServerSession {
   readonly #queue = new ByteQueue()
   #state: State = 'clientFlags'
+  #needsTls: boolean
+  #plainOptions = 0
   #noZeroes = false
   #structured = false
   #pendingOpen: PendingOpen | undefined
   #option: { readonly option: number; readonly lengthBytes: number } | undefined
   #request: Omit<NbdRequest, 'data'> | undefined
+
+  /** @param requiresTls nothing is answered but STARTTLS, until TLS stands */
+  constructor(requiresTls: boolean) {
+    this.#needsTls = requiresTls
+  }
 
   /** The first bytes on the wire are the server's. */
   greeting(): Buffer {
@@ -162,8 +176,37 @@ export class NbdServerSession {
     const data = this.#queue.take(lengthBytes)
     if (!data) return false
     this.#option = undefined
-    this.#onWholeOption(option, data, events)
+    if (this.#needsTls) this.#onPlainOption(option, data, events)
+    else this.#onWholeOption(option, data, events)
     return true
+  }
+
+  /** "FORCEDTLS mode" of the specification. */
+  #onPlainOption(option: number, data: Buffer, events: NbdServerEvent[]): void {
+    const reply = (type: number, text = ''): void => {
+      events.push({ kind: 'send', bytes: wire.encodeOptionReply(option, type, Buffer.from(text)) })
+    }
+    if (++this.#plainOptions > maxPlainOptions) throw malformed('it does not begin TLS')
+    switch (option) {
+      case wire.Option.startTls:
+        if (data.length > 0) {
+          reply(wire.OptionError.invalid, 'STARTTLS takes no data')
+          return
+        }
+        // What came in plain text must not count as said inside TLS.
+        if (this.#queue.length > 0) throw malformed('it sent more before TLS began')
+        this.#needsTls = false
+        reply(wire.OptionReply.ack)
+        events.push({ kind: 'startTls' })
+        return
+      case wire.Option.abort:
+        this.#onWholeOption(option, data, events)
+        return
+      case wire.Option.exportName:
+        throw malformed('it asks for an export without TLS')
+      default:
+        reply(wire.OptionError.tlsRequired, 'TLS with the pre-shared key is required here')
+    }
   }
 
   #onWholeOption(option: number, data: Buffer, events: NbdServerEvent[]): void {

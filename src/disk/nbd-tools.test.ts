@@ -12,11 +12,11 @@ import { startDiskServer } from './disk-server.ts'
 import { formatExportName } from './names.ts'
 import {
   arbiterClient,
-  loopback,
+  freeSocket,
   makeImage,
+  nbdUri,
   passOf,
   patienceMs,
-  portOf,
   startTestServer,
   temporaryFolder,
 } from './test-disk.ts'
@@ -34,8 +34,7 @@ const timeout = patienceMs
 test('nbdinfo lists every export and reads size and flags', needs('nbdinfo'), async (t) => {
   const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
-  const base = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}`
-  const { stdout } = await run('nbdinfo', ['--json', '--list', base], { timeout })
+  const { stdout } = await run('nbdinfo', ['--json', '--list', nbdUri(server, '')], { timeout })
   const listed = JSON.parse(stdout)
   assert.equal(listed.structured, true)
   assert.deepEqual(
@@ -56,13 +55,13 @@ test('nbdcopy writes an image and reads the same bytes back', needs('nbdcopy'), 
   const folder = temporaryFolder()
   const server = await startDiskServer({
     exports: [{ name: 'big', path: makeImage(folder, 'big.img', 40 * MiB) }],
-    nbd: loopback,
-    arbiter: loopback,
+    nbd: freeSocket(),
+    arbiter: freeSocket(),
     recordFolder: join(folder, 'arbiter'),
     tokens: {},
   })
   t.after(() => server.close())
-  const uri = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}/big`
+  const uri = nbdUri(server, 'big')
   const source = join(folder, 'source')
   const content = Buffer.concat([randomBytes(10 * MiB), Buffer.alloc(20 * MiB), randomBytes(10 * MiB)])
   writeFileSync(source, content)
@@ -75,7 +74,7 @@ test('nbdcopy writes an image and reads the same bytes back', needs('nbdcopy'), 
 test('qemu-img compares an export equal to its image', needs('qemu-img'), async (t) => {
   const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
-  const uri = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}/plain`
+  const uri = nbdUri(server, 'plain')
   const { stdout } = await run('qemu-img', ['info', '--output=json', uri], { timeout })
   assert.equal(JSON.parse(stdout)['virtual-size'], MiB)
   const args = ['compare', '-f', 'raw', '-F', 'raw', uri, join(folder, 'plain.img')]
@@ -85,7 +84,7 @@ test('qemu-img compares an export equal to its image', needs('qemu-img'), async 
 test('qemu-io writes, zeroes, discards, flushes and reads with verification', needs('qemu-io'), async (t) => {
   const folder = temporaryFolder()
   const server = await startTestServer(t, folder)
-  const uri = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}/plain`
+  const uri = nbdUri(server, 'plain')
   const commands = [
     'write -P 0xaa 4096 65536',
     'write -f -P 0xbb 100352 512',
@@ -115,9 +114,8 @@ test(
     const server = await startTestServer(t, folder)
     const started = await arbiterClient(t, server, 'a').start(patienceMs)
     assert.deepEqual(started, { granted: true, generation: 1 })
-    const base = `nbd://127.0.0.1:${portOf(server.addresses.nbd)}`
     const write = (name: string) =>
-      run('qemu-io', ['-f', 'raw', '-c', 'write -P 0xcc 0 512', `${base}/${name}`], { timeout })
+      run('qemu-io', ['-f', 'raw', '-c', 'write -P 0xcc 0 512', nbdUri(server, name)], { timeout })
     await write(formatExportName('disk0', passOf('a', 1)))
     assert.equal(readFileSync(join(folder, 'disk0.img'))[0], 0xcc)
     await assert.rejects(

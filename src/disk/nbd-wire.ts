@@ -3,7 +3,7 @@
  * every message that either side sends. All numbers on the wire are big-endian.
  *
  * What we speak: fixed newstyle negotiation, structured replies, flush, FUA, trim, write-zeroes. What we don't: oldstyle,
- * block status, resize, extended headers. TLS is negotiated outside (nothing listens beyond loopback without it).
+ * block status, resize, extended headers. Over TCP everything but the first few messages is inside TLS (nbd-starttls.ts).
  *
  *   request           magic u32 │ flags u16 │ command u16 │ handle u64 │ offset u64 │ length u32 │ data of a write
  *   simple reply      magic u32 │ error u32 │ handle u64 │ data of a read
@@ -38,6 +38,7 @@ export const Option = {
   exportName: 1,
   abort: 2,
   list: 3,
+  startTls: 5,
   info: 6,
   go: 7,
   structuredReply: 8,
@@ -49,6 +50,7 @@ export const OptionError = {
   unsupported: 0x80000001,
   policy: 0x80000002,
   invalid: 0x80000003,
+  tlsRequired: 0x80000005,
   unknown: 0x80000006,
 } as const
 

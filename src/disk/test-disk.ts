@@ -8,25 +8,40 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { assert } from '../base/assert.ts'
 import { MiB } from '../base/units.ts'
+import type { Endpoint, SocketAddress } from '../net/address.ts'
 import { ArbiterClient, type ArbiterClientOptions } from './arbiter-client.ts'
 import type { BlockStore } from './block-store.ts'
 import { type DiskServer, type DiskServerOptions, startDiskServer } from './disk-server.ts'
-import type { SocketAddress } from './listening.ts'
 import type { ReplicaPass } from './names.ts'
 import { NbdClient } from './nbd-client.ts'
 import type { NbdClientEvent, NbdClientSession } from './nbd-client-session.ts'
 
-export const loopback: SocketAddress = { host: '127.0.0.1', port: 0 }
 export const token = 'secret-of-web'
 
 /** Long enough for a loaded computer; no test waits for it to pass. */
 export const patienceMs = 20_000
 
+const folders: string[] = []
+
 export function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'understudy-disk-'))
   // At the very end: an inode freed while a server still holds its lock may come back in a test that runs beside.
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  if (folders.length === 0) {
+    process.once('exit', () => {
+      for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+    })
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-disk-'))
+  folders.push(folder)
   return folder
+}
+
+let sockets = 0
+let socketFolder: string | undefined
+
+/** A unix socket that nobody uses yet. */
+export function freeSocket(): Endpoint {
+  socketFolder ??= temporaryFolder()
+  return { address: { path: join(socketFolder, `${++sockets}.socket`) } }
 }
 
 /** An image of `sizeBytes`, each byte telling its 512-byte sector. */
@@ -50,8 +65,8 @@ export async function startTestServer(
       { name: 'disk1', path: makeImage(folder, 'disk1.img'), machine: 'web' },
       { name: 'plain', path: makeImage(folder, 'plain.img') },
     ],
-    nbd: loopback,
-    arbiter: loopback,
+    nbd: freeSocket(),
+    arbiter: freeSocket(),
     recordFolder: join(folder, 'arbiter'),
     tokens: { web: token },
     ...changes,
@@ -109,7 +124,7 @@ export async function hasReceived(socket: Socket, bytes: number): Promise<void> 
 
 /** A raw connection, for saying things that no client would. */
 export async function rawSocket(t: TestContext, address: SocketAddress): Promise<Socket> {
-  const socket = connect(address)
+  const socket = address.path === undefined ? connect(address.port, address.host) : connect(address.path)
   t.after(() => socket.destroy())
   socket.on('error', () => {})
   await new Promise((resolve) => socket.once('connect', resolve))
@@ -143,9 +158,11 @@ export function rawEvents(
   }
 }
 
-export function portOf(address: SocketAddress): number {
-  assert('port' in address, 'an address with a port')
-  return address.port
+/** As NBD's tools want it: `nbd+unix:///EXPORT?socket=PATH`. */
+export function nbdUri(server: DiskServer, exportName: string): string {
+  const { path } = server.addresses.nbd
+  assert(path !== undefined, 'a server on a unix socket')
+  return `nbd+unix:///${exportName}?socket=${path}`
 }
 
 /**

@@ -6,13 +6,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
-import type { SocketAddress } from '../disk/listening.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { ArbiterAnswer } from '../replication/effects.ts'
 import type { Generation, ReplicaName } from '../replication/messages.ts'
 import { ReachProbe } from './reach-probe.ts'
 
 export interface ArbiterBackendOptions {
-  readonly address: SocketAddress
+  readonly endpoint: Endpoint
   readonly machine: string
   readonly replica: ReplicaName
   readonly token: string
@@ -34,10 +34,10 @@ export class ArbiterBackend {
   #isClosed = false
 
   constructor(options: ArbiterBackendOptions) {
-    const { address, machine, replica, token, onFenced } = options
+    const { endpoint, machine, replica, token, onFenced } = options
     this.#options = options
     this.#client = new ArbiterClient({
-      address,
+      ...endpoint,
       machine,
       replica,
       token,

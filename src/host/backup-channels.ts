@@ -1,5 +1,6 @@
 /** A primary's ends of the logging channel: it listens, and has one connection per backup (or stranger). */
 
+import type { Endpoint, SocketAddress } from '../net/address.ts'
 import type { ChannelId } from '../replication/effects.ts'
 import type { Message } from '../replication/messages.ts'
 import { type ListeningChannel, type LoggingChannel, listenForBackups } from './logging-channel.ts'
@@ -15,9 +16,13 @@ export class BackupChannels {
   readonly #channels = new Map<ChannelId, LoggingChannel>()
   #listening: ListeningChannel | undefined
 
-  /** @returns the port it listens on */
-  async listen(events: BackupChannelsEvents): Promise<number> {
-    this.#listening = await listenForBackups((id, open) => {
+  /** @returns where it really listens */
+  async listen(
+    endpoint: Endpoint,
+    events: BackupChannelsEvents,
+    trace: (line: string) => void,
+  ): Promise<SocketAddress> {
+    const onOpen: Parameters<typeof listenForBackups>[1] = (id, open) => {
       const channel = open({
         onMessage: (message) => events.onMessage(id, message),
         onBadMessage: (detail) => events.onBadMessage(id, detail),
@@ -28,8 +33,9 @@ export class BackupChannels {
       })
       this.#channels.set(id, channel)
       events.onOpen(id)
-    })
-    return this.#listening.port
+    }
+    this.#listening = await listenForBackups(endpoint, onOpen, trace)
+    return this.#listening.address
   }
 
   send(id: ChannelId, message: Message): void {

@@ -88,7 +88,6 @@ async function startPair(): Promise<Pair> {
     diskServerPid: 0,
     lanPid: 0,
     monitorPid: 0,
-    diskPorts: { nbdPort: 0, arbiterPort: 0 },
     replicas: { a: replica, b: replica },
   })
   a.onLive(1)

@@ -37,7 +37,7 @@ async function heldDisk(t: TestContext) {
   assert.ok(granted.granted)
   const answers: DiskAnswer[] = []
   const backend = new DiskBackend({
-    address: server.addresses.nbd,
+    endpoint: { address: server.addresses.nbd },
     exports: ['disk0'],
     machine: 'web',
     replica: 'a',
@@ -79,7 +79,7 @@ test('requests that a dead disk server left unanswered are answered by the next 
     answers.map(({ sequence }) => sequence),
     [1n],
   )
-  await start({ nbd: server.addresses.nbd })
+  await start({ nbd: { address: server.addresses.nbd } })
   await until(() => answers.length === 3)
   assert.deepEqual(answers.map(({ sequence, status }) => [sequence, status]).sort(), [
     [0n, 'ok'],

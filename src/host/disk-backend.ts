@@ -6,11 +6,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sectorBytes } from '../base/units.ts'
-import type { SocketAddress } from '../disk/listening.ts'
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import type { DiskStatus } from '../machine/types.ts'
+import { type Endpoint, keyOf } from '../net/address.ts'
 import type { DiskRequest } from './hart-messages.ts'
 
 export interface DiskAnswer {
@@ -20,7 +20,7 @@ export interface DiskAnswer {
 }
 
 export interface DiskBackendOptions {
-  readonly address: SocketAddress
+  readonly endpoint: Endpoint
   /** Name of the export of each disk. */
   readonly exports: readonly string[]
   readonly machine: string
@@ -39,6 +39,8 @@ export class DiskBackend {
   readonly #disks: Disk[]
 
   constructor(options: DiskBackendOptions) {
+    // A mistake in the configuration is told now, not as a disk out of reach.
+    keyOf(options.endpoint, 'disk')
     this.#options = options
     this.#disks = options.exports.map((name) => new Disk(name, options))
   }
@@ -114,7 +116,7 @@ class Disk {
       while (!this.#isClosed && !this.#client) {
         try {
           const client: NbdClient = await NbdClient.connect({
-            address: this.#options.address,
+            ...this.#options.endpoint,
             exportName: this.#exportName,
             ...(this.#pass ? { pass: this.#pass } : {}),
           })

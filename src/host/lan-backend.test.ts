@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type Lan, startLan } from '../lan/lan.ts'
 import { encodePrefix } from '../lan/length-prefix.ts'
-import { connectTo } from '../lan/listen.ts'
+import { connectTo } from '../net/connect.ts'
 import { LanBackend, type LanBackendOptions } from './lan-backend.ts'
 
 const mac = '52:54:00:00:00:01'
@@ -20,7 +20,7 @@ function folderOf(t: TestContext): string {
 
 async function lanAt(t: TestContext, folder: string, knownMac = mac): Promise<Lan> {
   const lan = await startLan({
-    replicaListen: { path: join(folder, 'lan.socket') },
+    replicaListen: { address: { path: join(folder, 'lan.socket') } },
     plainSocketPath: join(folder, 'plain.socket'),
     machines: [{ name: machine, mac: knownMac, token }],
   })
@@ -30,7 +30,7 @@ async function lanAt(t: TestContext, folder: string, knownMac = mac): Promise<La
 
 function backendAt(t: TestContext, folder: string, replica: string, changes: Partial<LanBackendOptions> = {}) {
   const backend = new LanBackend({
-    socketPath: join(folder, 'lan.socket'),
+    endpoint: { address: { path: join(folder, 'lan.socket') } },
     machine,
     mac,
     replica,
@@ -63,7 +63,7 @@ test('a switch that was started again is bound again, in the same generation, an
   const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) })
   await backend.connect()
   await backend.bind(3n, 41n)
-  const station = await connectTo({ path: join(folder, 'plain.socket') })
+  const station = await connectTo({ address: { path: join(folder, 'plain.socket') } }, { purpose: 'station' })
   const broadcast = new Uint8Array(60).fill(0xff, 0, 6)
   broadcast[6] = 2
   station.write(encodePrefix(broadcast.length))

@@ -10,10 +10,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { LanClient } from '../lan/lan-client.ts'
+import type { Endpoint } from '../net/address.ts'
 import { ReachProbe } from './reach-probe.ts'
 
 export interface LanBackendOptions {
-  readonly socketPath: string
+  readonly endpoint: Endpoint
   readonly machine: string
   readonly mac: string
   readonly replica: string
@@ -60,9 +61,9 @@ export class LanBackend {
 
   /** Connects, without binding: a backup does so early, to be quick later. */
   async connect(): Promise<void> {
-    const { socketPath, machine, mac, replica, token, onConfirmed, onFenced } = this.#options
+    const { endpoint, machine, mac, replica, token, onConfirmed, onFenced } = this.#options
     const client = await LanClient.connect({
-      address: { path: socketPath },
+      ...endpoint,
       machine,
       mac,
       replica,

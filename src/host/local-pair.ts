@@ -8,7 +8,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
-import type { ReplicaProcessSettings, ReplicaReady } from './processes/replica.ts'
+import type { ReplicaProcessSettings } from './processes/replica.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
@@ -82,7 +82,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   await sweepUp(folder)
   requireNotRunning(folder)
   folder.clearRun()
-  const { replica, pids, diskPorts } = await startSurroundings(config, folder, options.onProgress)
+  const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
   const started = Object.values(pids)
   const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
     ...replica,
@@ -94,7 +94,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   })
   try {
     options.onProgress('primary')
-    const primary = await startProcess<ReplicaReady>(
+    const primary = await startProcess<void>(
       'replica',
       settings('a', options.protect ? 'primary' : 'alone'),
       folder.tracePath('a'),
@@ -103,16 +103,10 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     let backupPid = 0
     if (options.protect) {
       options.onProgress('backup')
-      const backup = { ...settings('b', 'backup'), primaryPort: primary.ready.channelPort! }
-      backupPid = (await startProcess<ReplicaReady>('replica', backup, folder.tracePath('b'))).pid
+      backupPid = (await startProcess<void>('replica', settings('b', 'backup'), folder.tracePath('b'))).pid
       started.push(backupPid)
     }
-    folder.writeRun({
-      vmPath: path,
-      ...pids,
-      diskPorts,
-      replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
-    })
+    folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: primary.pid }, b: { pid: backupPid } } })
     return await waitUntilUp(vm, options)
   } catch (error) {
     endProcesses(started)
@@ -193,7 +187,7 @@ export async function repairVm(vm: string): Promise<Repair> {
   let run = folder.requireRun()
   const diskServer = !isAlive(run.diskServerPid)
   if (diskServer) {
-    const { pid } = await startDiskServerProcess(config, folder, run.diskPorts)
+    const { pid } = await startDiskServerProcess(config, folder)
     run = { ...run, diskServerPid: pid }
     folder.writeRun(run)
   }

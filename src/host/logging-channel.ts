@@ -3,8 +3,11 @@
  * at once; a killed process's kernel closes its sockets, so this is how most failures are noticed.
  */
 
-import { createConnection, createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { WorldError } from '../base/assert.ts'
+import type { Endpoint, SocketAddress } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
+import { Listener } from '../net/listener.ts'
 import type { ChannelId } from '../replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
 import type { Message } from '../replication/messages.ts'
@@ -25,7 +28,6 @@ export class LoggingChannel {
 
   constructor(socket: Socket, events: ChannelEvents) {
     this.#socket = socket
-    socket.setNoDelay(true)
     const decoder = new MessageDecoder()
     socket.on('data', (chunk: Buffer) => {
       if (this.#isDeaf) return
@@ -62,35 +64,33 @@ export class LoggingChannel {
 }
 
 export interface ListeningChannel {
-  readonly port: number
+  readonly address: SocketAddress
   close(): void
 }
 
-/** The primary's side: accepts backups on loopback. `onOpen` gets a number for the connection and the socket's channel. */
+/** The primary's side: accepts backups. `onOpen` gets a number for the connection and the socket's channel. */
 export async function listenForBackups(
+  endpoint: Endpoint,
   onOpen: (id: ChannelId, open: (events: ChannelEvents) => LoggingChannel) => void,
+  trace: (line: string) => void,
 ): Promise<ListeningChannel> {
   let nextId: ChannelId = 1
-  const server: Server = createServer((socket) => {
-    onOpen(nextId++, (events) => new LoggingChannel(socket, events))
+  return await Listener.open({
+    purpose: 'logging channel',
+    endpoint,
+    onConnection: (socket) => onOpen(nextId++, (events) => new LoggingChannel(socket, events)),
+    trace,
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const { port } = server.address() as { port: number }
-  return { port, close: () => server.close() }
 }
 
 /** The backup's side. @throws WorldError `primary-unreachable` */
-export async function connectToPrimary(port: number, events: ChannelEvents): Promise<LoggingChannel> {
-  const socket = createConnection({ host: '127.0.0.1', port })
-  await new Promise<void>((resolve, reject) => {
-    socket.once('connect', resolve)
-    socket.once('error', (error) =>
-      reject(new WorldError('primary-unreachable', `the primary does not answer on port ${port} (${error.message})`)),
-    )
-  })
-  socket.removeAllListeners('error')
-  return new LoggingChannel(socket, events)
+export async function connectToPrimary(endpoint: Endpoint, events: ChannelEvents): Promise<LoggingChannel> {
+  try {
+    return new LoggingChannel(await connectTo(endpoint, { purpose: 'primary' }), events)
+  } catch (error) {
+    if (error instanceof WorldError && error.code === 'cannot-connect') {
+      throw new WorldError('primary-unreachable', error.message)
+    }
+    throw error
+  }
 }

@@ -8,7 +8,8 @@
 
 import { createServer, type ServerResponse } from 'node:http'
 import type { LanStatistics } from '../lan/lan.ts'
-import { listenOn, type SocketAddress } from '../lan/listen.ts'
+import { formatAddress, parseAddress } from '../net/address.ts'
+import { listenOn } from '../net/listen.ts'
 import { ask } from './control.ts'
 import { statusOf } from './local-pair.ts'
 import { renderMetrics } from './metrics.ts'
@@ -22,26 +23,22 @@ export interface Monitor {
 
 const answerTimeoutMs = 1000
 
-/** What `[metrics] listen` says: `HOST:PORT`, or `unix:PATH`. */
-function addressOf(listen: string): SocketAddress {
-  if (listen.startsWith('unix:')) return { path: listen.slice('unix:'.length) }
-  const colon = listen.lastIndexOf(':')
-  return { host: listen.slice(0, colon), port: Number(listen.slice(colon + 1)) }
-}
-
-/** @throws WorldError when the address cannot be had */
+/**
+ * @param listen what `[metrics] listen` says: `HOST:PORT`, in plain text as Prometheus asks, or `unix:/PATH`
+ * @throws WorldError when the address cannot be had
+ */
 export async function startMonitor(folder: VmFolder, listen: string): Promise<Monitor> {
   const server = createServer((request, response) => {
     answer(folder, request.method ?? '', request.url ?? '', response).catch((error: Error) =>
       reply(response, 500, `${error.message}\n`),
     )
   })
-  const bound = await listenOn(server, addressOf(listen))
+  const bound = await listenOn(server, parseAddress(listen), 'metrics')
   const close = (): void => {
     server.close()
     server.closeAllConnections()
   }
-  return { address: bound.path ?? `${bound.host}:${bound.port}`, close }
+  return { address: bound.path ?? formatAddress(bound), close }
 }
 
 async function answer(folder: VmFolder, method: string, url: string, response: ServerResponse): Promise<void> {

@@ -1,6 +1,7 @@
 /** What a replica is told when it starts, what it tells its process, and what fault trials may do to it. */
 
 import type { WorldError } from '../base/assert.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { ConsoleOutput } from './console-backlog.ts'
 import type { MachineProfile } from './profiler.ts'
 import type { ReplicaName } from './vm-folder.ts'
@@ -14,12 +15,12 @@ export interface ReplicaSettings {
   readonly token: string
   /** Names this run of the machine to the switch; the same for both replicas. */
   readonly runId: bigint
-  readonly nbdPort: number
-  readonly arbiterPort: number
-  /** Absent: the machine has no network. */
-  readonly lanSocketPath?: string
-  /** Where the primary listens on the logging channel; for a backup. */
-  readonly primaryPort?: number
+  readonly disk: Endpoint
+  readonly arbiter: Endpoint
+  /** The switch's replica port. Absent: the machine has no network. */
+  readonly lan?: Endpoint
+  /** The logging channel: where a primary listens for backups, and where a backup finds its primary. */
+  readonly channel: Endpoint
   /** Count where the machine's work goes; reported at the end by `onProfile`. */
   readonly isProfiled?: boolean
   /** Where `console.log` is. */

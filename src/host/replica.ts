@@ -18,7 +18,7 @@ import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication
 import { Primary, type PrimaryStatus } from '../replication/primary.ts'
 import { fullReach } from '../replication/reach.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
-import { BackupChannels } from './backup-channels.ts'
+import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { ConsoleLog } from './console-log.ts'
 import { DiskBackend } from './disk-backend.ts'
@@ -90,7 +90,7 @@ export class Replica {
     const onFenced = (): void =>
       this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
     this.#arbiter = new ArbiterBackend({
-      address: { host: '127.0.0.1', port: settings.arbiterPort },
+      endpoint: settings.arbiter,
       machine: vm.name,
       replica,
       token,
@@ -98,7 +98,7 @@ export class Replica {
       trace: events.trace,
     })
     this.#disk = new DiskBackend({
-      address: { host: '127.0.0.1', port: settings.nbdPort },
+      endpoint: settings.disk,
       exports: vm.disks.map((_, index) => exportName(index)),
       machine: vm.name,
       replica,
@@ -108,10 +108,10 @@ export class Replica {
       trace: events.trace,
     })
     this.#lan =
-      settings.lanSocketPath === undefined || !vm.network
+      settings.lan === undefined || !vm.network
         ? undefined
         : new LanBackend({
-            socketPath: settings.lanSocketPath,
+            endpoint: settings.lan,
             machine: vm.name,
             mac: vm.network.mac,
             replica,
@@ -138,15 +138,14 @@ export class Replica {
   /**
    * Takes its role. A primary listens for its backup and waits for it before the guest starts; `alone` starts at once; a
    * backup connects and follows.
-   * @returns the port of the logging channel, for a primary
    */
-  async start(): Promise<{ readonly channelPort?: number }> {
+  async start(): Promise<void> {
     await this.#lan?.connect()
     this.#lastTickMs = performance.now()
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs)
     if (this.#settings.role === 'backup') {
       await this.#startBackup()
-      return {}
+      return
     }
     this.#generation = await this.#arbiter.takeGeneration()
     await this.#lan?.bind(BigInt(this.#generation), 0n)
@@ -161,14 +160,16 @@ export class Replica {
     })
     this.#role = { kind: 'primary', primary }
     this.#events.onLive(this.#generation)
-    const channelPort = await this.#backups.listen({
+    const onBackup: BackupChannelsEvents = {
       onOpen: (id) => this.#withPrimary((role) => role.onChannelOpen(id, performance.now())),
       onMessage: (id, message) => this.#withPrimary((role) => role.onMessage(id, message, performance.now())),
       onBadMessage: (id, detail) => this.#withPrimary((role) => role.onBadMessage(id, detail, performance.now())),
       onClosed: (id) => this.#withPrimary((role) => role.onChannelClosed(id, performance.now())),
-    })
+    }
+    if (this.#settings.role === 'primary') {
+      await this.#backups.listen(this.#settings.channel, onBackup, this.#events.trace)
+    }
     this.#withPrimary(() => primary.start())
-    return { channelPort }
   }
 
   /** Ends in good order: the peer is told, the arbiter's hold is let go. */
@@ -240,15 +241,13 @@ export class Replica {
   }
 
   async #startBackup(): Promise<void> {
-    const { primaryPort } = this.#settings
-    assert(primaryPort !== undefined, 'a backup is told where its primary listens')
     await this.#arbiter.connect()
     const backup = new Backup(
       { identity: this.#identity(), replica: this.#settings.replica, policy: this.#policy },
       performance.now(),
     )
     this.#role = { kind: 'backup', backup }
-    this.#toPrimary = await connectToPrimary(primaryPort, {
+    this.#toPrimary = await connectToPrimary(this.#settings.channel, {
       onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
       onBadMessage: (detail) => this.#withBackup(() => backup.onBadMessage(detail, performance.now())),
       onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),

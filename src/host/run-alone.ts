@@ -33,13 +33,8 @@ export async function runAlone(
   folder.create()
   requireNotRunning(folder)
   folder.clearRun()
-  const { replica: shared, pids, diskPorts } = await startSurroundings(config, folder, () => {})
-  folder.writeRun({
-    vmPath: path,
-    ...pids,
-    diskPorts,
-    replicas: { a: { pid: process.pid }, b: { pid: 0 } },
-  })
+  const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
+  folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: process.pid }, b: { pid: 0 } } })
   const ended = Promise.withResolvers<ExitCode>()
   const viewers = new ConsolePort({ onKeys: () => {}, isReadOnly: true })
   const replica = new Replica(

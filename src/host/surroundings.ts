@@ -10,12 +10,12 @@ import { WorldError } from '../base/assert.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { ensureHostTool } from '../guest/host-tools.ts'
 import { type StartedProcess, startProcess } from './child-process.ts'
-import type { DiskServerReady, DiskServerSettings } from './processes/disk-server.ts'
+import type { DiskServerSettings } from './processes/disk-server.ts'
 import type { LanReady, LanSettings } from './processes/lan.ts'
 import type { MonitorReady, MonitorSettings } from './processes/monitor.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import type { VmConfig } from './vm-config.ts'
-import { type DiskPorts, isAlive, type RunRecord, type VmFolder } from './vm-folder.ts'
+import { isAlive, type RunRecord, type VmFolder } from './vm-folder.ts'
 
 /** The processes around the replicas; 0 where the VM has none. */
 export type SurroundingPids = Pick<RunRecord, 'diskServerPid' | 'lanPid' | 'monitorPid'>
@@ -23,7 +23,6 @@ export type SurroundingPids = Pick<RunRecord, 'diskServerPid' | 'lanPid' | 'moni
 export interface Surroundings {
   readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
   readonly pids: SurroundingPids
-  readonly diskPorts: DiskPorts
 }
 
 /** Starts disk server, LAN and monitor of a VM. @throws WorldError of one line; nothing stays behind then */
@@ -35,8 +34,7 @@ export async function startSurroundings(
   const pids = { diskServerPid: 0, lanPid: 0, monitorPid: 0 }
   try {
     onProgress('disk server')
-    const disk = await startDiskServerProcess(config, folder)
-    pids.diskServerPid = disk.pid
+    pids.diskServerPid = (await startDiskServerProcess(config, folder)).pid
     if (config.network) {
       onProgress('network')
       pids.lanPid = (await startLanProcess(config, folder, onProgress)).pid
@@ -49,24 +47,20 @@ export async function startSurroundings(
     const replica = {
       token: machineToken(folder),
       runId: randomBytes(8).readBigUInt64LE(),
-      nbdPort: disk.ready.nbdPort,
-      arbiterPort: disk.ready.arbiterPort,
-      ...(config.network ? { lanSocketPath: lanSocketPath(folder) } : {}),
+      disk: folder.endpoint('disk'),
+      arbiter: folder.endpoint('arbiter'),
+      ...(config.network ? { lan: folder.endpoint('lan') } : {}),
+      channel: folder.endpoint('channel'),
       folderPath: folder.path,
     }
-    return { replica, pids, diskPorts: disk.ready }
+    return { replica, pids }
   } catch (error) {
     endProcesses(Object.values(pids))
     throw error
   }
 }
 
-/** @param ports where an earlier one listened; by default any that are free */
-export async function startDiskServerProcess(
-  config: VmConfig,
-  folder: VmFolder,
-  ports?: DiskPorts,
-): Promise<StartedProcess<DiskServerReady>> {
+export async function startDiskServerProcess(config: VmConfig, folder: VmFolder): Promise<StartedProcess<void>> {
   rmSync(folder.controlPath('disk'), { force: true })
   const settings: DiskServerSettings = {
     machine: config.name,
@@ -74,7 +68,8 @@ export async function startDiskServerProcess(
     disks: config.disks,
     recordFolder: folder.file('arbiter'),
     controlPath: folder.controlPath('disk'),
-    ...(ports ? { ports } : {}),
+    nbd: folder.endpoint('disk'),
+    arbiter: folder.endpoint('arbiter'),
   }
   return await startProcess('disk-server', settings, folder.tracePath('disk'))
 }
@@ -89,7 +84,7 @@ export async function startLanProcess(
     machine: config.name,
     mac: config.network!.mac,
     token: machineToken(folder),
-    replicaSocketPath: lanSocketPath(folder),
+    replicaListen: folder.endpoint('lan'),
     controlPath: folder.controlPath('lan'),
     gateway: {
       passtPath,
@@ -113,10 +108,6 @@ export async function startLanProcess(
 }
 
 const portFreeWithinMs = 2000
-
-function lanSocketPath(folder: VmFolder): string {
-  return folder.file('lan.socket')
-}
 
 /** The secret that this machine's replicas, disk server and switch share. */
 function machineToken(folder: VmFolder): string {

@@ -7,6 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { type Endpoint, maxSocketPathBytes } from '../net/address.ts'
 
 export type ReplicaName = 'a' | 'b'
 
@@ -16,17 +17,17 @@ export const replicaNames: readonly ReplicaName[] = ['a', 'b']
 export const processTraces = ['a', 'b', 'disk', 'lan', 'monitor'] as const
 export type ProcessTrace = (typeof processTraces)[number]
 
-export interface DiskPorts {
-  readonly nbdPort: number
-  readonly arbiterPort: number
-}
+/** Sockets between the processes of a VM on one host: disk, arbiter, the switch's replica port, the logging channel. */
+const localSockets = ['disk', 'arbiter', 'lan', 'channel'] as const
+export type LocalSocket = (typeof localSockets)[number]
+
+/** As `channel.socket` and `monitor.control`, with the slash before it. */
+const longestSocketNameBytes = 16
 
 /** What `up` started. */
 export interface RunRecord {
   readonly vmPath: string
   readonly diskServerPid: number
-  /** Where the disk server listens: one that is started again must be found at the same place. */
-  readonly diskPorts: DiskPorts
   /** 0: the VM has no network. */
   readonly lanPid: number
   /** 0: the VM's file asks for no metrics. */
@@ -48,7 +49,15 @@ export class VmFolder {
     return new VmFolder(basename(path), dirname(path))
   }
 
+  /** @throws WorldError `path-too-long` */
   create(): void {
+    if (Buffer.byteLength(this.path) > maxSocketPathBytes - longestSocketNameBytes) {
+      throw new WorldError(
+        'path-too-long',
+        `the folder ${this.path} is too long for the sockets in it (at most ${maxSocketPathBytes - longestSocketNameBytes} bytes): set XDG_STATE_HOME to a shorter one, or choose a shorter name for the VM`,
+        ExitCode.badConfiguration,
+      )
+    }
     mkdirSync(this.path, { recursive: true })
     chmodSync(this.path, 0o700)
   }
@@ -64,6 +73,11 @@ export class VmFolder {
   /** Where viewers of the console connect to a replica. */
   consolePath(replica: ReplicaName): string {
     return this.file(`${replica}.console`)
+  }
+
+  /** The unix socket for `purpose`, at the same place for every process that comes and goes. */
+  endpoint(purpose: LocalSocket): Endpoint {
+    return { address: { path: this.file(`${purpose}.socket`) } }
   }
 
   tracePath(process: ProcessTrace): string {
@@ -102,7 +116,7 @@ export class VmFolder {
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
     const controls = processTraces.map((name) => `${name}.control`)
-    const sockets = [...controls, 'a.console', 'b.console', 'lan.socket']
+    const sockets = [...controls, 'a.console', 'b.console', ...localSockets.map((name) => `${name}.socket`)]
     for (const name of ['run.json', ...sockets]) rmSync(this.file(name), { force: true })
   }
 }

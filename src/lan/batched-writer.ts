@@ -11,9 +11,6 @@ export class BatchedWriter {
 
   constructor(socket: Socket) {
     this.#socket = socket
-    // Latency counts, not packet count: Nagle's algorithm would hold a frame back for an acknowledgement. (Unix sockets
-    // ignore it.)
-    socket.setNoDelay(true)
   }
 
   /** Bytes that the peer has not taken yet. */

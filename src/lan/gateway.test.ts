@@ -43,7 +43,7 @@ async function withLan(gateway: GatewayOptions, use: (lan: Lan) => Promise<void>
   const folder = mkdtempSync(join(tmpdir(), 'understudy-gateway-'))
   try {
     const lan = await startLan({
-      replicaListen: { path: join(folder, 'replica') },
+      replicaListen: { address: { path: join(folder, 'replica') } },
       machines: [machine],
       gateway,
       ...(onLost && { onGatewayLost: onLost }),

@@ -20,8 +20,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { assert, WorldError } from '../base/assert.ts'
+import { connectTo } from '../net/connect.ts'
+import { listenOn } from '../net/listen.ts'
 import { encodeArpRequest, encodeEmptyPacket, isArpReplyFrom, type Mac, parseIpv4 } from './frame.ts'
-import { connectTo, listenOn } from './listen.ts'
 import { PasstProcess } from './passt-process.ts'
 import { PlainPort } from './plain-port.ts'
 
@@ -162,7 +163,9 @@ async function startIn(
       if (performance.now() > deadlineMs) {
         throw new WorldError('gateway-failed', `passt does not answer within ${startTimeoutMs / 1000} s`)
       }
-      const socket = port ? undefined : await connectTo({ path }).catch(() => undefined)
+      const socket = port
+        ? undefined
+        : await connectTo({ address: { path } }, { purpose: 'passt' }).catch(() => undefined)
       if (socket) port = new PlainPort(socket, { onFrame, onClosed: () => {} })
       port?.send(encodeEmptyPacket(guestMac, guestAddress, gatewayAddress))
       port?.send(encodeArpRequest(guestMac, guestAddress, gatewayAddress))
@@ -198,7 +201,7 @@ async function firstUnusable(forwards: readonly PortForward[]): Promise<WorldErr
   for (const { hostAddress = '127.0.0.1', hostPort } of forwards) {
     const server = createServer()
     try {
-      await listenOn(server, { host: hostAddress, port: hostPort })
+      await listenOn(server, { host: hostAddress, port: hostPort }, 'forwarded')
       await new Promise((resolve) => server.close(resolve))
     } catch (error) {
       if (error instanceof WorldError) return error

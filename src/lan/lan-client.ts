@@ -9,10 +9,11 @@
 
 import type { Socket } from 'node:net'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
+import { type Endpoint, formatAddress } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
 import { BatchedWriter } from './batched-writer.ts'
 import { type Mac, parseMac } from './frame.ts'
 import { LengthPrefixSplitter } from './length-prefix.ts'
-import { connectTo, formatSocketAddress, type SocketAddress } from './listen.ts'
 import type { Refusal } from './machine-port.ts'
 import {
   decodeMessageToReplica,
@@ -24,8 +25,7 @@ import {
   replicaProtocolVersion,
 } from './replica-message.ts'
 
-export interface LanClientOptions {
-  readonly address: SocketAddress
+export interface LanClientOptions extends Endpoint {
   readonly machine: string
   /** The machine's MAC, as `52:54:00:12:34:56`; must be the one the switch knows. */
   readonly mac: string
@@ -110,16 +110,17 @@ export class LanClient {
   /** Connects and authenticates. Throws `WorldError`: cannot-connect, lan-refused, lan-version, timed-out. */
   static async connect(options: LanClientOptions): Promise<LanClient> {
     const mac = parseMac(options.mac)
-    const client = new LanClient(options, mac, await connectTo(options.address))
+    const timeoutMs = options.connectTimeoutMs ?? 5000
+    const client = new LanClient(options, mac, await connectTo(options, { purpose: 'switch', timeoutMs }))
     const timer = setTimeout(() => {
       client.#welcome.reject(
         new WorldError(
           'timed-out',
-          `the switch at ${formatSocketAddress(options.address)} does not answer`,
+          `the switch at ${formatAddress(options.address)} does not answer`,
           ExitCode.timedOut,
         ),
       )
-    }, options.connectTimeoutMs ?? 5000)
+    }, timeoutMs)
     try {
       await client.#welcome.promise
       return client

@@ -6,11 +6,13 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { WorldError } from '../base/assert.ts'
 import { Prng } from '../base/prng.ts'
+import type { SocketAddress } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
+import { generateKey } from '../net/shared-key.ts'
 import { broadcastMac, type Mac, macBytes, parseMac, sourceOf } from './frame.ts'
 import { type Lan, type LanOptions, startLan } from './lan.ts'
 import { LanClient, type LanClientOptions } from './lan-client.ts'
 import { encodePrefix, LengthPrefixSplitter } from './length-prefix.ts'
-import { connectTo, type SocketAddress } from './listen.ts'
 
 const vmMac = '52:54:00:00:00:01'
 const vm = parseMac(vmMac)
@@ -78,7 +80,7 @@ describe('the LAN over sockets', () => {
   function options(): LanOptions {
     return {
       plainSocketPath: join(folder, 'plain'),
-      replicaListen: { path: join(folder, 'replica') },
+      replicaListen: { address: { path: join(folder, 'replica') } },
       machines: [{ name: 'vm', mac: vmMac, token: 'secret' }],
       trace: (line) => traces.push(line),
     }
@@ -86,7 +88,7 @@ describe('the LAN over sockets', () => {
 
   async function joinStation(): Promise<TestStation> {
     const before = lan.statistics().plainPorts
-    const socket = await connectTo({ path: join(folder, 'plain') })
+    const socket = await connectTo({ address: { path: join(folder, 'plain') } }, { purpose: 'station' })
     sockets.push(socket)
     await until(() => lan.statistics().plainPorts > before)
     return new TestStation(socket)
@@ -240,7 +242,7 @@ describe('the LAN over sockets', () => {
   })
 
   it('speaking before hello ends the connection', async () => {
-    const socket = await connectTo(lan.replicaAddress)
+    const socket = await connectTo({ address: lan.replicaAddress }, { purpose: 'switch' })
     sockets.push(socket)
     const closed = new Promise((resolve) => socket.once('close', resolve))
     socket.resume()
@@ -306,12 +308,15 @@ describe('the LAN over sockets', () => {
     await assert.rejects(replica.client.bind({ generation: 1n, coveredFrameId: 0n }), { code: 'lan-closed' })
   })
 
-  it('replicas connect over TCP as well', async () => {
+  it('replicas connect over TCP as well, with the key', async () => {
     await lan.close()
-    lan = await startLan({ ...options(), replicaListen: { host: '127.0.0.1', port: 0 } })
+    const key = generateKey()
+    lan = await startLan({ ...options(), replicaListen: { address: { host: '127.0.0.1', port: 0 }, key } })
     assert.ok(lan.replicaAddress.port)
     const station = await joinStation()
-    const replica = await joinReplica('a')
+    await assert.rejects(joinReplica('a'), { code: 'key-missing' })
+    await assert.rejects(joinReplica('a', { key: generateKey() }), { code: 'cannot-connect', message: /another key/ })
+    const replica = await joinReplica('a', { key })
     await replica.client.bind({ generation: 1n, coveredFrameId: 0n })
     station.send(frame(alice, vm, 1))
     await until(() => replica.frames.length === 1)
@@ -346,7 +351,8 @@ describe('the LAN over sockets', () => {
     const address = busy.address()
     assert.ok(address && typeof address === 'object')
     await lan.close()
-    const started = startLan({ ...options(), replicaListen: { host: '127.0.0.1', port: address.port } })
+    const replicaListen = { address: { host: '127.0.0.1', port: address.port }, key: generateKey() }
+    const started = startLan({ ...options(), replicaListen })
     await assert.rejects(started, (error) => {
       assert.ok(error instanceof WorldError)
       assert.equal(error.code, 'port-in-use')

@@ -6,8 +6,11 @@
  * ethernet-switch.ts and machine-port.ts.
  */
 
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { assert, unreachable, WorldError } from '../base/assert.ts'
+import type { Endpoint, SocketAddress } from '../net/address.ts'
+import { connectTo } from '../net/connect.ts'
+import { Listener } from '../net/listener.ts'
 import {
   type Delivery,
   defaultSwitchLimits,
@@ -17,7 +20,6 @@ import {
 } from './ethernet-switch.ts'
 import { type Mac, parseMac } from './frame.ts'
 import { type Gateway, type GatewayOptions, startGateway } from './gateway.ts'
-import { connectTo, listenOn, type SocketAddress } from './listen.ts'
 import { PlainPort } from './plain-port.ts'
 import { ReplicaPort } from './replica-port.ts'
 
@@ -34,7 +36,7 @@ export interface LanOptions {
   readonly plainSocketPath?: string
   /** Unix sockets of peers that listen themselves (a passt of the user's own). */
   readonly plainConnectPaths?: readonly string[]
-  readonly replicaListen: SocketAddress
+  readonly replicaListen: Endpoint
   readonly machines: readonly LanMachine[]
   readonly gateway?: GatewayOptions
   readonly limits?: SwitchLimits
@@ -79,7 +81,7 @@ class RunningLan implements Lan {
   readonly #replicaPorts = new Map<number, ReplicaPort>()
   /** Replica connections that have not said hello. */
   readonly #strangers = new Set<ReplicaPort>()
-  readonly #servers: Server[] = []
+  readonly #listeners: Listener[] = []
   #gateway: Gateway | undefined
   #replicaAddress: SocketAddress
   #queueFullDropped = 0
@@ -94,7 +96,7 @@ class RunningLan implements Lan {
       throw new WorldError('double-machine', 'two machines have the same name')
     }
     this.#switch = new EthernetSwitch(stations, options.limits ?? defaultSwitchLimits)
-    this.#replicaAddress = options.replicaListen
+    this.#replicaAddress = options.replicaListen.address
   }
 
   get replicaAddress(): SocketAddress {
@@ -107,11 +109,14 @@ class RunningLan implements Lan {
 
   async start(): Promise<void> {
     const { plainSocketPath, plainConnectPaths = [], replicaListen, gateway } = this.#options
-    this.#replicaAddress = await this.#listen(replicaListen, (socket) => this.#openReplicaPort(socket))
+    this.#replicaAddress = await this.#listen('switch', replicaListen, (socket) => this.#openReplicaPort(socket))
     if (plainSocketPath !== undefined) {
-      await this.#listen({ path: plainSocketPath }, (socket) => this.#openPlainPort(socket))
+      const endpoint = { address: { path: plainSocketPath } }
+      await this.#listen('station', endpoint, (socket) => this.#openPlainPort(socket))
     }
-    for (const path of plainConnectPaths) this.#openPlainPort(await connectTo({ path }))
+    for (const path of plainConnectPaths) {
+      this.#openPlainPort(await connectTo({ address: { path } }, { purpose: 'station' }))
+    }
     if (gateway) await this.#startGateway(gateway)
   }
 
@@ -123,21 +128,20 @@ class RunningLan implements Lan {
 
   async close(): Promise<void> {
     this.#isClosing = true
-    const closed = this.#servers.map((server) => new Promise((resolve) => server.close(resolve)))
     for (const port of [...this.#plainPorts.values(), ...this.#replicaPorts.values(), ...this.#strangers]) port.close()
     await this.#gateway?.close()
-    await Promise.all(closed)
+    await Promise.all(this.#listeners.map((listener) => listener.close()))
   }
 
   #trace(line: string): void {
     if (!this.#isClosing) this.#options.trace?.(line)
   }
 
-  async #listen(address: SocketAddress, onSocket: (socket: Socket) => void): Promise<SocketAddress> {
-    const server = createServer(onSocket)
-    const actual = await listenOn(server, address)
-    this.#servers.push(server)
-    return actual
+  async #listen(purpose: string, endpoint: Endpoint, onSocket: (socket: Socket) => void): Promise<SocketAddress> {
+    const trace = (line: string): void => this.#trace(line)
+    const listener = await Listener.open({ purpose, endpoint, onConnection: onSocket, trace })
+    this.#listeners.push(listener)
+    return listener.address
   }
 
   async #startGateway(options: GatewayOptions): Promise<void> {

@@ -172,7 +172,7 @@ export class FaultyVm {
       await sleep(50)
     }
     const arbiter = new ArbiterClient({
-      address: { host: '127.0.0.1', port: this.folder.requireRun().diskPorts.arbiterPort },
+      ...this.folder.endpoint('arbiter'),
       machine: this.folder.name,
       replica: 'stranger',
       token: readFileSync(this.folder.file('token'), 'utf8'),

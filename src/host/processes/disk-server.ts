@@ -1,10 +1,10 @@
 /** The process of the shared disk: exports, arbiter, and nothing else. Outlives every replica. */
 
 import { startDiskServer } from '../../disk/disk-server.ts'
+import type { Endpoint } from '../../net/address.ts'
 import { runAsProcess, trace } from '../child-process.ts'
 import { listenForStatusAndStop } from '../control.ts'
 import { exportName } from '../export-name.ts'
-import type { DiskPorts } from '../vm-folder.ts'
 
 export interface DiskServerSettings {
   readonly machine: string
@@ -12,18 +12,16 @@ export interface DiskServerSettings {
   readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[]
   readonly recordFolder: string
   readonly controlPath: string
-  /** Where an earlier one listened, whose clients look for this one there. Default: any free ports. */
-  readonly ports?: DiskPorts
+  readonly nbd: Endpoint
+  readonly arbiter: Endpoint
 }
 
-export type DiskServerReady = DiskPorts
-
-runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
+runAsProcess<DiskServerSettings, void>(async (settings) => {
   const { machine, token } = settings
   const server = await startDiskServer({
     exports: settings.disks.map(({ path, readOnly }, index) => ({ name: exportName(index), path, readOnly, machine })),
-    nbd: { host: '127.0.0.1', port: settings.ports?.nbdPort ?? 0 },
-    arbiter: { host: '127.0.0.1', port: settings.ports?.arbiterPort ?? 0 },
+    nbd: settings.nbd,
+    arbiter: settings.arbiter,
     recordFolder: settings.recordFolder,
     tokens: { [machine]: token },
     trace,
@@ -33,7 +31,4 @@ runAsProcess<DiskServerSettings, DiskServerReady>(async (settings) => {
     () => ({ bootId: server.bootId }),
     () => server.close(),
   )
-  const { nbd, arbiter } = server.addresses
-  if (!('port' in nbd) || !('port' in arbiter)) throw new Error('the disk server listens on TCP here')
-  return { nbdPort: nbd.port, arbiterPort: arbiter.port }
 })

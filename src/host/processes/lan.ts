@@ -1,6 +1,7 @@
 /** The process of the LAN: switch, replica ports, gateway. Outlives every replica. */
 
 import { startLan } from '../../lan/lan.ts'
+import type { Endpoint } from '../../net/address.ts'
 import { runAsProcess, trace } from '../child-process.ts'
 import { listenForStatusAndStop } from '../control.ts'
 import type { PortForward } from '../vm-config.ts'
@@ -9,7 +10,7 @@ export interface LanSettings {
   readonly machine: string
   readonly mac: string
   readonly token: string
-  readonly replicaSocketPath: string
+  readonly replicaListen: Endpoint
   readonly controlPath: string
   readonly gateway: {
     readonly passtPath: string
@@ -26,7 +27,7 @@ export interface LanReady {
 runAsProcess<LanSettings, LanReady>(async (settings) => {
   const { machine, mac, token, gateway } = settings
   const lan = await startLan({
-    replicaListen: { path: settings.replicaSocketPath },
+    replicaListen: settings.replicaListen,
     machines: [{ name: machine, mac, token }],
     gateway,
     trace,

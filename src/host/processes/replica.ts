@@ -13,11 +13,7 @@ export interface ReplicaProcessSettings extends ReplicaSettings {
   readonly consolePath: string
 }
 
-export interface ReplicaReady {
-  readonly channelPort?: number
-}
-
-runAsProcess<ReplicaProcessSettings, ReplicaReady>(async (settings) => {
+runAsProcess<ReplicaProcessSettings, void>(async (settings) => {
   const viewers = new ConsolePort({ onKeys: (bytes) => replica.sendConsoleInput(bytes) })
   const replica: Replica = new Replica(settings, {
     onConsole: (output) => viewers.onReleased(output),
@@ -36,5 +32,5 @@ runAsProcess<ReplicaProcessSettings, ReplicaReady>(async (settings) => {
   })
   await listenForReplicaControl(settings.controlPath, replica, () => process.exit(0))
   await viewers.listen(settings.consolePath)
-  return await replica.start()
+  await replica.start()
 })
