@@ -1,16 +1,14 @@
 /**
  * A VM as its user writes it: one small TOML (or JSON) file. The schema below is the single source of truth: it checks
  * the file, gives the defaults, and is published by `understudy config-schema`.
- *
- * Errors name the file, the line, the key, and what to write instead.
  */
 
 import { existsSync, readFileSync } from 'node:fs'
-import { dirname, isAbsolute, resolve } from 'node:path'
-import { parse as parseToml, TomlError } from 'smol-toml'
+import { resolve } from 'node:path'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
+import { parseConfigFile, resolveBeside } from './config-file.ts'
 
 const size = z
   .union([z.string(), z.number()])
@@ -98,52 +96,13 @@ export function parseForward(text: string): PortForward {
   return { hostAddress: match[1] ?? '127.0.0.1', hostPort: Number(match[2]), guestPort: Number(match[3]) }
 }
 
-/** The line of a key in TOML or JSON text: the last element of `path` that can be found in it. */
-function lineOf(text: string, path: readonly PropertyKey[]): number | undefined {
-  const lines = text.split('\n')
-  for (const key of [...path].reverse()) {
-    if (typeof key !== 'string') continue
-    const pattern = new RegExp(`(^|[\\s[{,."])${key.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}["\\s]*[=:\\]]`)
-    const line = lines.findIndex((content) => pattern.test(content))
-    if (line >= 0) return line + 1
-  }
-  return undefined
-}
-
-function badConfiguration(message: string): WorldError {
-  return new WorldError('bad-configuration', message, ExitCode.badConfiguration)
-}
-
 /**
  * Checks the text of a VM file.
  * @throws WorldError `bad-configuration`: one line with file, line, key and the fix
  */
 export function parseVmConfig(text: string, path: string): VmConfig {
-  let raw: unknown
-  try {
-    raw = path.endsWith('.json') ? JSON.parse(text) : parseToml(text)
-  } catch (error) {
-    if (error instanceof TomlError) {
-      throw badConfiguration(`${path}:${error.line}: ${error.message.split('\n')[0]}`)
-    }
-    throw badConfiguration(`${path}: ${(error as Error).message}`)
-  }
-  const result = vmSchema.safeParse(raw)
-  if (!result.success) {
-    // A misspelt key comes first: it explains why another one is missing.
-    const { issues } = result.error
-    const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]!
-    const unknown = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined
-    const keyPath = unknown === undefined ? issue.path : [...issue.path, unknown]
-    const line = lineOf(text, keyPath)
-    const place = line === undefined ? path : `${path}:${line}`
-    const key = keyPath.join('.')
-    const fix = unknown === undefined ? issue.message : `no such key; known here: ${knownKeys(issue.path).join(', ')}`
-    throw badConfiguration(`${place}: ${key || 'file'}: ${fix}`)
-  }
-  const folder = dirname(resolve(path))
-  const absolute = (file: string): string => (isAbsolute(file) ? file : resolve(folder, file))
-  const vm = result.data
+  const vm = parseConfigFile(vmSchema, text, path)
+  const absolute = (file: string): string => resolveBeside(path, file)
   return {
     ...vm,
     kernel: absolute(vm.kernel),
@@ -151,17 +110,6 @@ export function parseVmConfig(text: string, path: string): VmConfig {
     disks: vm.disks.map((disk) => ({ ...disk, path: absolute(disk.path) })),
     forwards: (vm.network?.forward ?? []).map(parseForward),
   }
-}
-
-function knownKeys(path: readonly PropertyKey[]): string[] {
-  const known: Record<string, string[]> = {
-    '': Object.keys(vmSchema.shape),
-    network: Object.keys(vmSchema.shape.network.unwrap().shape),
-    protection: Object.keys(vmSchema.shape.protection.unwrap().shape),
-    metrics: Object.keys(vmSchema.shape.metrics.unwrap().shape),
-    disks: ['path', 'readOnly'],
-  }
-  return known[String(path[0] ?? '')] ?? []
 }
 
 /**
