@@ -16,8 +16,10 @@ import { copySparse } from '../src/guest/sparse-file.ts'
 import { freePort, type VmOptions, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import type { Boot, Contestant, Goal } from './contestant.ts'
-import { describeHost, quietLoad, waitUntilQuiet } from './host.ts'
-import { icountOptions, QemuContestant } from './qemu.ts'
+import { QemuContestant } from './qemu.ts'
+import { median, round2 } from './support/figures.ts'
+import { describeHost, quietLoad, waitUntilQuiet } from './support/host.ts'
+import { icountOptions } from './support/qemu-options.ts'
 import { RunContestant, UpContestant } from './understudy.ts'
 
 const { values: options } = parseArgs({
@@ -103,16 +105,6 @@ async function measure(scenario: Scenario, rounds: number, folder: string): Prom
       median_instructions: counts.length === 0 ? null : Math.round(median(counts)),
     }
   })
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((x, y) => x - y)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-}
-
-function round2(value: number): number {
-  return Math.round(value * 100) / 100
 }
 
 function table({ title }: Scenario, rows: readonly Row[]): string {

@@ -8,12 +8,9 @@
  * when it started the console's getty.
  */
 
-import { MiB } from '../src/base/units.ts'
-import { bootArguments } from '../src/host/vm-config.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { type Arena, type Boot, type Contestant, redisAnswers } from './contestant.ts'
-
-export const icountOptions: readonly string[] = ['-icount', 'shift=0,sleep=off']
+import { linuxOptions } from './support/qemu-options.ts'
 
 export class QemuContestant implements Contestant {
   readonly name: string
@@ -25,7 +22,7 @@ export class QemuContestant implements Contestant {
   }
 
   async boot(arena: Arena): Promise<Boot> {
-    const console = new ConsoleProcess('qemu-system-riscv64', [...machineOptions(arena), ...this.#options])
+    const console = new ConsoleProcess('qemu-system-riscv64', [...linuxOptions(arena.config), ...this.#options])
     try {
       return arena.goal === 'login' ? await this.#bootToLogin(console) : await this.#bootToRedis(arena, console)
     } finally {
@@ -55,17 +52,4 @@ export class QemuContestant implements Contestant {
     const [, microseconds] = await console.shows(/getty=(\d+)/)
     return { wallSeconds, instructions: Number(microseconds) * 1000 }
   }
-}
-
-function machineOptions({ config }: Arena): string[] {
-  const { hostPort, guestPort } = config.forwards[0]!
-  return [
-    ...['-nographic', '-no-reboot', '-M', 'virt', '-smp', '1', '-m', `${config.memory / MiB}`],
-    ...['-kernel', config.kernel, '-initrd', config.initrd!, '-append', bootArguments(config)],
-    ...['-drive', `file=${config.disks[0]!.path},if=none,id=root,format=raw`],
-    ...['-device', 'virtio-blk-device,drive=root'],
-    ...['-netdev', `user,id=lan,hostfwd=tcp:127.0.0.1:${hostPort}-:${guestPort}`],
-    ...['-device', `virtio-net-device,netdev=lan,mac=${config.network!.mac}`],
-    ...['-device', 'virtio-rng-device'],
-  ]
 }

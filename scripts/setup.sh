@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a command of package.json needs, says what it installs, and does nothing when all is there (so a second
-# run needs no network).   usage: sh scripts/setup.sh demo|test
+# run needs no network).   usage: sh scripts/setup.sh demo|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -44,25 +44,26 @@ WRAPPER
   node_modules/.bin/node --version >/dev/null
 fi
 
-[ "${1:-demo}" = test ] || exit 0
-
-# Real programs nobody here wrote, as oracles and peers of the tests: command, then the Debian package that has it.
+# Real programs nobody here wrote, as oracles and peers: who needs it, command, the Debian package that has it.
+purpose=${1:-demo}
 missing=""
-while read -r command package; do
+while read -r purposes command package; do
+  case ",$purposes," in *",$purpose,"*) ;; *) continue ;; esac
   command -v "$command" >/dev/null 2>&1 || [ -x "/usr/sbin/$command" ] || missing="$missing $package"
 done <<'LIST'
-qemu-riscv64 qemu-user
-qemu-system-riscv64 qemu-system-misc
-riscv64-unknown-elf-objdump binutils-riscv64-unknown-elf
-dtc device-tree-compiler
-nbdinfo libnbd-bin
-qemu-img qemu-utils
-cpio cpio
-xz xz-utils
-mke2fs e2fsprogs
-passt passt
-ip iproute2
-mount mount
+test qemu-riscv64 qemu-user
+test,bench qemu-system-riscv64 qemu-system-misc
+bench riscv64-unknown-elf-gcc gcc-riscv64-unknown-elf
+test riscv64-unknown-elf-objdump binutils-riscv64-unknown-elf
+test dtc device-tree-compiler
+test nbdinfo libnbd-bin
+test qemu-img qemu-utils
+test cpio cpio
+test xz xz-utils
+test mke2fs e2fsprogs
+test passt passt
+test ip iproute2
+test mount mount
 LIST
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ]; then
@@ -70,5 +71,5 @@ if [ "$(id -u)" = 0 ]; then
   apt-get update -qq >&2
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
 else
-  echo "setup: tests that need these Debian packages will be skipped (to install: sudo apt-get install$missing)" >&2
+  echo "setup: what needs these Debian packages will be skipped (to install: sudo apt-get install$missing)" >&2
 fi

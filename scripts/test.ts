@@ -3,7 +3,7 @@
  *
  *   node scripts/test.ts [--only unit|system] [PATTERN …]
  *
- * Unit tests (`*.test.ts` below src/ and test/) run side by side. System tests (`*.system.ts`) start real processes and
+ * Unit tests (`*.test.ts` below src/, test/, scripts/ and bench/) run side by side. System tests (`*.system.ts`) start real processes and
  * load both cores, so they run one file at a time, after the checks and the unit tests.
  */
 
@@ -45,7 +45,7 @@ if (values.only === undefined && positionals.length === 0) {
   if (check.status === 0) passed++
   else failed++
 }
-if (values.only !== 'system') await runFiles(find('{src,test,scripts}/**/*.test.ts'), 2)
+if (values.only !== 'system') await runFiles(find('{src,test,scripts,bench}/**/*.test.ts'), 2)
 if (values.only !== 'unit') await runFiles(find('test/**/*.system.ts'), 1)
 
 console.log(`${passed} passed, ${failed} failed`)

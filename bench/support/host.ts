@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, loadavg, totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { GiB } from '../src/base/units.ts'
+import { GiB } from '../../src/base/units.ts'
 
 /** More than this many runnable threads, and a figure says more about the neighbours than about us. */
 export const quietLoad = 1.5

@@ -1,0 +1,48 @@
+/** The engine's figures for people: a table per group, and its place in docs/BENCHMARKS.md. */
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import { type Group, type Row, summarize } from './rows.ts'
+
+const documentPath = new URL('../../docs/BENCHMARKS.md', import.meta.url)
+const begin = '<!-- bench:engine begin -->'
+const end = '<!-- bench:engine end -->'
+
+const groupTitles: Readonly<Record<Group, string>> = {
+  bare: 'Bare metal',
+  linux: 'Linux guest (512 MiB)',
+}
+
+function table(rows: readonly Row[], group: Group): string {
+  const summary = summarize(rows, group)
+  if (!summary) return ''
+  const lines = rows
+    .filter((row) => row.group === group)
+    .map(
+      ({ title, seconds, vs_qemu, vs_icount }) =>
+        `| ${title} | ${seconds.understudy.toFixed(2)} | ${seconds.qemu.toFixed(2)} | ${seconds.icount.toFixed(2)} ` +
+        `| ${vs_qemu.toFixed(2)} | ${vs_icount.toFixed(2)} |`,
+    )
+  const { vs_qemu, vs_icount } = summary
+  return `**${groupTitles[group]}**
+
+| | ours, s | qemu, s | icount, s | qemu / ours | icount / ours |
+|---|---:|---:|---:|---:|---:|
+${lines.join('\n')}
+| **geometric mean** | | | | **${vs_qemu.geomean.toFixed(2)}** | **${vs_icount.geomean.toFixed(2)}** |
+| least | | | | ${vs_qemu.min.toFixed(2)} | ${vs_icount.min.toFixed(2)} |
+`
+}
+
+/** Markdown that a terminal shows well, too. */
+export function report(rows: readonly Row[], conditions: string): string {
+  const tables = (['bare', 'linux'] as const).map((group) => table(rows, group)).filter((text) => text !== '')
+  return `${conditions}\n\n${tables.join('\n')}`
+}
+
+/** Puts the report between the markers in docs/BENCHMARKS.md. */
+export function writeIntoDocument(text: string): void {
+  const document = readFileSync(documentPath, 'utf8')
+  const [from, to] = [document.indexOf(begin), document.indexOf(end)]
+  if (from < 0 || to < from) throw new Error(`docs/BENCHMARKS.md lacks the lines "${begin}" and "${end}"`)
+  writeFileSync(documentPath, `${document.slice(0, from + begin.length)}\n\n${text}\n${document.slice(to)}`)
+}

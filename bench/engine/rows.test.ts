@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { contestants, turnsOf } from './contestants.ts'
+import { Measurement, summarize, type Work } from './rows.ts'
+
+const work: Work = { group: 'bare', name: 'hash', title: 'Hash', isQuick: true }
+const timing = (seconds: number, result = 'ok') => ({ seconds, result })
+
+test('a ratio is the median time of QEMU by ours, so above 1 we are faster', () => {
+  const measurement = new Measurement(work)
+  for (const seconds of [1, 2, 9]) measurement.add('understudy', timing(seconds))
+  for (const seconds of [4, 5, 1]) measurement.add('qemu', timing(seconds))
+  for (const seconds of [8, 8, 8]) measurement.add('icount', timing(seconds))
+  const row = measurement.row()
+  assert.deepEqual(row.seconds, { understudy: 2, qemu: 4, icount: 8 })
+  assert.deepEqual([row.vs_qemu, row.vs_icount], [2, 4])
+})
+
+test('contestants that do not agree on the result end the run', () => {
+  const measurement = new Measurement(work)
+  measurement.add('understudy', timing(1, 'one'))
+  assert.throws(() => measurement.add('qemu', timing(1, 'other')), /hash: understudy says "one", qemu says "other"/)
+})
+
+test('a group is summed up by geometric mean and least ratio; a group without rows by null', () => {
+  const rows = [1, 4].map((factor) => {
+    const measurement = new Measurement(work)
+    measurement.add('understudy', timing(1))
+    measurement.add('qemu', timing(factor))
+    measurement.add('icount', timing(2 * factor))
+    return measurement.row()
+  })
+  assert.deepEqual(summarize(rows, 'bare'), { vs_qemu: { geomean: 2, min: 1 }, vs_icount: { geomean: 4, min: 2 } })
+  assert.equal(summarize(rows, 'linux'), null)
+})
+
+test('every round lets another contestant begin', () => {
+  assert.deepEqual(new Set([0, 1, 2].map((round) => turnsOf(round)[0])), new Set(contestants))
+  assert.deepEqual(new Set(turnsOf(5)), new Set(contestants))
+})

@@ -1,0 +1,159 @@
+/**
+ * How fast the engine is, beside QEMU's translator:
+ *
+ *     npm run bench:engine -- [--quick] [--json] [--write] [--only NAME,…] [--rounds N] [--guest FOLDER] [--wait-minutes M]
+ *
+ * Bare-metal kernels and work in a Linux guest, each in three machines: ours unprotected, QEMU plain, QEMU with `-icount
+ * shift=0,sleep=off`. Rounds interleave the contestants. A ratio is QEMU's median time by ours: above 1 we are faster.
+ * Every contestant must come to the same results, or the run fails.
+ *
+ * --quick: two rounds of some rows, at most five minutes on a quiet machine; otherwise five rounds of all. --only takes
+ * row names and the groups `bare` and `linux`. --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { findProgram } from '../../src/guest/command.ts'
+import type { ReadyGuest } from '../../src/host/redis-vm.ts'
+import { describeHost, quietLoad, waitUntilQuiet } from '../support/host.ts'
+import { type Contestant, contestants, turnsOf } from './contestants.ts'
+import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
+import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
+import { report, writeIntoDocument } from './report.ts'
+import { Measurement, summarize, type Work } from './rows.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    guest: { type: 'string' },
+    'wait-minutes': { type: 'string', default: '0' },
+  },
+})
+
+const say = (line: string): void => console.error(line)
+
+function isChosen({ group, name, isQuick }: Work): boolean {
+  if (options.only === undefined) return isQuick || !options.quick
+  const chosen = options.only.split(',')
+  return chosen.includes(name) || chosen.includes(group)
+}
+
+function note(measurement: Measurement, contestant: Contestant, timing: Parameters<Measurement['add']>[1]): void {
+  measurement.add(contestant, timing)
+  say(`  ${measurement.work.name}: ${contestant} ${timing.seconds.toFixed(2)} s`)
+}
+
+async function measureKernels(chosen: readonly Kernel[], rounds: number, folder: string): Promise<Measurement[]> {
+  const built = await Promise.all(
+    chosen.map(async (kernel) => ({ path: await buildKernel(kernel, folder), measurement: new Measurement(kernel) })),
+  )
+  for (let round = 0; round < rounds; round++) {
+    say(`bare metal, round ${round + 1} of ${rounds}`)
+    for (const { path, measurement } of built) {
+      for (const contestant of turnsOf(round)) note(measurement, contestant, await timeKernel(contestant, path))
+    }
+  }
+  return built.map(({ measurement }) => measurement)
+}
+
+async function measureGuests(chosen: readonly Work[], rounds: number, folder: string): Promise<Measurement[]> {
+  const guest = await benchGuest(folder, options.guest, say)
+  const measurements = chosen.map((work) => new Measurement(work))
+  for (let round = 0; round < rounds; round++) {
+    say(`Linux guest, round ${round + 1} of ${rounds}`)
+    const own = join(folder, `round-${round}`)
+    mkdirSync(own)
+    await measureRound(measurements, guest, turnsOf(round), own)
+    rmSync(own, { recursive: true })
+  }
+  return measurements
+}
+
+/** Boots all, then lets them do each piece of work in turn. */
+async function measureRound(
+  measurements: readonly Measurement[],
+  guest: ReadyGuest,
+  turns: readonly Contestant[],
+  folder: string,
+): Promise<void> {
+  const sessions = new Map<Contestant, GuestSession>()
+  const works = measurements.filter(({ work }) => work !== bootWork)
+  try {
+    for (const contestant of turns) {
+      const { session, timing } = await GuestSession.boot(contestant, guest, join(folder, contestant))
+      sessions.set(contestant, session)
+      for (const measurement of measurements) {
+        if (measurement.work === bootWork) note(measurement, contestant, timing)
+      }
+      if (works.length > 0) await session.prepare()
+      session.standBy()
+    }
+    for (const measurement of works) {
+      for (const contestant of turns) {
+        const session = sessions.get(contestant)!
+        session.goOn()
+        note(measurement, contestant, await session.time(measurement.work))
+        session.standBy()
+      }
+    }
+  } finally {
+    for (const session of sessions.values()) await session.end()
+  }
+}
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
+  } catch {
+    return 'unknown'
+  }
+}
+
+async function main(folder: string): Promise<void> {
+  const rounds = Number(options.rounds ?? (options.quick ? 2 : 5))
+  const chosenKernels = kernels.filter(isChosen)
+  const chosenWorks = [bootWork, ...guestWorks].filter(isChosen)
+  if (!Number.isSafeInteger(rounds) || rounds < 1) throw new Error('--rounds takes a count')
+  if (chosenKernels.length + chosenWorks.length === 0) {
+    const names = [...kernels, bootWork, ...guestWorks].map(({ name }) => name)
+    throw new Error(`--only takes bare, linux, ${names.join(', ')}`)
+  }
+  if (!findProgram('qemu-system-riscv64')) {
+    throw new Error('qemu-system-riscv64 is missing: install the Debian package qemu-system-misc')
+  }
+  const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
+    say(`waiting for a quiet machine (load ${now.toFixed(1)})`),
+  )
+  const measurements: Measurement[] = []
+  if (chosenKernels.length > 0) {
+    if (canCompile()) measurements.push(...(await measureKernels(chosenKernels, rounds, folder)))
+    else say(`bare-metal kernels are skipped: they need the Debian package ${compilerPackage}`)
+  }
+  if (chosenWorks.length > 0) measurements.push(...(await measureGuests(chosenWorks, rounds, folder)))
+
+  const rows = measurements.map((measurement) => measurement.row())
+  const quiet = load < quietLoad ? '' : ' (NOT quiet)'
+  const conditions = `Commit ${commit()}; ${describeHost()}; ${rounds} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
+  const text = report(rows, conditions)
+  if (options.write) writeIntoDocument(text)
+  console.log(text)
+  if (options.json) {
+    const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }
+    console.log(JSON.stringify({ ...summary, rows, rounds, load_at_start: load, host: describeHost() }))
+  }
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
+process.env.XDG_STATE_HOME = join(folder, 'state')
+try {
+  await main(folder)
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}
