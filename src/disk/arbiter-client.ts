@@ -108,9 +108,12 @@ export class ArbiterClient {
     return await this.#call({ op: 'read' }, recordSchema, timeoutMs)
   }
 
-  /** Takes the next generation to start the machine; answered when no older request can reach its disks any more. */
-  async start(timeoutMs: number): Promise<StartAnswer> {
-    const answer = await this.#call({ op: 'start' }, startAnswerSchema, timeoutMs)
+  /**
+   * Takes the next generation to start the machine; answered when no older request can reach its disks any more.
+   * @param holderHasEnded no process of a holder is left: the arbiter need not wait for one that may come back
+   */
+  async start(timeoutMs: number, holderHasEnded = false): Promise<StartAnswer> {
+    const answer = await this.#call({ op: 'start', holderHasEnded }, startAnswerSchema, timeoutMs)
     if (answer.granted) this.#held = answer.generation
     return answer
   }

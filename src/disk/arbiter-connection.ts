@@ -91,7 +91,7 @@ export class ArbiterConnection {
       case 'read':
         return this.#arbiter.read(session)
       case 'start':
-        return await this.#arbiter.start(session)
+        return await this.#arbiter.start(session, request.holderHasEnded)
       case 'testAndSet':
         return await this.#arbiter.testAndSet(session, request.generation)
       case 'setEligible':

@@ -3,7 +3,7 @@
  * same id. The first request of a session is `hello`; a session speaks for one replica of one machine, so that no later
  * request has to say who asks.
  *
- *   → {"id":1,"op":"hello","version":1,"machine":"web","replica":"a","token":"…","generation":7}
+ *   → {"id":1,"op":"hello","version":2,"machine":"web","replica":"a","token":"…","generation":7}
  *   ← {"id":1,"ok":true,"answer":{"bootId":"…","record":{…}}}
  *   → {"id":2,"op":"testAndSet","generation":7}
  *   ← {"id":2,"ok":true,"answer":{"won":true,"generation":8}}
@@ -14,7 +14,7 @@
 import { z } from 'zod'
 import { nameSchema, tokenSchema } from './names.ts'
 
-export const arbiterProtocolVersion = 1
+export const arbiterProtocolVersion = 2
 
 /** Longest line either side reads. */
 export const maxLineBytes = 64 * 1024
@@ -42,7 +42,7 @@ export const arbiterRequestSchema = z.discriminatedUnion('op', [
     generation: generationSchema.optional(),
   }),
   z.strictObject({ id: idSchema, op: z.literal('read') }),
-  z.strictObject({ id: idSchema, op: z.literal('start') }),
+  z.strictObject({ id: idSchema, op: z.literal('start'), holderHasEnded: z.boolean().optional() }),
   z.strictObject({ id: idSchema, op: z.literal('testAndSet'), generation: generationSchema }),
   z.strictObject({
     id: idSchema,
@@ -77,7 +77,7 @@ export const startAnswerSchema = z.discriminatedUnion('granted', [
   z.object({ granted: z.literal(true), generation: generationSchema }),
   z.object({
     granted: z.literal(false),
-    reason: z.literal('holder-connected'),
+    reason: z.enum(['holder-connected', 'holder-awaited']),
     generation: generationSchema,
     holder: nameSchema,
   }),

@@ -5,11 +5,11 @@ import { ArbiterRecord, type Ruling } from './arbiter-record.ts'
 
 /** Machine web, held by a in generation 1, with b and c eligible. */
 function heldByA(): ArbiterRecord {
-  return ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b', 'c']).next
+  return ArbiterRecord.fresh('web').start('a').next.setEligible('a', 1, ['b', 'c']).next
 }
 
 test('a start takes the next generation and makes nobody eligible', () => {
-  const { answer, next } = ArbiterRecord.fresh('web').start('a', false)
+  const { answer, next } = ArbiterRecord.fresh('web').start('a')
   assert.deepEqual(answer, { granted: true, generation: 1 })
   assert.deepEqual(next.fields, {
     machine: 'web',
@@ -20,14 +20,17 @@ test('a start takes the next generation and makes nobody eligible', () => {
     eligible: [],
     spent: [],
   })
-  assert.deepEqual(heldByA().start('z', false).next.fields.eligible, [])
+  assert.deepEqual(heldByA().start('z').next.fields.eligible, [])
 })
 
-test('a start is refused while the holder is connected, and changes nothing', () => {
+test('a start is refused while the holder is connected or awaited, and changes nothing', () => {
   const record = heldByA()
-  const { answer, next } = record.start('b', true)
-  assert.deepEqual(answer, { granted: false, reason: 'holder-connected', generation: 1, holder: 'a' })
-  assert.equal(next, record)
+  for (const reason of ['holder-connected', 'holder-awaited'] as const) {
+    const { answer, next } = record.start('b', reason)
+    assert.deepEqual(answer, { granted: false, reason, generation: 1, holder: 'a' })
+    assert.equal(next, record)
+    assert.ok(ArbiterRecord.fresh('web').start('b', reason).answer.granted, 'nobody holds it: nobody is awaited')
+  }
 })
 
 test('the first eligible replica wins the test-and-set, everybody else loses', () => {
@@ -57,7 +60,7 @@ test('a test-and-set of a generation that is not the present one loses', () => {
 })
 
 test('a holder by start is not taken for the winner of a test-and-set', () => {
-  const startedByB = heldByA().start('b', false).next
+  const startedByB = heldByA().start('b').next
   assert.deepEqual(startedByB.testAndSet('b', 1).answer, { won: false, generation: 2, holder: 'b' })
 })
 
@@ -101,7 +104,7 @@ test('opening a generation keeps the hold, and its retry is answered the same', 
 })
 
 test('the same name that takes the machine again does not hold the older generation', () => {
-  const restarted = heldByA().start('a', false).next
+  const restarted = heldByA().start('a').next
   assert.equal(restarted.isHeldBy('a', 1), false)
   assert.equal(restarted.isHeldBy('a', 2), true)
 })
@@ -113,7 +116,7 @@ test('after a release nobody holds the machine and no backup may take it', () =>
   assert.deepEqual(released.next.testAndSet('b', 1).answer, { won: false, generation: 1, holder: null })
   assert.deepEqual(released.next.release('a', 1).answer, released.answer)
   assert.equal(heldByA().release('b', 1).answer.accepted, false)
-  assert.deepEqual(released.next.start('b', false).answer, { granted: true, generation: 2 })
+  assert.deepEqual(released.next.start('b').answer, { granted: true, generation: 2 })
 })
 
 test('whatever is asked in whatever order, a generation is granted to one replica and never goes back', () => {
@@ -121,7 +124,11 @@ test('whatever is asked in whatever order, a generation is granted to one replic
   const generation = fc.nat(6)
   const eligible = fc.subarray(['a', 'b', 'c'])
   const operation = fc.oneof(
-    fc.record({ op: fc.constant('start' as const), replica, connected: fc.boolean() }),
+    fc.record({
+      op: fc.constant('start' as const),
+      replica,
+      obstacle: fc.constantFrom(undefined, 'holder-connected' as const),
+    }),
     fc.record({ op: fc.constant('testAndSet' as const), replica, generation }),
     fc.record({ op: fc.constant('setEligible' as const), replica, generation, eligible }),
     fc.record({ op: fc.constant('openGeneration' as const), replica, generation, eligible }),
@@ -136,7 +143,7 @@ test('whatever is asked in whatever order, a generation is granted to one replic
         const ruling = ((): Ruling<unknown> & { granted?: number } => {
           switch (step.op) {
             case 'start': {
-              const ruled = record.start(step.replica, step.connected)
+              const ruled = record.start(step.replica, step.obstacle)
               return ruled.answer.granted ? { ...ruled, granted: ruled.answer.generation } : ruled
             }
             case 'testAndSet': {

@@ -34,11 +34,17 @@ export interface Ruling<Answer> {
   readonly next: ArbiterRecord
 }
 
+/**
+ * Why a machine that has a holder cannot be started: `holder-connected`, it lives; `holder-awaited`, it was here a moment
+ * ago, or the arbiter was not, so that it may be about to come back.
+ */
+export type StartObstacle = 'holder-connected' | 'holder-awaited'
+
 export type StartAnswer =
   | { readonly granted: true; readonly generation: number }
   | {
       readonly granted: false
-      readonly reason: 'holder-connected'
+      readonly reason: StartObstacle
       readonly generation: number
       readonly holder: string
     }
@@ -91,11 +97,11 @@ export class ArbiterRecord {
     return holder === replica && heldSince <= generation && generation <= this.fields.generation
   }
 
-  /** Starting a machine takes the next generation, unless a live session of the holder exists. */
-  start(replica: string, holderIsConnected: boolean): Ruling<StartAnswer> {
+  /** Starting a machine takes the next generation, unless its holder lives, or may live. */
+  start(replica: string, obstacle?: StartObstacle): Ruling<StartAnswer> {
     const { generation, holder } = this.fields
-    if (holder !== null && holderIsConnected) {
-      return { answer: { granted: false, reason: 'holder-connected', generation, holder }, next: this }
+    if (holder !== null && obstacle !== undefined) {
+      return { answer: { granted: false, reason: obstacle, generation, holder }, next: this }
     }
     const next = this.#takenOver(replica, 'start')
     return { answer: { granted: true, generation: next.fields.generation }, next }

@@ -6,7 +6,9 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { SocketAddress } from '../net/address.ts'
+import { Arbiter, type ArbiterSession } from './arbiter.ts'
 import { ArbiterClient } from './arbiter-client.ts'
+import { arbiterProtocolVersion } from './arbiter-messages.ts'
 import type { ArbiterRecord } from './arbiter-record.ts'
 import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 import {
@@ -34,8 +36,8 @@ test('a start is refused while the holder has a session, also one that came back
   assert.deepEqual(await other.start(patienceMs), refusal)
   holder.close()
   // The arbiter hears of the closed socket in its own time.
-  let answer = await other.start(patienceMs)
-  while (!answer.granted) answer = await other.start(patienceMs)
+  let answer = await other.start(patienceMs, true)
+  while (!answer.granted) answer = await other.start(patienceMs, true)
   assert.equal(answer.generation, 2)
 })
 
@@ -45,9 +47,65 @@ test('a session of the same name that did not take the machine is no holder', as
   await dead.start(patienceMs)
   dead.close()
   const restarted = arbiterClient(t, server, 'a')
-  let answer = await restarted.start(patienceMs)
-  while (!answer.granted) answer = await restarted.start(patienceMs)
+  let answer = await restarted.start(patienceMs, true)
+  while (!answer.granted) answer = await restarted.start(patienceMs, true)
   assert.equal(answer.generation, 2)
+})
+
+/** An arbiter with a clock of our own, on the records of one folder. */
+function clockedArbiter(folder: string) {
+  const clock = { nowMs: 0 }
+  const arbiter = new Arbiter(new FileRecordStorage(folder), { web: token }, () => clock.nowMs)
+  const session = (replica: string, held?: number): ArbiterSession => {
+    const joined: ArbiterSession = { machine: 'web', replica, held, onFenced: () => {} }
+    arbiter.join(joined)
+    return joined
+  }
+  return { arbiter, clock, session }
+}
+
+test('right after its own start the arbiter awaits a holder that did not release: a start would cost a machine that runs', async () => {
+  const folder = join(temporaryFolder(), 'records')
+  const before = clockedArbiter(folder)
+  await before.arbiter.start(before.session('a'))
+  const awaited = { granted: false, reason: 'holder-awaited', generation: 1, holder: 'a' }
+  const connected = { ...awaited, reason: 'holder-connected' }
+
+  const { arbiter, clock, session } = clockedArbiter(folder)
+  const other = session('b')
+  assert.deepEqual(await arbiter.start(other), awaited)
+  clock.nowMs = 2999
+  assert.deepEqual(await arbiter.start(other), awaited)
+  const holder = session('a', 1)
+  clock.nowMs = 60_000
+  assert.deepEqual(await arbiter.start(other), connected)
+  arbiter.leave(holder)
+  assert.deepEqual(await arbiter.start(other), awaited, 'its connection broke: it may come back')
+  clock.nowMs += 3000
+  assert.deepEqual(await arbiter.start(other), { granted: true, generation: 2 }, 'start-up is automatic in the end')
+})
+
+test('nobody is awaited after a release, nor when every process of the holder is known to have ended', async () => {
+  const folder = join(temporaryFolder(), 'records')
+  const first = clockedArbiter(folder)
+  await first.arbiter.start(first.session('a'))
+  const second = clockedArbiter(folder)
+  const starting = second.session('b')
+  assert.deepEqual(await second.arbiter.start(starting, true), { granted: true, generation: 2 })
+  const stranger = second.session('c')
+  assert.ok(!(await second.arbiter.start(stranger, true)).granted, 'a living holder refutes who says that it has ended')
+  await second.arbiter.release(starting, 2)
+  assert.deepEqual(await clockedArbiter(folder).arbiter.start(stranger), { granted: true, generation: 3 })
+})
+
+test('a backup that takes over waits for nobody', async () => {
+  const folder = join(temporaryFolder(), 'records')
+  const first = clockedArbiter(folder)
+  const holder = first.session('a')
+  await first.arbiter.start(holder)
+  first.arbiter.setEligible(holder, 1, ['b'])
+  const { arbiter, session } = clockedArbiter(folder)
+  assert.deepEqual(await arbiter.testAndSet(session('b'), 1), { won: true, generation: 2 })
 })
 
 test('when the primary loses its session nothing happens by itself', async (t) => {
@@ -200,15 +258,15 @@ test('a malformed request drops its connection and nobody else', async (t) => {
   const server = await startTestServer(t, temporaryFolder())
   const good = arbiterClient(t, server, 'a')
   await good.start(patienceMs)
-  const hello = `{"id":1,"op":"hello","version":1,"machine":"web","replica":"b","token":"${token}"}\n`
+  const hello = `{"id":1,"op":"hello","version":${arbiterProtocolVersion},"machine":"web","replica":"b","token":"${token}"}\n`
   const attacks = [
     'hello\n',
     '{}\n',
     '[1,2\n',
     '{"id":1,"op":"read"}\n',
     '{"id":1,"op":"hello","version":9,"machine":"web","replica":"b","token":"x"}\n',
-    '{"id":1,"op":"hello","version":1,"machine":"__proto__","replica":"b","token":"x"}\n',
-    '{"id":1,"op":"hello","version":1,"machine":"../x","replica":"b","token":"x"}\n',
+    `{"id":1,"op":"hello","version":${arbiterProtocolVersion},"machine":"__proto__","replica":"b","token":"x"}\n`,
+    `{"id":1,"op":"hello","version":${arbiterProtocolVersion},"machine":"../x","replica":"b","token":"x"}\n`,
     'x'.repeat(100_000),
     Buffer.alloc(70_000),
     `${hello}{"id":2,"op":"testAndSet","generation":-1}\n`,

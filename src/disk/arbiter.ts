@@ -4,6 +4,10 @@
  * turn of the event loop; a grant is then answered only after the fence has drained (invariant 9).
  *
  * When the primary's session is lost nothing happens by itself: only start and test-and-set move the record.
+ *
+ * A holder that lost its session (its connection broke, or this arbiter was started again) is awaited for a moment: a start
+ * that came first would be safe, for it fences, but it would cost a machine that runs. Only starts wait, a backup's
+ * test-and-set never does; no promise hangs on this clock.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -35,11 +39,16 @@ export interface ArbiterSession {
   readonly onFenced: (notice: FencedNotice) => void
 }
 
+/** A replica connects again after 200 ms; its attempt before may have taken 2 s to fail. */
+const awaitHolderMs = 3_000
+
 interface ArbitratedMachine {
   record: ArbiterRecord
   readonly fence: Fence
   readonly token: string
   readonly sessions: Set<ArbiterSession>
+  /** Until then the holder may be about to come back. */
+  awaitHolderUntilMs: number
 }
 
 export class Arbiter {
@@ -47,14 +56,24 @@ export class Arbiter {
   readonly bootId = randomUUID()
   readonly #machines: ReadonlyMap<string, ArbitratedMachine>
   readonly #storage: RecordStorage
+  readonly #nowMs: () => number
 
-  /** @param tokens the secret of each machine, by its name */
-  constructor(storage: RecordStorage, tokens: Readonly<Record<string, string>>) {
+  /**
+   * @param tokens the secret of each machine, by its name
+   * @param nowMs a clock that never goes back
+   */
+  constructor(
+    storage: RecordStorage,
+    tokens: Readonly<Record<string, string>>,
+    nowMs: () => number = () => performance.now(),
+  ) {
     this.#storage = storage
+    this.#nowMs = nowMs
+    const awaitHolderUntilMs = nowMs() + awaitHolderMs
     this.#machines = new Map(
       Object.entries(tokens).map(([machine, token]) => {
         const record = storage.load(machine)
-        return [machine, { record, fence: new Fence(record), token, sessions: new Set() }]
+        return [machine, { record, fence: new Fence(record), token, sessions: new Set(), awaitHolderUntilMs }]
       }),
     )
   }
@@ -82,16 +101,24 @@ export class Arbiter {
   }
 
   leave(session: ArbiterSession): void {
-    this.#machine(session).sessions.delete(session)
+    const machine = this.#machine(session)
+    if (isHolderConnected(machine)) machine.awaitHolderUntilMs = this.#nowMs() + awaitHolderMs
+    machine.sessions.delete(session)
   }
 
   read(session: ArbiterSession): ArbiterRecordFields {
     return this.#machine(session).record.fields
   }
 
-  async start(session: ArbiterSession): Promise<StartAnswer> {
+  /** @param holderHasEnded who asks has seen that no process of the holder is left: it is not awaited */
+  async start(session: ArbiterSession, holderHasEnded = false): Promise<StartAnswer> {
     const machine = this.#machine(session)
-    const answer = this.#decide(machine, machine.record.start(session.replica, isHolderConnected(machine)), (ruled) => {
+    const obstacle = isHolderConnected(machine)
+      ? 'holder-connected'
+      : holderHasEnded || this.#nowMs() >= machine.awaitHolderUntilMs
+        ? undefined
+        : 'holder-awaited'
+    const answer = this.#decide(machine, machine.record.start(session.replica, obstacle), (ruled) => {
       if (ruled.granted) session.held = ruled.generation
     })
     if (answer.granted) await machine.fence.drained()

@@ -6,7 +6,7 @@ import { type DiskPass, Fence } from './fence.ts'
 const inGeneration1: DiskPass = { kind: 'replica', replica: 'a', generation: 1 }
 const inGeneration2: DiskPass = { kind: 'replica', replica: 'b', generation: 2 }
 
-const held1 = ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b']).next
+const held1 = ArbiterRecord.fresh('web').start('a').next.setEligible('a', 1, ['b']).next
 const held2 = held1.testAndSet('b', 1).next
 
 /** Whether a promise is resolved already, once everything that is ready has run. */

@@ -10,7 +10,7 @@ import { temporaryFolder } from './test-disk.ts'
 
 test('a saved record is found again, and leaves no draft behind', () => {
   const folder = temporaryFolder()
-  const record = ArbiterRecord.fresh('web').start('a', false).next.setEligible('a', 1, ['b']).next
+  const record = ArbiterRecord.fresh('web').start('a').next.setEligible('a', 1, ['b']).next
   new FileRecordStorage(folder).save(record)
   assert.deepEqual(new FileRecordStorage(folder).load('web').fields, record.fields)
   assert.deepEqual(readdirSync(folder), ['web.json'])
@@ -40,7 +40,7 @@ test("a record is forced to the disk before it takes the old one's place, and th
       files.renameSync(from, to)
     },
   })
-  storage.save(ArbiterRecord.fresh('web').start('a', false).next)
+  storage.save(ArbiterRecord.fresh('web').start('a').next)
   assert.deepEqual(calls, ['write /web.json.new', 'fsync /web.json.new', 'rename /web.json.new /web.json', 'fsync '])
 })
 
@@ -51,7 +51,7 @@ test('a machine without a record begins at generation 0', () => {
 test('a draft that a crash left behind does not count', () => {
   const folder = temporaryFolder()
   const storage = new FileRecordStorage(folder)
-  const record = ArbiterRecord.fresh('web').start('a', false).next
+  const record = ArbiterRecord.fresh('web').start('a').next
   storage.save(record)
   writeFileSync(join(folder, 'web.json.new'), '{"version":1,"machine":"web","gener')
   assert.deepEqual(storage.load('web').fields, record.fields)

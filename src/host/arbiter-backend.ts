@@ -52,14 +52,16 @@ export class ArbiterBackend {
   }
 
   /**
-   * Starting a machine takes the next generation, and is refused while a holder is connected (invariant 8).
+   * Starting a machine takes the next generation, and is refused while a holder is connected (invariant 8). A holder that
+   * may be about to come back is awaited here too.
+   * @param holderHasEnded no process of a holder is left
    * @throws WorldError `held-elsewhere`; ArbiterError
    */
-  async takeGeneration(): Promise<Generation> {
-    for (let attempt = 0; ; attempt++) {
-      const answer = await this.#client.start(answerTimeoutMs)
+  async takeGeneration(holderHasEnded: boolean): Promise<Generation> {
+    for (let attempt = 0; ; ) {
+      const answer = await this.#client.start(answerTimeoutMs, holderHasEnded)
       if (answer.granted) return answer.generation
-      if (attempt >= startRetries) {
+      if (answer.reason === 'holder-connected' && attempt++ >= startRetries) {
         throw new WorldError(
           'held-elsewhere',
           `VM ${this.#options.machine} runs already: replica ${answer.holder} holds it in generation ${answer.generation}`,

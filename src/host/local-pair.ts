@@ -89,6 +89,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     vmPath: path,
     replica: name,
     role,
+    holderHasEnded: true,
     controlPath: folder.controlPath(name),
     consolePath: folder.consolePath(name),
   })

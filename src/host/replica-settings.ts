@@ -11,6 +11,8 @@ export interface ReplicaSettings {
   readonly replica: ReplicaName
   /** `alone`: unprotected from the start. */
   readonly role: 'primary' | 'backup' | 'alone'
+  /** No process of an earlier run of the machine is left anywhere: the arbiter need not wait for one to come back. */
+  readonly holderHasEnded?: boolean
   /** Secret shared with disk server and switch. */
   readonly token: string
   /** Names this run of the machine to the switch; the same for both replicas. */

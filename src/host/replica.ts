@@ -147,7 +147,7 @@ export class Replica {
       await this.#startBackup()
       return
     }
-    this.#generation = await this.#arbiter.takeGeneration()
+    this.#generation = await this.#arbiter.takeGeneration(this.#settings.holderHasEnded ?? false)
     await this.#lan?.bind(BigInt(this.#generation), 0n)
     await this.#disk.connect(BigInt(this.#generation))
     const primary = new Primary({

@@ -114,7 +114,7 @@ export class ToyPair {
     const timeoutMs = faults.isPatient ? 1e9 : detector.timeoutMs
     const logSilenceMs = faults.isPatient ? 1e9 : detector.logSilenceMs
     const policy = { ...defaultReplicationPolicy, detector: { ...detector, timeoutMs, logSilenceMs } }
-    const started = this.#record.start('a', false)
+    const started = this.#record.start('a')
     this.#record = started.next
     a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
     b.backup = new Backup({ identity, replica: 'b', policy }, 0)
