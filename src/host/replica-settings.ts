@@ -2,6 +2,7 @@
 
 import type { WorldError } from '../base/assert.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { Reach } from '../replication/reach.ts'
 import type { ConsoleOutput } from './console-backlog.ts'
 import type { MachineProfile } from './profiler.ts'
 import type { ReplicaName } from './vm-folder.ts'
@@ -49,3 +50,6 @@ export interface ReplicaEvents {
 export type ReplicaFault =
   | { readonly kind: 'cutChannel'; readonly direction: 'in' | 'out' | 'both' }
   | { readonly kind: 'hart'; readonly fault: 'die' | 'hang' }
+  | { readonly kind: 'cutReach' | 'mendReach'; readonly of: keyof Reach }
+  /** What the arbiter answers to questions that are asked over the present connection is not heard. */
+  | { readonly kind: 'loseArbiterAnswers' }

@@ -12,11 +12,12 @@ import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
 import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
 import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
+import { Cable } from '../net/cable.ts'
 import { Backup } from '../replication/backup.ts'
 import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
 import { Primary, type PrimaryStatus } from '../replication/primary.ts'
-import { fullReach } from '../replication/reach.ts'
+import { fullReach, type Reach } from '../replication/reach.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
@@ -59,6 +60,7 @@ export class Replica {
   #toPrimary: LoggingChannel | undefined
   #role: Role = { kind: 'none' }
   readonly #effects = new EffectQueue()
+  readonly #cables = { arbiter: new Cable(), disk: new Cable(), lan: new Cable() }
   #generation = 0
   #isPoweredOn = false
   #isOff = false
@@ -90,7 +92,7 @@ export class Replica {
     const onFenced = (): void =>
       this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
     this.#arbiter = new ArbiterBackend({
-      endpoint: settings.arbiter,
+      endpoint: { ...settings.arbiter, cable: this.#cables.arbiter },
       machine: vm.name,
       replica,
       token,
@@ -98,7 +100,7 @@ export class Replica {
       trace: events.trace,
     })
     this.#disk = new DiskBackend({
-      endpoint: settings.disk,
+      endpoint: { ...settings.disk, cable: this.#cables.disk },
       exports: vm.disks.map((_, index) => exportName(index)),
       machine: vm.name,
       replica,
@@ -111,7 +113,7 @@ export class Replica {
       settings.lan === undefined || !vm.network
         ? undefined
         : new LanBackend({
-            endpoint: settings.lan,
+            endpoint: { ...settings.lan, cable: this.#cables.lan },
             machine: vm.name,
             mac: vm.network.mac,
             replica,
@@ -199,9 +201,22 @@ export class Replica {
       case 'hart':
         this.#hart.send({ kind: 'fault', fault: fault.fault })
         return
+      case 'cutReach':
+        for (const cable of this.#cablesOf(fault.of)) cable.cut()
+        return
+      case 'mendReach':
+        for (const cable of this.#cablesOf(fault.of)) cable.mend()
+        return
+      case 'loseArbiterAnswers':
+        this.#cables.arbiter.loseAnswers()
+        return
       default:
         unreachable(fault)
     }
+  }
+
+  #cablesOf(what: keyof Reach): readonly Cable[] {
+    return what === 'disk' ? [this.#cables.arbiter, this.#cables.disk] : [this.#cables.lan]
   }
 
   status(): ReplicaStatus {

@@ -8,6 +8,7 @@
  */
 
 import { ExitCode, WorldError } from '../base/assert.ts'
+import type { Cable } from './cable.ts'
 import type { SharedKey } from './shared-key.ts'
 
 export interface UnixAddress {
@@ -29,6 +30,8 @@ export type SocketAddress = UnixAddress | TcpAddress
 export interface Endpoint {
   readonly address: SocketAddress
   readonly key?: SharedKey
+  /** For fault trials: connections to this endpoint run over it. */
+  readonly cable?: Cable
 }
 
 /** The kernel's limit (sun_path is 108 bytes with its final zero). */

@@ -54,11 +54,11 @@ export async function connectTo(endpoint: Endpoint, options: ConnectOptions): Pr
   if (signal?.aborted) onAbort()
   try {
     await whenConnected(socket)
-    if (!key) return socket
+    if (!key) return plugged(socket, endpoint)
     // The socket beneath TLS has errors of its own, which nobody else listens for.
     socket.on('error', () => {})
     await open?.(socket)
-    return await secureAsClient(socket, key)
+    return plugged(await secureAsClient(socket, key), endpoint)
   } catch (error) {
     socket.destroy()
     if (error instanceof WorldError) throw error
@@ -68,6 +68,11 @@ export async function connectTo(endpoint: Endpoint, options: ConnectOptions): Pr
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
   }
+}
+
+function plugged(socket: Socket, { cable }: Endpoint): Socket {
+  cable?.plug(socket)
+  return socket
 }
 
 function whenConnected(socket: Socket): Promise<void> {

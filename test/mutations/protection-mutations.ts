@@ -119,6 +119,16 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'an arbiter that was started again lets anybody start a machine whose holder is about to come back',
+    file: arbiter,
+    from: 'const awaitHolderUntilMs = nowMs() + awaitHolderMs',
+    to: 'const awaitHolderUntilMs = nowMs()',
+    noticedBy: {
+      file: 'src/disk/arbiter.test.ts',
+      test: 'right after its own start the arbiter awaits a holder that did not release: a start would cost a machine that runs',
+    },
+  },
+  {
     name: 'a grant is given without storing the record',
     file: arbiter,
     from: '        this.#storage.save(ruling.next)\n',
