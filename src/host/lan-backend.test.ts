@@ -36,7 +36,7 @@ function backendAt(t: TestContext, folder: string, replica: string, changes: Par
     replica,
     token,
     logId: 7n,
-    onFrame: () => {},
+    onFrame: () => true,
     onConfirmed: () => {},
     onFenced: () => {},
     trace: () => {},
@@ -60,7 +60,7 @@ test('a switch that was started again is bound again, in the same generation, an
   const folder = folderOf(t)
   const first = await lanAt(t, folder)
   const received: bigint[] = []
-  const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) })
+  const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) > 0 })
   await backend.connect()
   await backend.bind(3n, 41n)
   const station = await connectTo({ address: { path: join(folder, 'plain.socket') } }, { purpose: 'station' })

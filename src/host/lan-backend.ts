@@ -1,6 +1,6 @@
 /**
- * The machine's network card as the host sees it: released frames go to the switch, inbound ones come back as inputs.
- * Frames sent before the MAC is bound wait for it, in order, so that a go-live's unconfirmed outputs come first.
+ * The machine's network card on our own switch: released frames go there, inbound ones come back as inputs. Frames sent
+ * before the MAC is bound wait for it, in order, so that a go-live's unconfirmed outputs come first.
  *
  * The switch's numbers are one above output sequences: there 0 means none.
  *
@@ -11,9 +11,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { LanClient } from '../lan/lan-client.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { NetworkBackend, NetworkEvents } from './network-backend.ts'
 import { ReachProbe } from './reach-probe.ts'
 
-export interface LanBackendOptions {
+export interface LanBackendOptions extends NetworkEvents {
   readonly endpoint: Endpoint
   readonly machine: string
   readonly mac: string
@@ -21,12 +22,6 @@ export interface LanBackendOptions {
   readonly token: string
   /** Names this run of the machine, in which outputs and frames are numbered. */
   readonly logId: bigint
-  readonly onFrame: (frameId: bigint, bytes: Uint8Array) => void
-  /** The switch has, or will never have, every frame up to this output. */
-  readonly onConfirmed: (sequence: bigint) => void
-  /** A later generation is bound: this replica must stop. */
-  readonly onFenced: () => void
-  readonly trace: (line: string) => void
 }
 
 const reconnectIntervalMs = 50
@@ -42,7 +37,7 @@ interface QueuedFrame {
   readonly bytes: Uint8Array
 }
 
-export class LanBackend {
+export class LanBackend implements NetworkBackend {
   readonly #options: LanBackendOptions
   #client: LanClient | undefined
   #isBound = false
@@ -117,7 +112,7 @@ export class LanBackend {
     if (this.#isBound) this.#client?.covered(frameId)
   }
 
-  /** Call at every tick. @returns whether the switch is in reach */
+  /** @returns whether the switch is in reach */
   onTick(): boolean {
     this.#probe.onTick()
     if (this.#client && this.#probe.silentTicks % abandonTicks === 0) {

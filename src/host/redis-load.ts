@@ -43,9 +43,9 @@ export class RedisConnection {
     socket.on('close', () => this.#answer(undefined))
   }
 
-  static connect(port: number): Promise<RedisConnection> {
+  static connect(port: number, host = '127.0.0.1'): Promise<RedisConnection> {
     return new Promise((resolve, reject) => {
-      const socket = createConnection({ host: '127.0.0.1', port, noDelay: true })
+      const socket = createConnection({ host, port, noDelay: true })
       socket.once('error', reject)
       socket.once('connect', () => {
         socket.off('error', reject)
@@ -75,9 +75,9 @@ export class RedisConnection {
 }
 
 /** True when Redis answers PING on this port within `timeoutMs`. */
-export async function answersPing(port: number, timeoutMs: number): Promise<boolean> {
+export async function answersPing(port: number, timeoutMs: number, host?: string): Promise<boolean> {
   const attempt = async (): Promise<boolean> => {
-    const connection = await RedisConnection.connect(port)
+    const connection = await RedisConnection.connect(port, host)
     const timer = setTimeout(() => connection.close(), timeoutMs)
     try {
       return (await connection.command('PING')) === '+PONG'
@@ -106,8 +106,8 @@ export class IncrementLoad {
     this.#key = key
   }
 
-  static async start(port: number, key: string): Promise<IncrementLoad> {
-    const load = new IncrementLoad(await RedisConnection.connect(port), key)
+  static async start(port: number, key: string, host?: string): Promise<IncrementLoad> {
+    const load = new IncrementLoad(await RedisConnection.connect(port, host), key)
     load.#finished = load.#run()
     return load
   }

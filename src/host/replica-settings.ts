@@ -20,8 +20,10 @@ export interface ReplicaSettings {
   readonly runId: bigint
   readonly disk: Endpoint
   readonly arbiter: Endpoint
-  /** The switch's replica port. Absent: the machine has no network. */
+  /** The switch's replica port. Absent, and no TAP either: the machine has no network. */
   readonly lan?: Endpoint
+  /** A TAP interface of this replica's host, instead of a switch. */
+  readonly tap?: string
   /** The logging channel: where a primary listens for backups, and where a backup finds its primary. */
   readonly channel: Endpoint
   /** Count where the machine's work goes; reported at the end by `onProfile`. */

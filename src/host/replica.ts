@@ -1,7 +1,7 @@
 /**
- * One replica: the sans-I/O protocol (replication/) wired to a hart, sockets, disk, switch, arbiter and console.
+ * One replica: the sans-I/O protocol (replication/) wired to a hart, sockets, disk, network, arbiter and console.
  *
- *   hart ──log batches, outputs──► Primary ──effects──► logging channel, DiskBackend, LanBackend, console
+ *   hart ──log batches, outputs──► Primary ──effects──► logging channel, DiskBackend, NetworkBackend, console
  *   channel ──messages──► Backup ──effects──► hart (replay), arbiter (test-and-set), go live
  *
  * Nothing is decided here: every fact goes to the role, every effect it returns is carried out in order. A replica that
@@ -28,8 +28,8 @@ import { exportName } from './export-name.ts'
 import { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
-import { LanBackend } from './lan-backend.ts'
 import { connectToPrimary, type LoggingChannel } from './logging-channel.ts'
+import { createNetworkBackend, type NetworkBackend } from './network-backend.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
 import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
@@ -53,7 +53,7 @@ export class Replica {
   readonly #policy: ReplicationPolicy
   readonly #arbiter: ArbiterBackend
   readonly #disk: DiskBackend
-  readonly #lan: LanBackend | undefined
+  readonly #network: NetworkBackend | undefined
   readonly #hart: Hart
   readonly #consoleLog: ConsoleLog
   readonly #backups = new BackupChannels()
@@ -109,21 +109,12 @@ export class Replica {
       onFenced,
       trace: events.trace,
     })
-    this.#lan =
-      settings.lan === undefined || !vm.network
-        ? undefined
-        : new LanBackend({
-            endpoint: { ...settings.lan, cable: this.#cables.lan },
-            machine: vm.name,
-            mac: vm.network.mac,
-            replica,
-            token,
-            logId: settings.runId,
-            onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
-            onConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
-            onFenced,
-            trace: events.trace,
-          })
+    this.#network = createNetworkBackend(settings, this.#cables.lan, vm, {
+      onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
+      onConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
+      onFenced,
+      trace: events.trace,
+    })
     this.#consoleLog = new ConsoleLog(settings.folderPath)
     this.#hart = new Hart({
       config: this.#config,
@@ -142,7 +133,7 @@ export class Replica {
    * backup connects and follows.
    */
   async start(): Promise<void> {
-    await this.#lan?.connect()
+    await this.#network?.connect()
     this.#lastTickMs = performance.now()
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs)
     if (this.#settings.role === 'backup') {
@@ -150,7 +141,7 @@ export class Replica {
       return
     }
     this.#generation = await this.#arbiter.takeGeneration(this.#settings.holderHasEnded ?? false)
-    await this.#lan?.bind(BigInt(this.#generation), 0n)
+    await this.#network?.bind(BigInt(this.#generation), 0n)
     await this.#disk.connect(BigInt(this.#generation))
     const primary = new Primary({
       identity: this.#identity(),
@@ -278,16 +269,21 @@ export class Replica {
     if (lateMs > worthTellingLateMs) this.#events.trace(`the main thread stood still for ${Math.round(lateMs)} ms`)
     this.#lastTickMs = nowMs
     this.#hart.watch()
-    this.#reach = { disk: this.#arbiter.onTick(), lan: this.#lan?.onTick() ?? true }
+    this.#reach = { disk: this.#arbiter.onTick(), lan: this.#network?.onTick() ?? true }
     this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
     this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
     this.#withPrimary((primary) => primary.onTick(performance.now()))
     this.#withBackup((backup) => backup.onTick(performance.now()))
   }
 
-  /** Only the live machine hears the world, and only once it is switched on: its log begins with its power-on. */
-  #input(input: Input): void {
-    if (this.#role.kind === 'primary' && this.#isPoweredOn) this.#hart.send({ kind: 'input', input })
+  /**
+   * Only the live machine hears the world, and only once it is switched on: its log begins with its power-on.
+   * @returns whether it does
+   */
+  #input(input: Input): boolean {
+    const isListening = this.#role.kind === 'primary' && this.#isPoweredOn
+    if (isListening) this.#hart.send({ kind: 'input', input })
+    return isListening
   }
 
   #onHart(message: FromHart): void {
@@ -346,7 +342,7 @@ export class Replica {
         for (const marked of effect.outputs) this.#release(marked)
         return
       case 'covered':
-        this.#lan?.covered(effect.frameId)
+        this.#network?.covered(effect.frameId)
         return
       case 'openGeneration':
         void this.#arbiter
@@ -388,7 +384,7 @@ export class Replica {
     switch (output.kind) {
       case 'frame':
         this.#noteFirstOutput()
-        if (this.#lan) this.#lan.send(output.sequence, output.bytes)
+        if (this.#network) this.#network.send(output.sequence, output.bytes)
         else this.#withPrimary((primary) => primary.onConfirmed('frame', output.sequence))
         return
       case 'disk':
@@ -468,7 +464,7 @@ export class Replica {
     }
     this.#withPrimary(() => primary.start())
     const generation = BigInt(effect.generation)
-    void this.#lan
+    void this.#network
       ?.bind(generation, effect.coveredFrameId ?? 0n)
       .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration)))
     void this.#disk.connect(generation)
@@ -503,7 +499,7 @@ export class Replica {
     this.#backups.closeAll()
     this.#toPrimary?.close()
     this.#consoleLog.close()
-    this.#lan?.close()
+    this.#network?.close()
     await this.#hart.stop()
     await this.#disk.close()
     this.#arbiter.close()

@@ -35,7 +35,8 @@ export async function startSurroundings(
   try {
     onProgress('disk server')
     pids.diskServerPid = (await startDiskServerProcess(config, folder)).pid
-    if (config.network) {
+    const tap = config.network?.tap
+    if (config.network && tap === undefined) {
       onProgress('network')
       pids.lanPid = (await startLanProcess(config, folder, onProgress)).pid
     }
@@ -49,7 +50,8 @@ export async function startSurroundings(
       runId: randomBytes(8).readBigUInt64LE(),
       disk: folder.endpoint('disk'),
       arbiter: folder.endpoint('arbiter'),
-      ...(config.network ? { lan: folder.endpoint('lan') } : {}),
+      ...(pids.lanPid > 0 ? { lan: folder.endpoint('lan') } : {}),
+      ...(tap === undefined ? {} : { tap }),
       channel: folder.endpoint('channel'),
       folderPath: folder.path,
     }

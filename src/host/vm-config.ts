@@ -27,6 +27,7 @@ function convert<T>(parse: () => T, context: z.RefinementCtx): T {
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i
 const forwardPattern = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)$/
 const listenPattern = /^(\d+\.\d+\.\d+\.\d+:\d{1,5}|unix:\/.+)$/
+const interfacePattern = /^[^\s/:]{1,15}$/
 const addressPattern = /^\d+\.\d+\.\d+\.\d+$/
 
 export const vmSchema = z.strictObject({
@@ -49,10 +50,25 @@ export const vmSchema = z.strictObject({
         .regex(macPattern, 'write six hexadecimal bytes, as 52:54:00:12:34:56')
         .default('52:54:00:75:6e:64'),
       address: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.15'),
+      prefix: z
+        .int()
+        .min(1, 'use 1 to 32')
+        .max(32, 'use 1 to 32')
+        .default(24)
+        .describe("bits of the address's network"),
       gateway: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.2'),
       forward: z
         .array(z.string().regex(forwardPattern, 'write [HOSTADDRESS:]HOSTPORT:GUESTPORT, as 127.0.0.1:6379:6379'))
         .default([]),
+      tap: z
+        .string()
+        .regex(interfacePattern, 'write the name of a network interface, as tap0')
+        .optional()
+        .describe("a TAP of the replica's host: the guest is on a real network, without switch and gateway"),
+    })
+    .refine(({ tap, forward }) => tap === undefined || forward.length === 0, {
+      path: ['forward'],
+      message: 'there is no gateway beside a TAP: connect to the guest by its own address, and leave forward out',
     })
     .optional(),
   protection: z
@@ -141,7 +157,10 @@ function isFolder(path: string): boolean {
 export function bootArguments(config: VmConfig): string {
   const parts = ['console=ttyS0']
   if (config.disks.length > 0) parts.push('root=/dev/vda', 'rw')
-  if (config.network) parts.push(`ip4=${config.network.address}/24`, `gw4=${config.network.gateway}`)
+  if (config.network) {
+    const { address, prefix, gateway } = config.network
+    parts.push(`ip4=${address}/${prefix}`, `gw4=${gateway}`)
+  }
   if (config.append) parts.push(config.append)
   return parts.join(' ')
 }

@@ -1,0 +1,53 @@
+/**
+ * The few calls of the C library that Node does not offer and a TAP needs: ioctl, poll, and read and write that say
+ * "not now" by a number and not by an exception.
+ *
+ * koffi makes them callable. It is an optional package: only whoever asks for a TAP needs it, so it is loaded then.
+ */
+
+import { WorldError } from '../base/assert.ts'
+
+export interface SystemCalls {
+  /** @returns 0, or -1 with `errorNumber` */
+  ioctl(descriptor: number, request: number, argument: Uint8Array): number
+  /** @returns the bytes moved, or -1 with `errorNumber` */
+  read(descriptor: number, into: Uint8Array, lengthBytes: number): number
+  /** @returns the bytes moved, or -1 with `errorNumber` */
+  write(descriptor: number, from: Uint8Array, lengthBytes: number): number
+  /** @returns a descriptor, or -1 */
+  eventfd(initial: number, flags: number): number
+  /** Waits on one of Node's pool threads. The bytes hold `count` struct pollfd, filled in when `done` is called. */
+  poll(descriptors: Uint8Array, count: number, timeoutMs: number, done: () => void): void
+  /** errno of the last call that failed. */
+  errorNumber(): number
+}
+
+let loaded: SystemCalls | undefined
+
+/** @throws WorldError `no-koffi` */
+export async function systemCalls(): Promise<SystemCalls> {
+  loaded ??= await load()
+  return loaded
+}
+
+async function load(): Promise<SystemCalls> {
+  const koffi = await import('koffi').then(
+    ({ default: library }) => library,
+    (error: Error) => {
+      throw new WorldError(
+        'no-koffi',
+        `a TAP needs the npm package koffi, which cannot be loaded (${error.message.split('\n')[0]}): run "npm ci --include=optional"`,
+      )
+    },
+  )
+  const library = koffi.load(null)
+  const poll = library.func('int poll(void *descriptors, unsigned long count, int timeout)')
+  return {
+    ioctl: library.func('int ioctl(int descriptor, unsigned long request, void *argument)'),
+    read: library.func('long read(int descriptor, void *into, size_t length)'),
+    write: library.func('long write(int descriptor, void *from, size_t length)'),
+    eventfd: library.func('int eventfd(unsigned int initial, int flags)'),
+    poll: (descriptors, count, timeoutMs, done) => poll.async(descriptors, count, timeoutMs, done),
+    errorNumber: () => koffi.errno(),
+  }
+}
