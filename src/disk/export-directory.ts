@@ -1,7 +1,8 @@
 /**
  * Which exports there are, and who may open them. An export that belongs to a machine stands behind that machine's fence:
  *
- * - with a replica's pass: only the holder, in a generation it holds, and only once the fence has drained;
+ * - with a replica's pass: only the holder, in a generation it holds, on its newest connection, and only once the fence
+ *   and the seat have drained;
  * - without a pass while nobody holds the machine: a tool on a stopped machine, until the machine is started;
  * - without a pass while somebody holds it: read-only. What it reads is a moving picture; `nbdinfo` is happy with that.
  */
@@ -10,8 +11,9 @@ import { assert, WorldError } from '../base/assert.ts'
 import type { Arbiter } from './arbiter.ts'
 import type { BlockStore } from './block-store.ts'
 import type { DiskPass, Leave } from './fence.ts'
-import { fencedPrefix, parseExportName, type ReplicaPass } from './names.ts'
+import { fencedPrefix, formatBootId, parseExportName, type ReplicaPass } from './names.ts'
 import { ExportFlag, type ExportInfo, OptionError } from './nbd-wire.ts'
+import { Seat, type SeatHold } from './seat.ts'
 
 export interface StoredExport {
   readonly name: string
@@ -29,6 +31,8 @@ export interface OpenExport {
   permits(): boolean
   /** Lets a request touch the store, or refuses with undefined. */
   enter(): Leave | undefined
+  /** Fires when a newer connection of the same replica has come: nothing of this one may be carried out any more. */
+  readonly superseded?: AbortSignal
 }
 
 /** An open that was refused, as NBD says it. */
@@ -44,6 +48,8 @@ export class ExportRefusal extends WorldError {
 export class ExportDirectory {
   readonly #exports: readonly StoredExport[]
   readonly #arbiter: Arbiter
+  /** By export and replica. */
+  readonly #seats = new Map<string, Seat>()
 
   constructor(exports: readonly StoredExport[], arbiter: Arbiter) {
     this.#exports = exports
@@ -54,8 +60,11 @@ export class ExportDirectory {
     return this.#exports.map(({ name }) => name)
   }
 
-  /** Opens an export by what the client sent; `ExportRefusal` says why not. The empty name is the first export. */
-  async open(text: string): Promise<OpenExport> {
+  /**
+   * Opens an export by what the client sent; `ExportRefusal` says why not. The empty name is the first export.
+   * @param connection who opens it, to know it again
+   */
+  async open(text: string, connection: object): Promise<OpenExport> {
     const { exportName, pass } = parse(text)
     const found = exportName === '' ? this.#exports[0] : this.#exports.find(({ name }) => name === exportName)
     if (!found) throw new ExportRefusal(OptionError.unknown, `no export is called "${exportName}"`)
@@ -63,22 +72,37 @@ export class ExportDirectory {
       if (pass) throw new ExportRefusal(OptionError.unknown, `export "${found.name}" belongs to no machine`)
       return this.#openUnfenced(found)
     }
-    return pass ? await this.#openForReplica(found, found.machine, pass) : this.#openForTool(found, found.machine)
+    return pass
+      ? await this.#openForReplica(found, found.machine, pass, connection)
+      : this.#openForTool(found, found.machine)
   }
 
   #openUnfenced(found: StoredExport): OpenExport {
     return { info: this.#info(found, found.readOnly), store: found.store, permits: () => true, enter: () => () => {} }
   }
 
-  async #openForReplica(found: StoredExport, machine: string, pass: ReplicaPass): Promise<OpenExport> {
+  async #openForReplica(
+    found: StoredExport,
+    machine: string,
+    pass: ReplicaPass,
+    connection: object,
+  ): Promise<OpenExport> {
     if (pass.machine !== machine || !this.#arbiter.knows(machine, pass.token)) {
       throw new ExportRefusal(OptionError.policy, `export "${found.name}": wrong machine or token`)
     }
     const fence = this.#fence(machine)
     const diskPass: DiskPass = { kind: 'replica', replica: pass.replica, generation: pass.generation }
-    // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
-    if (fence.permits(diskPass)) await fence.drained()
-    if (!fence.permits(diskPass)) {
+    const seatName = `${found.name}/${pass.replica}`
+    const seat = this.#seats.get(seatName) ?? new Seat()
+    let hold: SeatHold | undefined
+    if (fence.permits(diskPass)) {
+      this.#seats.set(seatName, seat)
+      hold = seat.take(connection)
+      // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
+      await fence.drained()
+      await seat.drained()
+    }
+    if (!hold || !fence.permits(diskPass)) {
       const { generation, holder } = this.#arbiter.record(machine)!
       throw new ExportRefusal(
         OptionError.policy,
@@ -86,7 +110,28 @@ export class ExportDirectory {
           `generation ${generation} is held by ${holder ?? 'nobody'}`,
       )
     }
-    return this.#openFenced(found, machine, diskPass)
+    return this.#openSeated(this.#openFenced(found, machine, diskPass), seat, hold)
+  }
+
+  #openSeated(opened: OpenExport, seat: Seat, hold: SeatHold): OpenExport {
+    return {
+      ...opened,
+      // A client that uses several connections at once would take the seat from itself.
+      info: { ...opened.info, flags: opened.info.flags & ~ExportFlag.canMultiConn },
+      enter: () => {
+        const leaveSeat = seat.enter(hold)
+        const leaveFence = leaveSeat && opened.enter()
+        if (!leaveFence) {
+          leaveSeat?.()
+          return undefined
+        }
+        return () => {
+          leaveFence()
+          leaveSeat()
+        }
+      },
+      superseded: hold.lost,
+    }
   }
 
   #openForTool(found: StoredExport, machine: string): OpenExport {
@@ -119,7 +164,7 @@ export class ExportDirectory {
       ExportFlag.sendDf |
       ExportFlag.canMultiConn |
       (readOnly ? ExportFlag.readOnly : ExportFlag.sendFua | ExportFlag.sendTrim | ExportFlag.sendWriteZeroes)
-    return { sizeBytes: found.store.sizeBytes, flags, description: `understudy boot ${this.#arbiter.bootId}` }
+    return { sizeBytes: found.store.sizeBytes, flags, description: formatBootId(this.#arbiter.bootId) }
   }
 }
 

@@ -11,7 +11,7 @@ import { MiB } from '../base/units.ts'
 import { ArbiterClient } from './arbiter-client.ts'
 import type { DiskServer } from './disk-server.ts'
 import { formatExportName } from './names.ts'
-import type { NbdClient } from './nbd-client.ts'
+import { NbdClient } from './nbd-client.ts'
 import { NbdClientSession } from './nbd-client-session.ts'
 import { NbdError } from './nbd-error.ts'
 import { Command, NbdErrno } from './nbd-wire.ts'
@@ -26,6 +26,7 @@ import {
   rawEvents,
   rawSocket,
   serverSockets,
+  slowNetwork,
   startTestServer,
   temporaryFolder,
   token,
@@ -51,7 +52,10 @@ async function fillExecution(client: NbdClient, store: HeldStore): Promise<() =>
   const reads: Promise<unknown>[] = []
   for (let index = 0; index < 16; index++) {
     const { held, release } = store.hold('read')
-    reads.push(client.read(0, 512))
+    const read = client.read(0, 512)
+    // A test may break the connection: that is no failure of its own.
+    read.catch(() => {})
+    reads.push(read)
     await held
     releases.push(release)
   }
@@ -168,6 +172,30 @@ test('a write of the old generation that is half on the wire when the grant is a
   assert.equal(readFileSync(join(folder, 'disk0.img'))[0], 0x22)
 })
 
+test('a write of the old generation that is on the wire until the new primary has written the same sectors never lands', async (t) => {
+  const { server, folder, stores, backup } = await startPair(t)
+  const network = await slowNetwork(t, server.addresses.nbd)
+  const old = await NbdClient.connect({ address: network.address, exportName: 'disk0', pass: passOf('a', 1) })
+  t.after(() => old.destroy())
+  await old.write(0, Buffer.alloc(512, 0x11))
+  network.hold()
+  const requests = {
+    write: old.write(0, Buffer.alloc(512, 0xee)),
+    zeroes: old.writeZeroes(512, 512),
+    trim: old.trim(1024, 512),
+  }
+  const refused = Object.values(requests).map((request) => assert.rejects(request, isLostOrFenced))
+  while (network.heldBytes < 28 + 512 + 28 + 28) await new Promise(setImmediate)
+  assert.deepEqual(await backup.testAndSet(1, patienceMs), { won: true, generation: 2 })
+  const winner = await nbdClient(t, server, 'disk0', passOf('b', 2))
+  await winner.write(0, Buffer.alloc(1536, 0x22))
+  const counts = { ...stores.disk0!.counts }
+  network.release()
+  await Promise.all(refused)
+  assert.deepEqual(stores.disk0!.counts, counts)
+  assert.ok(readFileSync(join(folder, 'disk0.img')).subarray(0, 1536).equals(Buffer.alloc(1536, 0x22)))
+})
+
 for (const kind of ['read', 'write', 'flush', 'writeZeroes', 'trim'] as const) {
   test(`a ${kind} of a connection whose generation is over is refused, and the connection closed`, async (t) => {
     const { server, folder, backup } = await startPair(t)
@@ -228,6 +256,51 @@ test('a pass of a grant that still drains is answered only after the drain', asy
   release()
   await Promise.all([grant, write])
   assert.equal(await early, true)
+})
+
+test('a write that is in the socket of a broken connection never lands after the same replica has come back', async (t) => {
+  const { server, folder, stores } = await startPair(t)
+  const sockets = serverSockets(t)
+  const session = new NbdClientSession(formatExportName('disk0', passOf('a', 1)), false)
+  const wire = await rawSocket(t, server.addresses.nbd)
+  assert.equal((await rawEvents(wire, session).next('ready')).kind, 'ready')
+  const { header } = session.request(Command.write, 0, 0, 512)
+  wire.write(Buffer.concat([header, Buffer.alloc(200, 0xee)]))
+  const sent = wire.bytesWritten
+  await hasReceived(sockets.at(-1)!, sent)
+  // The replica has given that connection up, and issues the write again on another one; the guest goes on.
+  const closed = new Promise((resolve) => wire.once('close', resolve))
+  const again = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  await again.write(0, Buffer.alloc(512, 0xee))
+  await again.write(0, Buffer.alloc(512, 0x22))
+  wire.write(Buffer.alloc(312, 0xee))
+  await closed
+  assert.equal(stores.disk0!.counts.write, 2)
+  assert.equal(readFileSync(join(folder, 'disk0.img'))[0], 0x22)
+})
+
+test('a replica that comes back waits for what its broken connection left in execution; what was queued is gone', async (t) => {
+  const { server, folder, stores } = await startPair(t)
+  const sockets = serverSockets(t)
+  const broken = await nbdClient(t, server, 'disk0', passOf('a', 1))
+  const letReadsGo = await fillExecution(broken, stores.disk0!)
+  const socket = sockets.at(-1)!
+  const bytesBefore = socket.bytesRead
+  const queued = assert.rejects(broken.write(4096, Buffer.alloc(512, 0xee)), { reason: 'connection-lost' })
+  await hasReceived(socket, bytesBefore + 28 + 512)
+  let isBack = false
+  const back = nbdClient(t, server, 'disk0', passOf('a', 1)).then((client) => {
+    isBack = true
+    return client
+  })
+  await queued
+  await nbdClient(t, server, 'disk1', passOf('a', 1))
+  assert.equal(isBack, false, 'another disk is another matter, and this one still has requests in execution')
+  await letReadsGo().catch((error) => assert.ok(isLostOrFenced(error)))
+  const disk = await back
+  await disk.write(4096, Buffer.alloc(512, 0x22))
+  assert.equal(stores.disk0!.counts.write, 1)
+  assert.equal(readFileSync(join(folder, 'disk0.img'))[4096], 0x22)
 })
 
 test('opening a generation keeps the connections of the holder', async (t) => {

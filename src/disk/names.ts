@@ -24,6 +24,18 @@ export const tokenSchema = z.string().regex(tokenPattern)
 /** Begins the text of a refusal because the generation is over, so that a client can tell it from a wrong token. */
 export const fencedPrefix = 'fenced: '
 
+const bootPrefix = 'understudy boot '
+
+/** How our exports describe themselves: by the boot of their server, so that a client sees whether it is another one. */
+export function formatBootId(bootId: string): string {
+  return `${bootPrefix}${bootId}`
+}
+
+/** The boot that an export's description names; undefined if it is not an export of ours. */
+export function bootIdOf(description: string): string | undefined {
+  return description.startsWith(bootPrefix) ? description.slice(bootPrefix.length) : undefined
+}
+
 /** What a replica shows to be let at a disk of its machine. */
 export interface ReplicaPass {
   readonly machine: string

@@ -110,8 +110,9 @@ export class NbdConnection {
   async #open(exportName: string): Promise<void> {
     let answer: () => NbdServerEvent[]
     try {
-      const opened = await this.#directory.open(exportName)
+      const opened = await this.#directory.open(exportName, this)
       this.#export = opened
+      this.#watch(opened)
       answer = () => this.#session.accept(opened.info)
     } catch (error) {
       if (!(error instanceof ExportRefusal)) throw error
@@ -120,6 +121,16 @@ export class NbdConnection {
     }
     this.#isOpening = false
     if (this.#phase === 'open') this.#onEvents(answer())
+  }
+
+  /** A newer connection of the same replica: whatever is still unread, queued or half on the wire here must not land. */
+  #watch({ superseded }: OpenExport): void {
+    const drop = (): void => {
+      this.#onClosed()
+      this.#destroy('the replica has a newer connection')
+    }
+    if (superseded?.aborted) drop()
+    else superseded?.addEventListener('abort', drop, { once: true })
   }
 
   #onRequest(request: NbdRequest): void {

@@ -2,7 +2,7 @@
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -129,6 +129,53 @@ export async function rawSocket(t: TestContext, address: SocketAddress): Promise
   socket.on('error', () => {})
   await new Promise((resolve) => socket.once('connect', resolve))
   return socket
+}
+
+/** A network between client and server that can hold back what the client has sent, however long. */
+export interface SlowNetwork {
+  readonly address: SocketAddress
+  /** From now on bytes to the server stay on the way. */
+  hold(): void
+  /** Bytes on the way. */
+  readonly heldBytes: number
+  /** They arrive, and later ones pass. */
+  release(): void
+}
+
+export async function slowNetwork(t: TestContext, target: SocketAddress): Promise<SlowNetwork> {
+  const held: { socket: Socket; chunk: Buffer }[] = []
+  let isHolding = false
+  const proxy = createServer((near) => {
+    const far = target.path === undefined ? connect(target.port, target.host) : connect(target.path)
+    t.after(() => {
+      near.destroy()
+      far.destroy()
+    })
+    for (const socket of [near, far]) socket.on('error', () => {})
+    far.pipe(near)
+    near.on('data', (chunk: Buffer) => {
+      if (isHolding) held.push({ socket: far, chunk })
+      else far.write(chunk)
+    })
+    // A client that is gone does not take back what it has sent.
+    near.on('close', () => isHolding || far.end())
+  })
+  t.after(() => proxy.close())
+  const { address } = freeSocket()
+  await new Promise<void>((resolve) => proxy.listen(address.path, resolve))
+  return {
+    address,
+    hold: () => {
+      isHolding = true
+    },
+    get heldBytes() {
+      return held.reduce((sum, { chunk }) => sum + chunk.length, 0)
+    },
+    release: () => {
+      isHolding = false
+      for (const { socket, chunk } of held.splice(0)) socket.write(chunk)
+    },
+  }
 }
 
 /** Runs a client session by hand over a raw connection; `next(kind)` is the next event of that kind. */

@@ -1,14 +1,23 @@
 /**
  * The machine's disks as the host sees them: requests that the output gate released go out over NBD, answers come back
  * as inputs. When the disk server is gone, requests wait and are issued again in order: the guest sees a slow disk, never
- * an error (VMware FT: outstanding I/O is re-issued). All requests here repeat harmlessly.
+ * an error (VMware FT: outstanding I/O is re-issued). What the server answered and may have lost in a crash is kept and
+ * written again (`SteadyDisk`).
+ *
+ * A backup keeps the same: it follows the log, in which a request's start is its marker and its answer a completion. So
+ * the replica that goes live has what the guest takes for written, and begins by writing it again, because it cannot know
+ * whether the server it meets is the one that answered. The device bounds what is kept: it flushes by itself, in both
+ * replicas at the same instruction.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { sectorBytes } from '../base/units.ts'
-import type { ReplicaPass } from '../disk/names.ts'
+import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
+import { type DiskWork, SteadyDisk } from '../disk/steady-disk.ts'
+import type { FlushReach } from '../disk/unflushed-writes.ts'
+import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { LogIndex, MarkedOutput } from '../log/entry.ts'
 import type { DiskStatus } from '../machine/types.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
 import type { DiskRequest } from './hart-messages.ts'
@@ -32,8 +41,6 @@ export interface DiskBackendOptions {
   readonly trace: (line: string) => void
 }
 
-const reconnectIntervalMs = 50
-
 export class DiskBackend {
   readonly #options: DiskBackendOptions
   readonly #disks: Disk[]
@@ -42,142 +49,115 @@ export class DiskBackend {
     // A mistake in the configuration is told now, not as a disk out of reach.
     keyOf(options.endpoint, 'disk')
     this.#options = options
-    this.#disks = options.exports.map((name) => new Disk(name, options))
+    this.#disks = options.exports.map(() => new Disk(options))
   }
 
-  /** Connects every disk in the generation that was just won. Requests issued before that wait for it. */
+  /**
+   * Connects every disk in the generation that was just won. Requests issued before that wait for it. A replica that
+   * was a backup has followed the whole log by now.
+   */
   async connect(generation: bigint): Promise<void> {
-    const { machine, replica, token } = this.#options
+    const { machine, replica, token, exports } = this.#options
     const pass = { machine, replica, token, generation: Number(generation) }
-    await Promise.all(this.#disks.map((disk) => disk.connect(pass)))
+    await Promise.all(this.#disks.map((disk, index) => disk.connect(exports[index]!, pass)))
   }
 
   issue(request: DiskRequest): void {
     this.#disks[request.disk]!.issue(request)
   }
 
+  /** A backup's machine replayed these: requests that it made again, and answers that entered it. Each in log order. */
+  onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
+    let next = 0
+    const answersBelow = (index: LogIndex | undefined): void => {
+      for (; next < answers.length && (index === undefined || answers[next]!.index < index); next++) {
+        for (const disk of this.#disks) disk.followAnswer(answers[next]!)
+      }
+    }
+    for (const { output, markerIndex } of outputs) {
+      if (output.kind !== 'disk') continue
+      answersBelow(markerIndex)
+      this.#disks[output.disk]!.followRequest(output)
+    }
+    answersBelow(undefined)
+  }
+
   get inFlight(): number {
-    return this.#disks.reduce((sum, disk) => sum + disk.inFlight, 0)
+    return this.#disks.reduce((sum, disk) => sum + disk.steady.inFlight, 0)
+  }
+
+  /** What is kept because a crash of the disk server may undo it, in bytes. */
+  get unflushedBytes(): number {
+    return this.#disks.reduce((sum, disk) => sum + disk.steady.unflushed.bytes, 0)
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#disks.map((disk) => disk.close()))
+    await Promise.all(this.#disks.map(({ steady }) => steady.close()))
   }
 
   /** For a replica that halts: no request is sent again, none is waited for. */
   drop(): void {
-    for (const disk of this.#disks) disk.drop()
+    for (const { steady } of this.#disks) steady.drop()
   }
 }
 
 class Disk {
-  readonly #exportName: string
+  readonly steady: SteadyDisk
   readonly #options: DiskBackendOptions
-  readonly #pending = new Map<bigint, DiskRequest>()
-  #pass: ReplicaPass | undefined
-  #client: NbdClient | undefined
-  #isConnecting = false
-  #isClosed = false
+  /** Of a backup: requests that its log has no answer to yet. */
+  readonly #followed = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()
 
-  constructor(exportName: string, options: DiskBackendOptions) {
-    this.#exportName = exportName
+  constructor(options: DiskBackendOptions) {
     this.#options = options
+    this.steady = new SteadyDisk({
+      bootIdOf,
+      onFenced: options.onFenced,
+      trace: options.trace,
+    })
   }
 
-  get inFlight(): number {
-    return this.#pending.size
-  }
-
-  async connect(pass: ReplicaPass): Promise<void> {
-    this.#pass = pass
-    await this.#reconnect()
+  async connect(exportName: string, pass: ReplicaPass): Promise<void> {
+    // The machine itself names the requests without an answer: they are issued again.
+    this.#followed.clear()
+    const { endpoint } = this.#options
+    await this.steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
   }
 
   issue(request: DiskRequest): void {
-    this.#pending.set(request.sequence, request)
-    if (this.#client) void this.#carryOut(this.#client, request)
-  }
-
-  async close(): Promise<void> {
-    this.#isClosed = true
-    await this.#client?.close()
-  }
-
-  drop(): void {
-    this.#isClosed = true
-    this.#client?.destroy()
-  }
-
-  /** Tries until the server is there, then issues everything that waits, in the order it was made. */
-  async #reconnect(): Promise<void> {
-    if (this.#isConnecting) return
-    this.#isConnecting = true
-    try {
-      while (!this.#isClosed && !this.#client) {
-        try {
-          const client: NbdClient = await NbdClient.connect({
-            ...this.#options.endpoint,
-            exportName: this.#exportName,
-            ...(this.#pass ? { pass: this.#pass } : {}),
-          })
-          if (this.#isClosed) return client.destroy()
-          this.#client = client
-          for (const request of this.#pending.values()) void this.#carryOut(client, request)
-        } catch (error) {
-          if (error instanceof NbdError && error.reason === 'fenced') {
-            this.#options.onFenced(error)
-            return
-          }
-          this.#options.trace(`disk: ${(error as Error).message}`)
-          await sleep(reconnectIntervalMs)
-        }
-      }
-    } finally {
-      this.#isConnecting = false
-    }
-  }
-
-  async #carryOut(client: NbdClient, request: DiskRequest): Promise<void> {
     const { sequence } = request
-    try {
-      const data = await carryOut(client, request)
-      this.#answer(data ? { sequence, status: 'ok', data } : { sequence, status: 'ok' })
-    } catch (error) {
-      if (!(error instanceof NbdError)) throw error
-      if (error.reason === 'fenced') {
-        this.#options.onFenced(error)
-      } else if (error.reason === 'io') {
-        this.#options.trace(`disk: ${error.message}`)
-        this.#answer({ sequence, status: 'ioError' })
-      } else if (this.#client === client && !this.#isClosed) {
-        this.#options.trace(`disk: ${error.message}; connecting again`)
-        this.#client = undefined
-        void this.#reconnect()
-      }
-    }
+    this.steady.request(workOf(request)).then(
+      (data) => this.#options.onAnswer(data ? { sequence, status: 'ok', data } : { sequence, status: 'ok' }),
+      (error) => {
+        if (!(error instanceof NbdError)) throw error
+        this.#options.onAnswer({ sequence, status: 'ioError' })
+      },
+    )
   }
 
-  #answer(answer: DiskAnswer): void {
-    if (this.#pending.delete(answer.sequence)) this.#options.onAnswer(answer)
+  followRequest(request: DiskRequest): void {
+    this.#followed.set(request.sequence, { work: workOf(request), reach: this.steady.unflushed.beginFlush() })
+  }
+
+  followAnswer({ sequence, status }: LoggedDiskAnswer): void {
+    const followed = this.#followed.get(sequence)
+    if (!followed) return
+    this.#followed.delete(sequence)
+    const { work, reach } = followed
+    if (work.operation === 'flush') this.steady.unflushed.onFlushed(reach)
+    else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)
   }
 }
 
-async function carryOut(client: NbdClient, request: DiskRequest): Promise<Uint8Array | undefined> {
-  const offset = Number(request.sector) * sectorBytes
-  switch (request.operation) {
-    case 'read':
-      return await client.read(offset, request.lengthBytes)
+function workOf({ operation, sector, lengthBytes, data }: DiskRequest): DiskWork {
+  const offset = Number(sector) * sectorBytes
+  switch (operation) {
     case 'write':
-      await client.write(offset, request.data!)
-      return undefined
+      return { operation, offset, data: data! }
     case 'flush':
-      await client.flush()
-      return undefined
+      return { operation }
     case 'discard':
-      await client.trim(offset, request.lengthBytes)
-      return undefined
-    case 'writeZeroes':
-      await client.writeZeroes(offset, request.lengthBytes)
-      return undefined
+      return { operation: 'trim', offset, lengthBytes }
+    default:
+      return { operation, offset, lengthBytes }
   }
 }

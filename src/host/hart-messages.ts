@@ -10,6 +10,7 @@
  */
 
 import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
+import type { DiskAnswer } from '../hypervisor/replayer.ts'
 import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
@@ -50,7 +51,12 @@ export type FromHart =
       readonly outputs: readonly MarkedOutput[]
       readonly bytesByCause: BytesByCause
     }
-  | { readonly kind: 'replayed'; readonly replayedEnd: LogEnd; readonly outputs: readonly MarkedOutput[] }
+  | {
+      readonly kind: 'replayed'
+      readonly replayedEnd: LogEnd
+      readonly outputs: readonly MarkedOutput[]
+      readonly diskAnswers: readonly DiskAnswer[]
+    }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Everything appended is replayed and the machine runs on by itself; its first own outputs follow as `recorded`. */
   | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }

@@ -294,7 +294,8 @@ export class Replica {
         if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
-        const { replayedEnd, outputs } = message
+        const { replayedEnd, outputs, diskAnswers } = message
+        this.#disk.onReplayed(outputs, diskAnswers)
         for (const { output } of outputs) if (output.kind === 'console') this.#events.onConsoleRegenerated(output)
         const report = { replayedEnd, outputs, count: this.#hart.instructions }
         this.#withBackup((backup) => backup.onReplayed(report, performance.now()))

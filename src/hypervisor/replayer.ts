@@ -19,7 +19,13 @@ import { decodeBatch, type LogBatch } from '../log/batch.ts'
 import type { Divergence, DivergenceKind } from '../log/divergence.ts'
 import { type LogEnd, type LogEntry, type LogIndex, logIndex, type MarkedOutput, type Marker } from '../log/entry.ts'
 import { outputChecksum } from '../log/output-codec.ts'
-import { type InstructionCount, instructionCount, type Machine, type Output } from '../machine/types.ts'
+import {
+  type DiskStatus,
+  type InstructionCount,
+  instructionCount,
+  type Machine,
+  type Output,
+} from '../machine/types.ts'
 import { Obligations } from './obligations.ts'
 import { Recorder } from './recorder.ts'
 
@@ -31,6 +37,15 @@ export interface ReplayedRun {
     | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Regenerated outputs that agreed with their markers, in order. */
   readonly outputs: readonly MarkedOutput[]
+  /** Answers of the disk that entered the machine, in order: who keeps what a disk may lose needs to know. */
+  readonly diskAnswers: readonly DiskAnswer[]
+}
+
+/** A completion in the log. What was read is left out: it is in the machine. */
+export interface DiskAnswer {
+  readonly index: LogIndex
+  readonly sequence: bigint
+  readonly status: DiskStatus
 }
 
 type DiskRequest = Extract<Output, { kind: 'disk' }>
@@ -110,17 +125,20 @@ export class Replayer {
     assert(!this.#isLive, 'a live machine replays nothing')
     const until = instructionCount(this.machine.count + maxInstructions)
     const outputs: MarkedOutput[] = []
+    const diskAnswers: DiskAnswer[] = []
     while (this.#divergence === undefined) {
       const entry = this.#queue[this.#head]
-      if (entry === undefined) return { state: { kind: 'needsEntries' }, outputs }
+      if (entry === undefined) return { state: { kind: 'needsEntries' }, outputs, diskAnswers }
       if (this.machine.count < entry.count) {
-        if (this.machine.count >= until) return { state: { kind: 'progress' }, outputs }
+        if (this.machine.count >= until) return { state: { kind: 'progress' }, outputs, diskAnswers }
         this.#runTowards(entry, until)
       } else {
         this.#replay(entry, outputs)
+        const { index, body } = entry
+        if (body.kind === 'diskCompletion') diskAnswers.push({ index, sequence: body.sequence, status: body.status })
       }
     }
-    return { state: { kind: 'diverged', divergence: this.#divergence }, outputs }
+    return { state: { kind: 'diverged', divergence: this.#divergence }, outputs, diskAnswers }
   }
 
   /**

@@ -169,6 +169,76 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a connection of the old generation is served on, whenever its requests arrive',
+    file: 'src/disk/fence.ts',
+    from: '        return this.#record.isHeldBy(pass.replica, pass.generation)\n',
+    to: '        return true\n',
+    noticedBy: {
+      file: 'src/disk/fencing.test.ts',
+      test: 'a write of the old generation that is on the wire until the new primary has written the same sectors never lands',
+    },
+  },
+  {
+    name: 'a replica that connects again does not wait for what its broken connection left in execution',
+    file: 'src/disk/export-directory.ts',
+    from: '      await seat.drained()\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/fencing.test.ts',
+      test: 'a replica that comes back waits for what its broken connection left in execution; what was queued is gone',
+    },
+  },
+  {
+    name: 'a broken connection is good still when its replica has come back',
+    file: 'src/disk/seat.ts',
+    from: '    if (earlier?.connection === connection) return earlier\n',
+    to: '    if (earlier) return earlier\n',
+    noticedBy: {
+      file: 'src/disk/fencing.test.ts',
+      test: 'a write that is in the socket of a broken connection never lands after the same replica has come back',
+    },
+  },
+  {
+    name: 'what a disk server may have lost in its crash is not written again',
+    file: 'src/disk/steady-disk.ts',
+    from: '          await this.#restore(client)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'whatever crashes, cuts and late answers come, the disk is as if none had, and a flush is true',
+    },
+  },
+  {
+    name: 'a flush counts for what was completed while it ran',
+    file: 'src/disk/unflushed-writes.ts',
+    from: '      if (order >= reach) break\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/unflushed-writes.test.ts',
+      test: 'a flush covers what was completed before it began, and nothing else',
+    },
+  },
+  {
+    name: 'a backup does not keep what its primary wrote and nobody flushed',
+    file: 'src/host/disk-backend.ts',
+    from: "    else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)\n",
+    to: '',
+    noticedBy: {
+      file: 'src/host/disk-backend.test.ts',
+      test: 'a backup keeps what its log says is written and not flushed, and begins with it when it goes live',
+    },
+  },
+  {
+    name: 'the device lets unflushed writes grow without bound',
+    file: 'src/machine/devices/virtio/block.ts',
+    from: '    this.#flushIfDue()\n',
+    to: '',
+    noticedBy: {
+      file: 'src/machine/devices/virtio/block.test.ts',
+      test: 'after 32 MiB without a flush the device flushes by itself, once, and the driver sees nothing of it',
+    },
+  },
+  {
     name: 'the switch learns the MAC of a protected machine',
     file: 'src/lan/ethernet-switch.ts',
     from: '    if (this.#machinesByMac.has(source)) {\n      this.#counts.spoofedDropped++\n      return deliveries\n    }\n',

@@ -197,12 +197,12 @@ class Replaying implements Mode {
 
   turn(): Turn {
     if (this.#isFinished) return { sleepUntilNs: undefined }
-    const { state, outputs } = this.#replayer.run(replaySliceInstructions)
+    const { state, outputs, diskAnswers } = this.#replayer.run(replaySliceInstructions)
     Atomics.store(progress, progressCell.digestsCompared, this.#replayer.digestsCompared)
     showProgress(this.#replayer.machine)
     if (outputs.length > 0 || this.#replayer.replayedEnd !== this.#reported) {
       this.#reported = this.#replayer.replayedEnd
-      post({ kind: 'replayed', replayedEnd: this.#replayer.replayedEnd, outputs })
+      post({ kind: 'replayed', replayedEnd: this.#replayer.replayedEnd, outputs, diskAnswers })
     }
     if (state.kind === 'diverged') {
       this.#isFinished = true

@@ -269,6 +269,107 @@ test('bounce buffers are bounded: requests beyond 32 MiB stay in the ring until 
   assert.equal(outputs().length, 1)
 })
 
+/** A disk whose driver writes 4 MiB at a time, each time elsewhere. */
+function busyDisk() {
+  const parts = disk({ sectors: 1n << 30n })
+  const { heap, queue, add, device, outputs } = parts
+  const data = heap.allocate(MiB)
+  let writes = 0
+  /** Writes, and hands on what goes to the disk. */
+  const write = () => {
+    const segments = Array.from({ length: 4 }, () => [data, MiB])
+    const request = add(type.write, writes++ * 10_000, segments, [], true)
+    queue.notify()
+    return { ...request, outputs: outputs() }
+  }
+  const writeAndAnswer = () => {
+    const written = write()
+    device.onAnswer(written.outputs[0]!.sequence, 'ok', undefined)
+    return outputs()
+  }
+  return { ...parts, write, writeAndAnswer }
+}
+
+const operationsOf = (outputs: readonly { operation: string }[]) => outputs.map(({ operation }) => operation)
+
+test('after 32 MiB without a flush the device flushes by itself, once, and the driver sees nothing of it', () => {
+  const { device, queue, writeAndAnswer, interrupt, driver } = busyDisk()
+  for (let written = 1; written < 8; written++) assert.deepEqual(writeAndAnswer(), [])
+  const [flush, ...others] = writeAndAnswer()
+  assert.deepEqual([flush?.operation, others.length], ['flush', 0])
+  assert.deepEqual(writeAndAnswer(), [], 'one at a time')
+  queue.takeUsed()
+  driver.acknowledgeInterrupts()
+  device.onAnswer(flush!.sequence, 'ok', undefined)
+  assert.deepEqual(queue.takeUsed(), [])
+  assert.equal(interrupt(), false)
+  for (let written = 2; written < 8; written++) assert.deepEqual(writeAndAnswer(), [], 'it covered what came before it')
+  assert.deepEqual(operationsOf(writeAndAnswer()), ['flush'])
+})
+
+test('at 64 MiB without a flush writes are held, reads and flushes are not, until the disk has answered', () => {
+  const { heap, device, queue, add, write, writeAndAnswer, outputs } = busyDisk()
+  let own: bigint | undefined
+  for (let written = 0; written < 16; written++) for (const { sequence } of writeAndAnswer()) own = sequence
+  const held = write()
+  assert.deepEqual(held.outputs, [])
+  add(type.read, 900_000, [], [[heap.allocate(512), 512]])
+  add(type.flush, 0, [], [])
+  queue.notify()
+  assert.deepEqual(operationsOf(outputs()), ['read', 'flush'])
+  device.onAnswer(own!, 'ok', undefined)
+  assert.deepEqual(operationsOf(outputs()), ['flush', 'write'], '32 MiB came after it: so the next one follows')
+})
+
+test("the driver's own flushes count: a disk that is flushed in time is left alone", () => {
+  const { device, queue, add, writeAndAnswer, outputs } = busyDisk()
+  for (let written = 0; written < 20; written++) {
+    assert.deepEqual(writeAndAnswer(), [])
+    if (written % 5 !== 4) continue
+    add(type.flush, 0, [], [])
+    queue.notify()
+    device.onAnswer(outputs()[0]!.sequence, 'ok', undefined)
+    assert.deepEqual(outputs(), [])
+  }
+})
+
+test("a failed flush of the device's own is told to the driver at its next flush, and only there", () => {
+  const { device, queue, add, writeAndAnswer, outputs } = busyDisk()
+  let own: bigint | undefined
+  for (let written = 0; written < 8; written++) for (const { sequence } of writeAndAnswer()) own = sequence
+  device.onAnswer(own!, 'ioError', undefined)
+  assert.deepEqual(outputs(), [])
+  for (const expected of [1, 0]) {
+    const flush = add(type.flush, 0, [], [])
+    queue.notify()
+    device.onAnswer(outputs()[0]!.sequence, 'ok', undefined)
+    assert.equal(flush.status(), expected)
+  }
+})
+
+test('what is unflushed survives a reset of the device, and a snapshot', () => {
+  const original = busyDisk()
+  for (let written = 0; written < 7; written++) original.writeAndAnswer()
+  const copy = busyDisk()
+  const writer = new ByteWriter()
+  original.device.saveState(writer)
+  copy.device.loadState(new ByteReader(writer.finish()))
+  const again = new ByteWriter()
+  copy.device.saveState(again)
+  assert.deepEqual(again.finish(), writer.finish())
+
+  const [next] = original.driver.start([64]) as [DriverQueue]
+  const status = original.heap.place(Uint8Array.of(0xff))
+  const data = original.heap.allocate(MiB)
+  const segments = Array.from({ length: 4 }, (): [number, number] => [data, MiB])
+  const start = original.heap.place(header(type.write, 0))
+  next.offer(next.chain([[start, 16], ...segments], [[status, 1]], true))
+  next.notify()
+  const [write] = original.outputs()
+  original.device.onAnswer(write!.sequence, 'ok', undefined)
+  assert.deepEqual(operationsOf(original.outputs()), ['flush'])
+})
+
 test('interrupts follow the event index the driver wrote, and its flag without event indexes', () => {
   const withEvents = disk()
   withEvents.queue.usedEvent = 1

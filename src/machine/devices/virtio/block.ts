@@ -9,6 +9,10 @@
  * A request lives in one of two states: held (not yet an output) or in flight (an output, not answered). A reset drops
  * held ones; those in flight stay for ordering until the disk has answered, and their answers touch nothing: they are
  * of an earlier epoch. A flush covers the writes completed before it (5.2.6.2), so it waits for nothing.
+ *
+ * Until a flush covers them, both replicas keep the writes that the disk has answered, because a crash of its server may
+ * undo them. To bound that, the device sends a flush of its own when they are many, which no driver sees, and holds
+ * further ones when they are too many. Decided here and not where the disk is, so that a backup knows of it by its log.
  */
 
 import { assert } from '../../../base/assert.ts'
@@ -58,6 +62,14 @@ const largestRequestBytes = longestSegmentBytes * mostSegments
 const largestZeroingSectors = 131_072
 /** Requests are taken from the ring while fewer bytes than this are pending: bounds what bounce buffers hold. */
 const pendingBytesLimit = 32 * 1024 * 1024
+/** So much written and not flushed (with `changeBytes` for each request): the device flushes by itself … */
+const flushAtBytes = 32 * 1024 * 1024
+/** … and takes no further write before the disk has answered that. */
+const holdAtBytes = 2 * flushAtBytes
+/** What a change of the disk counts beside its data: bounds how many small ones there are. */
+const changeBytes = 512
+/** The epoch of a request that no driver made: its answer is for the device alone. */
+const ownEpoch = 0xffff_ffff
 /** Likewise a limit on their number: a driver that resets in a loop leaves requests in flight each time. */
 const pendingRequestsLimit = 2 * queueSize
 
@@ -77,6 +89,8 @@ interface Request extends Place {
   readonly lengthBytes: number
   /** Bounce buffer of a write. */
   readonly data: Uint8Array | undefined
+  /** Of a flush: `#changedBytes` when it went out, so what it covers. */
+  readonly coveredBytes: number
   /** The output's number once it is in flight; `undefined` while it is held. */
   sequence: bigint | undefined
 }
@@ -87,6 +101,12 @@ export class VirtioBlock extends VirtioDevice {
   readonly #outbox: Outbox
   /** In the order the driver made them; held and in flight. */
   #requests: Request[] = []
+  /** Bytes of the changes that the disk has answered, since the machine was created … */
+  #changedBytes = 0
+  /** … and those of them that a flush has covered. */
+  #flushedBytes = 0
+  /** A flush of our own failed, which the driver must hear: its next one fails. */
+  #ownFlushFailed = false
 
   constructor(parts: VirtioParts, config: DiskConfig, disk: number, outbox: Outbox) {
     const writable = feature.flush | feature.discard | feature.writeZeroes
@@ -115,12 +135,20 @@ export class VirtioBlock extends VirtioDevice {
     assert(index >= 0, `no disk request ${sequence} is in flight`)
     const request = this.#requests[index]!
     this.#requests.splice(index, 1)
+    const isFlush = request.operation === 'flush'
+    if (isChange(request.operation) && status === 'ok') this.#changedBytes += costOf(request)
+    // Also with an error: then the disk has lost them, and the driver is told.
+    if (isFlush) this.#flushedBytes = Math.max(this.#flushedBytes, request.coveredBytes)
+    if (request.epoch === ownEpoch) this.#ownFlushFailed ||= status !== 'ok'
     if (request.epoch === this.epoch) {
       const isRead = request.operation === 'read' && status === 'ok'
       assert(!isRead || data?.length === request.lengthBytes, `the data of disk request ${sequence} has a wrong length`)
       if (isRead) scatter(this.memory, request.destination, data!)
-      this.#finish(request, answer[status], isRead ? request.lengthBytes : 0)
+      const isLateError = isFlush && status === 'ok' && this.#ownFlushFailed
+      if (isFlush) this.#ownFlushFailed = false
+      this.#finish(request, answer[isLateError ? 'ioError' : status], isRead ? request.lengthBytes : 0)
     }
+    this.#flushIfDue()
     this.#startHeld()
     if (this.isLive) this.guard(() => this.#takeRequests())
     this.signalUsed(this.queues[0]!)
@@ -244,18 +272,54 @@ export class VirtioBlock extends VirtioDevice {
     lengthBytes: number,
     data: Uint8Array | undefined,
   ): void {
-    const request: Request = { ...place, epoch: this.epoch, operation, sector, lengthBytes, data, sequence: undefined }
-    const mustWait = this.#requests.some((earlier) => conflict(earlier, request, this.epoch))
+    const request: Request = {
+      ...place,
+      epoch: this.epoch,
+      operation,
+      sector,
+      lengthBytes,
+      data,
+      coveredBytes: this.#changedBytes,
+      sequence: undefined,
+    }
+    const mustWait = this.#mustWait(request, this.#requests)
     this.#requests.push(request)
     if (!mustWait) this.#start(request)
+  }
+
+  get #unflushedBytes(): number {
+    return this.#changedBytes - this.#flushedBytes
+  }
+
+  #mustWait(request: Request, earlier: readonly Request[]): boolean {
+    if (isChange(request.operation) && this.#unflushedBytes >= holdAtBytes) return true
+    return earlier.some((other) => conflict(other, request, this.epoch))
+  }
+
+  /** A flush that no driver asked for. There is one while the limit is reached, so what is held goes on some time. */
+  #flushIfDue(): void {
+    if (this.#unflushedBytes < flushAtBytes || this.#requests.some(({ epoch }) => epoch === ownEpoch)) return
+    const request: Request = {
+      head: 0,
+      destination: [],
+      statusAddress: 0,
+      epoch: ownEpoch,
+      operation: 'flush',
+      sector: 0n,
+      lengthBytes: 0,
+      data: undefined,
+      coveredBytes: this.#changedBytes,
+      sequence: undefined,
+    }
+    this.#requests.push(request)
+    this.#start(request)
   }
 
   #startHeld(): void {
     if (this.#requests.every((request) => request.sequence !== undefined)) return
     this.#requests.forEach((request, index) => {
       if (request.sequence !== undefined) return
-      const earlier = this.#requests.slice(0, index)
-      if (!earlier.some((other) => conflict(other, request, this.epoch))) this.#start(request)
+      if (!this.#mustWait(request, this.#requests.slice(0, index))) this.#start(request)
     })
   }
 
@@ -288,8 +352,10 @@ export class VirtioBlock extends VirtioDevice {
       saveSegments(writer, request.destination)
       writer.f64(request.statusAddress).bool(request.data !== undefined)
       if (request.data) writer.bytes(request.data)
+      writer.f64(request.coveredBytes)
       writer.bool(request.sequence !== undefined).u64(request.sequence ?? 0n)
     }
+    writer.f64(this.#changedBytes).f64(this.#flushedBytes).bool(this.#ownFlushFailed)
   }
 
   protected override loadDevice(reader: ByteReader): void {
@@ -301,11 +367,16 @@ export class VirtioBlock extends VirtioDevice {
       const [sector, lengthBytes, destination] = [reader.u64(), reader.u32(), loadSegments(reader)]
       const statusAddress = reader.f64()
       const data = reader.bool() ? reader.bytes() : undefined
+      const coveredBytes = reader.f64()
       const isInFlight = reader.bool()
       const number = reader.u64()
       const sequence = isInFlight ? number : undefined
-      this.#requests.push({ head, epoch, operation, sector, lengthBytes, destination, statusAddress, data, sequence })
+      const place = { head, destination, statusAddress }
+      this.#requests.push({ ...place, epoch, operation, sector, lengthBytes, data, coveredBytes, sequence })
     }
+    this.#changedBytes = reader.f64()
+    this.#flushedBytes = reader.f64()
+    this.#ownFlushFailed = reader.bool()
   }
 }
 
@@ -314,6 +385,14 @@ const operations: readonly DiskOperation[] = ['read', 'write', 'flush', 'discard
 
 function movesData(operation: DiskOperation): boolean {
   return operation === 'read' || operation === 'write'
+}
+
+function isChange(operation: DiskOperation): boolean {
+  return operation === 'write' || operation === 'discard' || operation === 'writeZeroes'
+}
+
+function costOf({ data }: Request): number {
+  return changeBytes + (data?.length ?? 0)
 }
 
 /** Whether `later` must wait for `earlier`: one writes sectors of the other, or both fill the same guest memory. */
