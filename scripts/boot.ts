@@ -3,14 +3,17 @@
  * devices carry Linux, and how fast. Disk writes stay in memory.
  *
  *     node scripts/boot.ts --dir DIR [--until TEXT] [--type TEXT] [--max COUNT] [--append WORDS] [--ram MiB]
+ *                          [--translation THRESHOLD|off] [--digest-every COUNT]
  *
  * DIR holds Image, initrd.cpio and, if there is to be a disk, root.ext4. It ends when the console shows the text of
  * --until; with --type that text is typed then, and it ends when the guest goes off.
+ * Every run is the same, so the digests of two engines can be compared.
  */
 
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { formatDigest } from '../src/base/digest.ts'
 import { sectorBytes } from '../src/base/units.ts'
 import { createEngine } from '../src/engine/wasm-engine.ts'
 import { createMachine } from '../src/machine/machine.ts'
@@ -25,6 +28,8 @@ const { values: options } = parseArgs({
     ram: { type: 'string', default: '256' },
     type: { type: 'string' },
     seconds: { type: 'string', default: '300' },
+    translation: { type: 'string' },
+    'digest-every': { type: 'string' },
   },
 })
 if (!options.dir) throw new Error('--dir is missing')
@@ -67,6 +72,10 @@ class OverlayDisk {
 const dir = options.dir
 const rootPath = join(dir, 'root.ext4')
 const disk = existsSync(rootPath) ? new OverlayDisk(rootPath) : undefined
+const chosen = options.translation
+const translation = chosen
+  ? { translation: chosen === 'off' ? ('off' as const) : { threshold: Number(chosen) } }
+  : undefined
 const machine = createMachine(
   {
     ramBytes: Number(options.ram) * 1024 * 1024,
@@ -79,17 +88,18 @@ const machine = createMachine(
     initrd: readFileSync(join(dir, 'initrd.cpio')),
     bootArguments: options.append,
   },
-  createEngine,
+  ({ ramBytes, bus }) => createEngine({ ramBytes, bus, ...translation }),
 )
 
 const seed = new Uint8Array(64).map((_, index) => (index * 37 + 11) & 0xff)
-machine.apply({ kind: 'boot', rngSeed: seed, wallClockNs: BigInt(Date.now()) * 1_000_000n })
+machine.apply({ kind: 'boot', rngSeed: seed, wallClockNs: 1_790_000_000_000_000_000n })
 /** One instruction takes 4 ns of guest time. */
 const rate = (1n << 32n) / 25n
 machine.apply({ kind: 'clock', ticks: 0n, ratePer2p32: rate, capTicks: 1n << 60n })
 
 const counts: Record<string, number> = {}
 const started = Date.now()
+const startedCpu = process.cpuUsage()
 const limit = BigInt(options.max)
 const pending: Input[] = []
 let transcript = ''
@@ -119,7 +129,13 @@ function onOutput(output: Output): void {
 
 const deadlineMs = started + Number(options.seconds) * 1000
 let reason = 'count'
+const digestEvery = BigInt(options['digest-every'] ?? 0)
+let nextDigest = digestEvery
 while (machine.count < limit && Date.now() < deadlineMs) {
+  if (digestEvery && machine.count >= nextDigest) {
+    console.error(`${machine.count} ${formatDigest(machine.digest())}`)
+    nextDigest = machine.count + digestEvery
+  }
   const next = machine.count + 10_000_000n
   const stop = machine.run(instructionCount(next < limit ? next : limit))
   reason = stop.kind
@@ -143,9 +159,10 @@ while (machine.count < limit && Date.now() < deadlineMs) {
   }
 }
 const seconds = (Date.now() - started) / 1000
+const cpu = process.cpuUsage(startedCpu)
 const million = Number(machine.count) / 1e6
 console.error(
-  `\n${reason} at ${machine.count} instructions, ${seconds.toFixed(1)} s, ${(million / seconds).toFixed(0)} MIPS, ` +
+  `\n${reason} at ${machine.count} instructions, ${seconds.toFixed(1)} s (${((cpu.user + cpu.system) / 1e6).toFixed(1)} s CPU), ${(million / seconds).toFixed(0)} MIPS, ` +
     `guest time ${(Number(machine.ticks) / 1e7).toFixed(2)} s, outputs ${JSON.stringify(counts)}`,
 )
 disk?.close()

@@ -10,6 +10,7 @@ import { pageBytes } from '../base/units.ts'
 import { csr } from '../riscv/csrs.ts'
 import { buildCoreModule } from './core/core-module.ts'
 import { interruptBit, menvcfgBit, mstatusBit } from './core/csr-fields.ts'
+import { regionTableBase } from './core/interpreter.ts'
 import {
   attention,
   type CellName,
@@ -33,8 +34,8 @@ import {
 import { RecordEncoder } from './core/record-encoder.ts'
 import { capDelta, firstCountAt, neverTicks, ticksAt } from './guest-time.ts'
 import { type EngineProfile, noRegions, trapNames } from './profile.ts'
+import { defaultTranslation, type TranslationOptions, Translator } from './regions/translator.ts'
 import { SeedPool } from './seed-pool.ts'
-import { defineSoftFloat } from './soft-float/soft-float.ts'
 import type { AccessSize, Bus, Engine, EngineExit, GuestClock, GuestPhysical } from './types.ts'
 import { ramBase } from './types.ts'
 
@@ -51,7 +52,9 @@ interface CoreExports {
  * The core counts what is left in 32 bits; and it must be left now and then, because code of V8's baseline compiler is
  * replaced by optimized code only when it is entered again (ENGINE, "No on-stack replacement").
  */
-const longestRun = 1n << 24n
+const longestRun = 1n << 20n
+/** More than a counter of hot code reaches. */
+const neverHot = 1 << 20
 /** Beyond this a number would not hold an address exactly; nothing is there anyway. */
 const physicalLimit = 1n << 53n
 
@@ -60,6 +63,8 @@ export interface EngineOptions {
   readonly bus: Bus
   /** A stopwatch for the profile: what it says reaches no state. */
   readonly nowMs?: () => number
+  /** Whether hot code is translated, and when. The guest cannot see it. */
+  readonly translation?: Partial<TranslationOptions> | 'off'
 }
 
 export interface ProfiledEngine extends Engine {
@@ -67,8 +72,8 @@ export interface ProfiledEngine extends Engine {
   readonly profile: EngineProfile
 }
 
-export function createEngine({ ramBytes, bus }: EngineOptions): ProfiledEngine {
-  return new WasmEngine(ramBytes, bus)
+export function createEngine(options: EngineOptions): ProfiledEngine {
+  return new WasmEngine(options)
 }
 
 class WasmEngine implements ProfiledEngine {
@@ -82,6 +87,7 @@ class WasmEngine implements ProfiledEngine {
   readonly #core: CoreExports
   /** Pages of RAM that may hold anything but zeros. */
   readonly #usedPages: Uint8Array
+  readonly #translator: Translator | undefined
   #stopRequested = false
   readonly #exits: Record<EngineExit, number> = { count: 0, waiting: 0, supervisorCall: 0, stopRequested: 0 }
   #ranInstructions = 0n
@@ -91,7 +97,7 @@ class WasmEngine implements ProfiledEngine {
   #decodedInstructions = 0
   #watched: GuestPhysical | undefined
 
-  constructor(ramBytes: number, bus: Bus) {
+  constructor({ ramBytes, bus, translation = 'off' }: EngineOptions) {
     this.ramBytes = ramBytes
     this.#bus = bus
     const layout = planLayout(ramBytes)
@@ -101,7 +107,7 @@ class WasmEngine implements ProfiledEngine {
     this.ram = new Uint8Array(memory.buffer, layout.ramStart, ramBytes)
     this.#usedPages = new Uint8Array(layout.ramPages)
     const encoder = new RecordEncoder(layout, memory.buffer)
-    const { bytes, csrIndex } = buildCoreModule(layout, defineSoftFloat)
+    const { bytes, csrIndex, exported } = buildCoreModule(layout)
     const host = {
       busLoad: (address: bigint, size: number) => this.#busLoad(address, size as AccessSize),
       busStore: (address: bigint, size: number, value: bigint) => this.#busStore(address, size as AccessSize, value),
@@ -113,6 +119,8 @@ class WasmEngine implements ProfiledEngine {
         this.#decodedInstructions++
         encoder.decodeStraddling(record, bits)
       },
+      nominate: (record: number) => this.#translator?.nominate(record >>> 0),
+      dropRegions: (page: number, first: number, last: number) => this.#translator?.dropRegions(page, first, last),
       readSeed: () => this.seedPool.take(),
     }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { host, env: { memory } })
@@ -124,6 +132,20 @@ class WasmEngine implements ProfiledEngine {
       this.#view.setInt32(layout.freeListBase + slot * 4, layout.slotCount - 1 - slot, true)
     }
     this.#put('freeSlots', layout.slotCount)
+    this.#put('hotThreshold', neverHot)
+    if (translation !== 'off') {
+      const options = { ...defaultTranslation, ...translation }
+      this.#put('hotThreshold', options.threshold)
+      this.#translator = new Translator({
+        layout,
+        memory,
+        core: instance.exports,
+        exported,
+        regionTableBase,
+        options,
+        leaveRegion: () => this.#heed(attention.lookUpAfresh),
+      })
+    }
     this.#resetRegisters()
   }
 
@@ -160,6 +182,7 @@ class WasmEngine implements ProfiledEngine {
       this.#put('attention', 0)
       this.#put('watchHit', 0)
       this.#coreRuns++
+      if (this.#translator?.hasWork) this.#translator.translateCandidates()
       this.#core.run(Number(this.#nextStop(count, until) - count))
       const reason = this.#getSmall('exitReason')
       if (this.#stopRequested || this.#getSmall('watchHit') !== 0) return 'stopRequested'

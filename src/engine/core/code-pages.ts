@@ -5,14 +5,18 @@
  * Fetch is coherent: a store to a page with records zeroes the handler of each record it touches (prepareWrite), and
  * the next execution decodes it again. Only the handler field is zeroed, so the instruction that is storing can still
  * read its own record. A page that is written much more than it is decoded loses its slot.
+ *
+ * Translated code hangs on the records: the record where a region starts names it, so that a look-up of records is a
+ * look-up of regions, and the same stores void both. Bytes that regions were made from are marked in the slot's coverage.
  */
 
 import { exceptionCause } from '../../riscv/causes.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
-import type { FunctionReference } from '../wasm/function-builder.ts'
+import type { FunctionBuilder, FunctionReference } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core, entryAt } from './core.ts'
 import {
   counterAddress,
+  coverageBytes,
   emitCount,
   fetchEntries,
   fetchSetBytes,
@@ -22,7 +26,9 @@ import {
   pageFlag,
   put,
   recordBytes,
+  recordBytesPerByte,
   recordField,
+  regionMark,
   scratchBase,
   scratchEntries,
   scratchEntryBytes,
@@ -33,6 +39,18 @@ import { emitFault, isRam, ramOffset } from './memory-access.ts'
 
 /** A page gives its slot back after this many stores without a decode in between. */
 const storesUntilDropped = 64
+
+/** The record of an address in the page that is executing. */
+export function recordAt(pc: Expression): Expression {
+  return get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte))
+}
+
+/** A jump leads to this record: from now on it is counted how often, until it is translated. */
+export function emitCounted(f: FunctionBuilder, record: Expression): void {
+  f.if(load('i32', 'load16u', record, recordField.region).eqz(), () =>
+    f.store(2, record, i32(regionMark.counted), recordField.region),
+  )
+}
 
 /** Handlers that are no instruction: the first ones of the table. */
 export interface CodeHandlers {
@@ -57,7 +75,8 @@ export const firstInstructionHandler = 5
 
 export function defineCodePages(core: Core): CodeHandlers {
   const { module, layout } = core
-  const { ramStart, pageFlagsBase, pageSlotBase, slotPageBase, slotStoresBase, freeListBase, slotsBase } = layout
+  const { ramStart, pageFlagsBase, pageSlotBase, slotPageBase, slotStoresBase, freeListBase, slotsBase, coverageBase } =
+    layout
 
   /** Slot + 1 of a page, 0: none. */
   const slotOfPage = (page: Expression): Expression => load('i32', 'load16u', entryAt(pageSlotBase, page, 2))
@@ -67,6 +86,9 @@ export function defineCodePages(core: Core): CodeHandlers {
     const slot = f.let(slotOfPage(page!))
     f.if(slot.eqz(), () => f.return())
     f.set(slot, slot.sub(1))
+    f.if(byteAt(pageFlagsBase, page!).and(pageFlag.regions), () =>
+      f.do(core.imports.dropRegions, page!, i32(0), i32(halfwordsPerPage - 1)),
+    )
     const records = f.let(recordsOfSlot(slot))
     const entry = f.let(i32(fetchTlbBase))
     f.loop((again) => {
@@ -100,8 +122,23 @@ export function defineCodePages(core: Core): CodeHandlers {
     // A 32-bit instruction may start one halfword before the first byte.
     const first = f.let(offset!.and(0xfff).shrU(1))
     f.set(first, first.sub(first.ne(0)))
+    const last = f.let(offset!.and(0xfff).add(size!).sub(1).shrU(1))
+    f.if(byteAt(pageFlagsBase, page).and(pageFlag.regions), () => {
+      const halfword = f.let(first)
+      f.block((done) => {
+        f.loop((again) => {
+          const covered = byteAt(coverageBase, slot.mul(coverageBytes).add(halfword.shrU(3)))
+          f.if(covered.shrU(halfword.and(7)).and(1), () => {
+            f.do(core.imports.dropRegions, page, first, last)
+            f.br(done)
+          })
+          f.set(halfword, halfword.add(1))
+          f.brIf(again, halfword.leU(last))
+        })
+      })
+    })
     const record = f.let(records.add(first.mul(recordBytes)))
-    const end = f.let(records.add(offset!.and(0xfff).add(size!).sub(1).shrU(1).mul(recordBytes)))
+    const end = f.let(records.add(last.mul(recordBytes)))
     f.loop((again) => {
       f.store(4, record, i32(0), recordField.handler)
       f.set(record, record.add(recordBytes))
@@ -170,15 +207,12 @@ export function defineCodePages(core: Core): CodeHandlers {
 
   module.define(core.runFrom, (f, pc, left) => {
     f.if(f.call(core.enterPage, pc!).eqz(), () => f.returnCall(core.raiseAt, pc!, left!))
-    const record = f.let(
-      get('pageRecords').add(
-        pc!
-          .toI32()
-          .and(0xffe)
-          .mul(recordBytes / 2),
-      ),
-    )
-    f.returnCall(core.interpret, record, left!)
+    f.returnCall(core.enterRecord, recordAt(pc!), left!)
+  })
+
+  module.define(core.resume, (f, pc, left) => {
+    f.if(f.call(core.enterPage, pc!).eqz(), () => f.returnCall(core.raiseAt, pc!, left!))
+    f.returnCall(core.interpret, recordAt(pc!), left!)
   })
 
   const nextPage = module.function('nextPage', ['i32', 'i32'], [], (f, _, left) => {

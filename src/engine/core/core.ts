@@ -22,6 +22,10 @@ export interface CoreImports {
   readonly decodeRecord: FunctionReference
   /** (scratch record, bits): fills it with a straddling instruction. */
   readonly decodeStraddling: FunctionReference
+  /** (record): this counted place is hot. */
+  readonly nominate: FunctionReference
+  /** (page, first halfword, last halfword): these bytes change; translated code made from them is void. */
+  readonly dropRegions: FunctionReference
   /** The seed CSR's next value. */
   readonly readSeed: FunctionReference
 }
@@ -58,8 +62,16 @@ export interface Core {
   readonly pendingInterrupt: FunctionReference
   /** (pc of the next instruction, left): ends an instruction that may have changed mode, mappings or interrupts. */
   readonly finish: FunctionReference
-  /** (pc, left): runs the instruction at pc, wherever it is. */
+  /** (pc, left): runs the instruction at pc, wherever it is; something led there, so it may become hot. */
   readonly runFrom: FunctionReference
+  /** (pc, left): the same where only the end of a budget led there. */
+  readonly resume: FunctionReference
+  /** (record, left): what a jump to this record does: translated code if there is some, else the interpreter. */
+  readonly enterRecord: FunctionReference
+  /** (pc, left): leaves with nothing left at pc, or resumes there. */
+  readonly resumeOut: FunctionReference
+  /** (pc): the current instruction is complete and something needs a look: back to the run loop. */
+  readonly stopAt: FunctionReference
   /** (pc, left): takes the exception in faultCause and faultValue for the instruction at pc. */
   readonly raiseAt: FunctionReference
   /** (record, left): the same for the record's instruction. */
@@ -103,6 +115,8 @@ export function declareCore(module: ModuleBuilder, layout: Layout): Core {
     busStore: module.importFunction('host', 'busStore', ['i64', 'i32', 'i64'], []),
     decodeRecord: module.importFunction('host', 'decodeRecord', ['i32'], []),
     decodeStraddling: module.importFunction('host', 'decodeStraddling', ['i32', 'i32'], []),
+    nominate: module.importFunction('host', 'nominate', ['i32'], []),
+    dropRegions: module.importFunction('host', 'dropRegions', ['i32', 'i32', 'i32'], []),
     readSeed: module.importFunction('host', 'readSeed', [], ['i64']),
   }
   const handler = (name: string): FunctionReference => module.declare(name, ['i32', 'i32'], [])
@@ -124,6 +138,10 @@ export function declareCore(module: ModuleBuilder, layout: Layout): Core {
     pendingInterrupt: module.declare('pendingInterrupt', [], ['i64']),
     finish: module.declare('finish', ['i64', 'i32'], []),
     runFrom: module.declare('runFrom', ['i64', 'i32'], []),
+    resume: module.declare('resume', ['i64', 'i32'], []),
+    enterRecord: handler('enterRecord'),
+    resumeOut: module.declare('resumeOut', ['i64', 'i32'], []),
+    stopAt: module.declare('stopAt', ['i64'], []),
     raiseAt: module.declare('raiseAt', ['i64', 'i32'], []),
     raise: handler('raise'),
     raiseIllegal: handler('raiseIllegal'),

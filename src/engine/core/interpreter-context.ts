@@ -8,19 +8,14 @@ import { type FloatFormat, type FloatOperation, floatOperations } from '../../ri
 import type { Instruction } from '../../riscv/instruction.ts'
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
-import type { FunctionBuilder, FunctionReference, GlobalReference, Label, Local } from '../wasm/function-builder.ts'
+import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
+import { emitCounted, recordAt } from './code-pages.ts'
 import type { Core } from './core.ts'
 import { mstatusBit } from './csr-fields.ts'
+import type { FloatFunctions } from './float.ts'
 import { fBase, get, put, recordBytesPerByte, recordField, xBase } from './layout.ts'
 import { type AccessSite, emitLoad, emitLocate, emitStore } from './memory-access.ts'
 import { recordPc } from './traps.ts'
-
-/** What the soft-float library offers: one function per format and operation. */
-export interface FloatFunctions {
-  readonly functions: Readonly<Record<FloatFormat, Readonly<Record<FloatOperation, FunctionReference>>>>
-  /** Exception flags that operations or in. */
-  readonly flags: GlobalReference
-}
 
 /** Which form of an instruction a handler is for. */
 export interface HandlerForm {
@@ -53,8 +48,12 @@ export class InterpreterContext implements InstructionContext {
     this.#site = {
       f,
       core,
+      dataSet: get('dataSet'),
       left: this.#left,
-      onFault: () => f.returnCall(core.raise, this.#record, this.#left),
+      afterSlow: (after) => {
+        f.if(after.eqz(), () => f.returnCall(core.raise, this.#record, this.#left))
+        f.set(this.#left, after)
+      },
     }
   }
 
@@ -166,7 +165,9 @@ export class InterpreterContext implements InstructionContext {
       f.if(this.#left.eq(1), jumpOut)
       f.if(f.call(this.#core.enterPage, pc).eqz(), jumpOut)
     })
-    this.#goOn(get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte)))
+    const record = f.let(recordAt(pc))
+    emitCounted(f, record)
+    this.#goOn(record)
   }
 
   #target(): Expression {
@@ -242,13 +243,7 @@ export class InterpreterContext implements InstructionContext {
     const f = this.#f
     const values = operands as Expression[]
     if (floatOperations[operation].rounds) values.push(this.#roundingMode())
-    const result = f.let(f.call(this.#float.functions[format][operation], ...values))
-    const flags = f.getGlobal(this.#float.flags)
-    f.if(flags, () => {
-      f.do(this.#core.accrueFlags, flags)
-      f.setGlobal(this.#float.flags, 0)
-    })
-    return result
+    return f.let(f.call(this.#float[format][operation], ...values))
   }
 
   /** The rm field, or frm where it says dynamic; an invalid one makes the instruction illegal. */

@@ -9,11 +9,13 @@
 
 import type { Instruction } from '../../riscv/instruction.ts'
 import { instructions } from '../../riscv/instructions.ts'
-import { load } from '../wasm/expression.ts'
+import { type Expression, i32, load } from '../wasm/expression.ts'
 import type { FunctionReference, Label } from '../wasm/function-builder.ts'
 import { type CodeHandlers, firstInstructionHandler, handlerIndex } from './code-pages.ts'
-import type { Core } from './core.ts'
-import { type FloatFunctions, type HandlerForm, InterpreterContext } from './interpreter-context.ts'
+import { type Core, entryAt } from './core.ts'
+import type { FloatFunctions } from './float.ts'
+import { type HandlerForm, InterpreterContext } from './interpreter-context.ts'
+import { firstRegion, get, hotCounters, recordField, regionLimit, regionMark, regionShift } from './layout.ts'
 
 /** Branches and jumps have two handlers per length. */
 export function hasTarget(instruction: Instruction): boolean {
@@ -33,6 +35,9 @@ function isFrequent(instruction: Instruction): boolean {
 
 const formsPerInstruction = 4
 
+/** Spreads records over the counters (Knuth's multiplicative hashing). */
+const hashMultiplier = 0x9e37_79b1 | 0
+
 const rowOf = new Map(instructions.map((instruction, index) => [instruction, index]))
 
 /** Number of the handler that a record names. */
@@ -42,6 +47,9 @@ export function handlerOf({ instruction, lengthBytes, withinPage }: HandlerForm)
 }
 
 const handlerCount = firstInstructionHandler + instructions.length * formsPerInstruction
+
+/** Region r is function `regionTableBase + r` of the table. */
+export const regionTableBase = handlerCount
 
 function allForms(): HandlerForm[] {
   return instructions.flatMap((instruction) =>
@@ -63,7 +71,8 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
   table[handlerIndex.nextPageBehindStraddling] = code.nextPageBehindStraddling
   table[handlerIndex.straddling] = code.straddling
   for (const form of forms) if (!inLoop.includes(form)) table[handlerOf(form)] = handlerFunction(form)
-  module.table(table)
+  module.table(table, regionTableBase + regionLimit)
+  module.exportTable('functions')
 
   function handlerFunction(form: HandlerForm): FunctionReference {
     return module.function(`${form.instruction.name}/${form.lengthBytes}`, ['i32', 'i32'], [], (f) => {
@@ -73,32 +82,74 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
     })
   }
 
+  const regionOf = (number: Expression): Expression => number.shrU(regionShift)
+  const fits = (region: Expression, left: Expression): Expression =>
+    load('i32', 'load', entryAt(core.layout.regionNeedsBase, region, 4)).leU(left)
+
+  module.define(core.enterRecord, (f, record, left) => {
+    const region = f.let(load('i32', 'load16u', record!, recordField.region))
+    f.if(region.geU(firstRegion).and(fits(region, left!)), () =>
+      f.returnCallIndirect(core.raise, region.add(regionTableBase), record!, left!),
+    )
+    f.if(region.eqz().and(left!.ne(0)), () => f.store(2, record!, i32(regionMark.counted), recordField.region))
+    f.returnCall(core.interpret, record!, left!)
+  })
+
+  /** Counts that a place was reached; the one that makes it hot nominates it for translation. */
+  const count = module.function('count', ['i32'], [], (f, record) => {
+    const index = record!
+      .shrU(2)
+      .mul(hashMultiplier)
+      .shrU(32 - Math.log2(hotCounters))
+    const counter = f.let(entryAt(core.layout.hotCountersBase, index, 2))
+    const reached = f.let(load('i32', 'load16u', counter).add(1))
+    f.if(reached.geU(get('hotThreshold')), () => {
+      f.set(reached, 0)
+      f.do(core.imports.nominate, record!)
+    })
+    f.store(2, counter, reached)
+  })
+
   module.define(core.interpret, (f, record, left) => {
-    const number = load('i32', 'load', record!)
+    const number = f.local('i32')
     f.loop((again) => {
       f.if(left!.eqz(), () => f.returnCall(core.leave, record!))
-      f.block((otherwise) => {
-        const targets: Label[] = Array.from({ length: handlerCount }, () => otherwise)
-        // Nested blocks, the first form innermost: a branch to its label lands at its code, behind its block.
-        const nest = (index: number): void => {
-          const form = inLoop[index]
-          if (!form) {
-            f.brTable(number, targets, otherwise)
-            return
+      f.set(number, load('i32', 'load', record!))
+      f.loop((dispatch) => {
+        f.block((otherwise) => {
+          const targets: Label[] = Array.from({ length: handlerCount }, () => otherwise)
+          // Nested blocks, the first form innermost: a branch to its label lands at its code, behind its block.
+          const nest = (index: number): void => {
+            const form = inLoop[index]
+            if (!form) {
+              f.brTable(number, targets, otherwise)
+              return
+            }
+            f.block((label) => {
+              targets[handlerOf(form)] = label
+              nest(index - 1)
+            })
+            f.reuseLocals(() => {
+              const context = new InterpreterContext(f, core, float, form, again)
+              form.instruction.semantics(context)
+              context.finish()
+            })
           }
-          f.block((label) => {
-            targets[handlerOf(form)] = label
-            nest(index - 1)
-          })
-          f.reuseLocals(() => {
-            const context = new InterpreterContext(f, core, float, form, again)
-            form.instruction.semantics(context)
-            context.finish()
-          })
-        }
-        nest(inLoop.length - 1)
+          nest(inLoop.length - 1)
+        })
+        f.if(regionOf(number).eqz(), () => f.returnCallIndirect(core.raise, number, record!, left!))
+        // A region starts here, or may start here one day. Otherwise the instruction is one like others.
+        f.if(
+          regionOf(number).eq(regionMark.counted),
+          () => f.do(count, record!),
+          () =>
+            f.if(fits(regionOf(number), left!), () =>
+              f.returnCallIndirect(core.raise, regionOf(number).add(regionTableBase), record!, left!),
+            ),
+        )
+        f.set(number, number.and((1 << regionShift) - 1))
+        f.br(dispatch)
       })
-      f.returnCallIndirect(core.raise, number, record!, left!)
     })
   })
 }

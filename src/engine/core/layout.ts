@@ -10,6 +10,7 @@
  * 0x04000  data TLB for reads: 4 sets × 512 entries × 16 bytes {tag i64, addend i32}, then the same for writes
  * 0x14000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
  * 0x18000  code slots: their RAM page, their counter of stores, and the list of free ones
+ * …        counters of hot code; per region: the budget its first block needs; per slot: halfwords that regions cover
  * …        per RAM page: flags (1 byte), code slot + 1 (2 bytes), entry in the two page lists (4 bytes each)
  * …        predecoded code pages
  * ramStart guest RAM
@@ -123,6 +124,8 @@ const engineCells = [
   ['writtenPages', 'i32'],
   ['tablePages', 'i32'],
   ['freeSlots', 'i32'],
+  /** A counted place is nominated for translation when it was reached this often. */
+  ['hotThreshold', 'i32'],
 ] as const
 
 type StateName = (typeof stateCells)[number][0]
@@ -176,13 +179,42 @@ export const fetchSets = { bare: 0, user: 1, supervisor: 2 } as const
  * A predecoded instruction: 20 bytes.
  *
  * ```
- * 0 handler u32 | 4 rd·8 u16 | 6 rs1·8 u16 | 8 rs2·8 u16 | 10 offset in page u16 | 12 immediate i32 | 16 bits u32
+ * 0 handler u16 | 2 region u16 | 4 rd·8 u16 | 6 rs1·8 u16 | 8 rs2·8 u16 | 10 offset in page u16 | 12 immediate i32
+ * 16 bits u32
  * ```
  * Register fields are byte offsets into their file; a write to x0 goes to `discardedRegister`. For a branch or jump
  * within the page the immediate is the distance to the target's record in bytes. A handler of 0 decodes the record.
+ * The region says what is known about translated code that starts here: one of `regionMark`, or its number.
  */
 export const recordBytes = 20
-export const recordField = { handler: 0, rd: 4, rs1: 6, rs2: 8, pcOffset: 10, immediate: 12, bits: 16 } as const
+export const recordField = {
+  handler: 0,
+  region: 2,
+  rd: 4,
+  rs1: 6,
+  rs2: 8,
+  pcOffset: 10,
+  immediate: 12,
+  bits: 16,
+} as const
+/** Handler and region are read as one word: the region is above these bits. */
+export const regionShift = 16
+
+/** Instead of a region's number. */
+export const regionMark = {
+  none: 0,
+  /** Jumps lead here: count how often. */
+  counted: 1,
+  /** Not to be counted: it waits for translation, or was found unfit. */
+  settled: 0xffff,
+} as const
+export const firstRegion = 2
+export const regionLimit = 0xffff
+
+/** Counters of how often counted places were reached, shared by places with the same hash. */
+export const hotCounters = 1 << 14
+/** One bit per halfword of a page. */
+export const coverageBytes = 256
 /** One record per halfword, and one behind the end that goes on to the next page. */
 export const halfwordsPerPage = pageBytes / 2
 export const slotBytes = (halfwordsPerPage + 2) * recordBytes + 24
@@ -218,6 +250,8 @@ export const pageFlag = {
   watched: 8,
   /** The data TLB may have a write entry for it. */
   writeCached: 16,
+  /** Translated code was made from it. */
+  regions: 32,
 } as const
 
 /** Pages that stores may reach only through the slow path. */
@@ -233,6 +267,9 @@ export interface Layout {
   readonly slotPageBase: number
   readonly slotStoresBase: number
   readonly freeListBase: number
+  readonly hotCountersBase: number
+  readonly regionNeedsBase: number
+  readonly coverageBase: number
   readonly pageFlagsBase: number
   readonly pageSlotBase: number
   readonly writtenListBase: number
@@ -254,7 +291,10 @@ export function planLayout(ramBytes: number): Layout {
   const slotPageBase = slotsMetaBase
   const slotStoresBase = slotPageBase + slotCount * 4
   const freeListBase = slotStoresBase + slotCount * 4
-  const pageFlagsBase = alignUp(freeListBase + slotCount * 4, 64)
+  const hotCountersBase = alignUp(freeListBase + slotCount * 4, 64)
+  const regionNeedsBase = hotCountersBase + hotCounters * 2
+  const coverageBase = regionNeedsBase + (regionLimit + 1) * 4
+  const pageFlagsBase = coverageBase + slotCount * coverageBytes
   const pageSlotBase = alignUp(pageFlagsBase + ramPages, 64)
   const writtenListBase = alignUp(pageSlotBase + ramPages * 2, 64)
   const tableListBase = writtenListBase + ramPages * 4
@@ -267,6 +307,9 @@ export function planLayout(ramBytes: number): Layout {
     slotPageBase,
     slotStoresBase,
     freeListBase,
+    hotCountersBase,
+    regionNeedsBase,
+    coverageBase,
     pageFlagsBase,
     pageSlotBase,
     writtenListBase,

@@ -17,24 +17,29 @@ export type Size = 1 | 2 | 4 | 8
 /** What an access needs from the code around it. */
 export interface AccessSite {
   readonly f: FunctionBuilder
-  readonly core: Core
-  /** Instructions left, the current one included: a local that the access may lower. */
-  readonly left: Local
-  /** Emits what leaves when the access faulted; cause and value are in their cells. `left` still has its old value. */
-  readonly onFault: () => void
+  readonly core: Pick<Core, 'loadSlow' | 'storeSlow' | 'locateSlow'>
+  /** The TLB set of the current mode. */
+  readonly dataSet: Expression
+  /** Instructions left, the current one included. */
+  readonly left: Expression
+  /**
+   * Emits what follows the slow path. `after` is what it made of `left`: 0 when the access faulted, cause and value being
+   * in their cells; `result` is what the access gave.
+   */
+  readonly afterSlow: (after: Local, result?: Local) => void
 }
 
 const loadNames = { 1: 'load8u', 2: 'load16u', 4: 'load32u', 8: 'load' } as const
 
 /** The read entry that an address may be in; the write entry is `writeTlbOffset` behind it. */
-function dataEntry(address: Expression): Expression {
+function dataEntry(address: Expression, dataSet: Expression): Expression {
   // (address >> 12) mod entries, times the entry size, in one shift and mask.
   const shift = 12 - Math.log2(tlbEntryBytes)
   return address
     .shrU(shift)
     .toI32()
     .and((dataEntries - 1) * tlbEntryBytes)
-    .add(get('dataSet'))
+    .add(dataSet)
 }
 
 function tagMask(size: Size): bigint {
@@ -45,7 +50,7 @@ function tagMask(size: Size): bigint {
 export function emitLoad(site: AccessSite, address: Expression, size: Size): Local {
   const { f, core, left } = site
   const at = f.let(address)
-  const entry = f.let(dataEntry(at))
+  const entry = f.let(dataEntry(at, site.dataSet))
   const value = f.local('i64')
   f.if(
     load('i64', 'load', entry, 0).eq(at.and(tagMask(size))),
@@ -53,8 +58,7 @@ export function emitLoad(site: AccessSite, address: Expression, size: Size): Loc
     () => {
       const after = f.local('i32')
       f.callInto([value, after], core.loadSlow, at, i32(size), left)
-      f.if(after.eqz(), site.onFault)
-      f.set(left, after)
+      site.afterSlow(after, value)
     },
   )
   return value
@@ -63,14 +67,13 @@ export function emitLoad(site: AccessSite, address: Expression, size: Size): Loc
 export function emitStore(site: AccessSite, address: Expression, size: Size, value: Expression): void {
   const { f, core, left } = site
   const at = f.let(address)
-  const entry = f.let(dataEntry(at))
+  const entry = f.let(dataEntry(at, site.dataSet))
   f.if(
     load('i64', 'load', entry, writeTlbOffset).eq(at.and(tagMask(size))),
     () => f.store(size, at.toI32().add(load('i32', 'load', entry, writeTlbOffset + 8)), value),
     () => {
       const after = f.let(f.call(core.storeSlow, at, i32(size), value, left))
-      f.if(after.eqz(), site.onFault)
-      f.set(left, after)
+      site.afterSlow(after)
     },
   )
 }
@@ -79,7 +82,7 @@ export function emitStore(site: AccessSite, address: Expression, size: Size, val
 export function emitLocate(site: AccessSite, address: Expression, size: Size, kind: 'read' | 'write'): Local {
   const { f, core, left } = site
   const at = f.let(address)
-  const entry = f.let(dataEntry(at))
+  const entry = f.let(dataEntry(at, site.dataSet))
   const host = f.local('i32')
   const table = kind === 'read' ? 0 : writeTlbOffset
   f.if(
@@ -88,8 +91,7 @@ export function emitLocate(site: AccessSite, address: Expression, size: Size, ki
     () => {
       const after = f.local('i32')
       f.callInto([host, after], core.locateSlow, at, i32(size), i32(access[kind]), left)
-      f.if(after.eqz(), site.onFault)
-      f.set(left, after)
+      site.afterSlow(after, host)
     },
   )
   return host
@@ -121,7 +123,7 @@ export function defineMemoryAccess(core: Core): void {
 
   /** Enters a translation into the data TLB; a write entry only for pages that nobody tracks. */
   const fill = module.function('fillData', ['i64', 'i32', 'i32'], [], (f, va, offset, kind) => {
-    const entry = f.let(dataEntry(va!))
+    const entry = f.let(dataEntry(va!, get('dataSet')))
     const page = f.let(offset!.shrU(12))
     f.if(kind!.eq(access.write), () => {
       const flags = byteAt(pageFlagsBase, page)

@@ -4,10 +4,20 @@ import { pageBytes } from '../../base/units.ts'
 import { decode, isCompressed } from '../../riscv/decoder.ts'
 import { handlerIndex } from './code-pages.ts'
 import { handlerOf, hasTarget } from './interpreter.ts'
-import { discardedRegister, type Layout, recordBytes, recordBytesPerByte, recordField, slotBytes } from './layout.ts'
+import {
+  discardedRegister,
+  type Layout,
+  recordBytes,
+  recordBytesPerByte,
+  recordField,
+  regionMark,
+  slotBytes,
+} from './layout.ts'
 
 /** Offset in its page of an instruction whose second half is in the next page. */
 const lastHalfword = pageBytes - 2
+/** x1, where calls leave the address to return to. */
+const linkRegister = 1
 
 export class RecordEncoder {
   readonly #layout: Layout
@@ -49,7 +59,16 @@ export class RecordEncoder {
     const handler = handlerOf({ instruction, lengthBytes, withinPage })
     const destination = rd === 0 && instruction.files.rd !== 'f' ? discardedRegister : rd
     const field = withinPage ? immediate * recordBytesPerByte : immediate
+    if (withinPage && (immediate < 0 || instruction.format === 'J')) this.#count(record + field)
+    const isCall = rd === linkRegister && (instruction.format === 'J' || instruction.name === 'jalr')
+    if (isCall && hasPage && offset + lengthBytes < pageBytes) this.#count(record + lengthBytes * recordBytesPerByte)
     this.#write(record, handler, destination, rs1, rs2, offset, field, bits)
+  }
+
+  /** Loops, functions and places to return to are counted, because they may become hot. */
+  #count(record: number): void {
+    const at = record + recordField.region
+    if (this.#view.getUint16(at, true) === regionMark.none) this.#view.setUint16(at, regionMark.counted, true)
   }
 
   #write(
@@ -63,7 +82,7 @@ export class RecordEncoder {
     bits: number,
   ): void {
     const view = this.#view
-    view.setInt32(record + recordField.handler, handler, true)
+    view.setUint16(record + recordField.handler, handler, true)
     view.setUint16(record + recordField.rd, rd * 8, true)
     view.setUint16(record + recordField.rs1, rs1 * 8, true)
     view.setUint16(record + recordField.rs2, rs2 * 8, true)

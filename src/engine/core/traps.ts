@@ -124,6 +124,15 @@ export function defineTraps(core: Core): void {
 
   module.define(core.jumpOut, (f, pc, left) => {
     f.if(left!, () => f.returnCall(core.runFrom, pc!, left!))
+    f.returnCall(core.stopAt, pc!)
+  })
+
+  module.define(core.resumeOut, (f, pc, left) => {
+    f.if(left!, () => f.returnCall(core.resume, pc!, left!))
+    f.returnCall(core.stopAt, pc!)
+  })
+
+  module.define(core.stopAt, (f, pc) => {
     put(f, 'pc', pc!)
     put(f, 'count', get('endCount'))
   })
@@ -247,7 +256,7 @@ export function defineTraps(core: Core): void {
         put(f, 'endCount', get('budgetEnd'))
         const cause = f.let(f.call(core.pendingInterrupt))
         f.if(cause.ne(0), () => f.do(core.deliver, cause, i64(0), get('pc')))
-        f.do(core.runFrom, get('pc'), left)
+        f.do(core.resume, get('pc'), left)
         f.if(get('attention').and(attention.leave), () => f.return())
         put(f, 'attention', i32(0))
         f.br(again)

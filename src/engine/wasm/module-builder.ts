@@ -19,6 +19,7 @@ export class ModuleBuilder {
   readonly #exports: { name: string; kind: number; index: number }[] = []
   #memory: { minimumPages: number } | undefined
   #elements: readonly FunctionReference[] = []
+  #tableSize = 0
 
   #typeIndex(params: readonly ValueType[], results: readonly ValueType[]): number {
     const key = `${params.join()}>${results.join()}`
@@ -82,9 +83,14 @@ export class ModuleBuilder {
     return reference
   }
 
-  /** Fills table 0 from index 0. */
-  table(functions: readonly FunctionReference[]): void {
+  /** Fills table 0 from index 0; it has room for `size` functions. */
+  table(functions: readonly FunctionReference[], size = functions.length): void {
     this.#elements = functions
+    this.#tableSize = size
+  }
+
+  exportTable(name: string): void {
+    this.#exports.push({ name, kind: 1, index: 0 })
   }
 
   exportFunction(name: string, reference: FunctionReference): void {
@@ -132,7 +138,7 @@ export class ModuleBuilder {
     if (this.#elements.length > 0) {
       section(4, (code) => {
         code.raw(Uint8Array.of(1, 0x70, 0))
-        code.unsigned(this.#elements.length)
+        code.unsigned(this.#tableSize)
       })
     }
     section(6, (code) => {

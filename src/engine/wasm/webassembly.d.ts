@@ -11,6 +11,11 @@ declare namespace WebAssembly {
     constructor(descriptor: { initial: number; maximum?: number; shared?: boolean })
     readonly buffer: ArrayBuffer
   }
+  class Table {
+    readonly length: number
+    get(index: number): unknown
+    set(index: number, value: unknown): void
+  }
   class Global {
     value: number | bigint
   }

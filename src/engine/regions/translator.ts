@@ -1,0 +1,313 @@
+/**
+ * The keeper of translated code: takes the places that the core found hot, makes regions of them in batches, names each in
+ * its record, and forgets regions when their bytes change or when there are too many.
+ *
+ * Nothing here can be seen by the guest: a region does what the interpreter does, to the instruction, and when it is made or
+ * dropped changes only the time it takes. Regions are made only between runs of the core; they are dropped at any moment, and
+ * then the region that is running leaves after its instruction.
+ *
+ * WebAssembly modules are the unit of memory: V8 keeps a module while one of its functions can be reached, and a process
+ * dies near 37,000 live modules (`vm.max_map_count`). So regions share modules, and a full cache is emptied as a whole.
+ */
+
+import { assert } from '../../base/assert.ts'
+import { MiB, pageBytes } from '../../base/units.ts'
+import {
+  coverageBytes,
+  firstRegion,
+  type Layout,
+  pageFlag,
+  recordBytes,
+  recordField,
+  regionLimit,
+  regionMark,
+  slotBytes,
+} from '../core/layout.ts'
+import { importForRegions, type RegionExports } from '../core/region-imports.ts'
+import { ModuleBuilder } from '../wasm/module-builder.ts'
+import { discover, type RegionPlan } from './discovery.ts'
+import { defineRegion } from './region-function.ts'
+
+export interface TranslationOptions {
+  /** A place is translated when it was reached this often. */
+  readonly threshold: number
+  /** What the engine may hold of translated modules before it forgets all of them. */
+  readonly cacheBytes: number
+}
+
+export const defaultTranslation: TranslationOptions = { threshold: 1000, cacheBytes: 100 * MiB }
+
+/** V8's own part of a live module, and what it makes of a byte of one (ENGINE, "Batch"). */
+const moduleBytes = 32 * 1024
+const bytesPerByte = 8
+
+const regionsPerModule = 50
+/** A page whose regions were voided this often is translated more slowly. */
+const patience = 4
+
+interface Batch {
+  readonly costBytes: number
+  live: number
+}
+
+interface Region {
+  readonly number: number
+  readonly page: number
+  readonly record: number
+  readonly batch: Batch
+  /** One bit per halfword of the page that it was made from. */
+  readonly coverage: Uint8Array
+}
+
+interface Candidate {
+  readonly page: number
+  readonly record: number
+  readonly offset: number
+}
+
+export interface TranslatorParts {
+  readonly layout: Layout
+  readonly memory: WebAssembly.Memory
+  /** Exports of the core's instance. */
+  readonly core: Record<string, unknown>
+  readonly exported: RegionExports
+  readonly regionTableBase: number
+  readonly options: TranslationOptions
+  /** Makes a region that is running leave after its instruction. */
+  readonly leaveRegion: () => void
+}
+
+export interface TranslationCounters {
+  readonly regions: number
+  readonly modules: number
+  readonly instructions: number
+  readonly voided: number
+  readonly flushes: number
+}
+
+export class Translator {
+  readonly #parts: TranslatorParts
+  readonly #layout: Layout
+  readonly #view: DataView
+  readonly #bytes: Uint8Array
+  readonly #table: WebAssembly.Table
+  readonly #freeNumbers: number[] = []
+  readonly #regions = new Map<number, Region>()
+  readonly #byPage = new Map<number, Set<Region>>()
+  readonly #voidsOfPage = new Map<number, number>()
+  #candidates: Candidate[] = []
+  /** Numbers whose functions may still be running. */
+  #dropped: number[] = []
+  #liveBytes = 0
+  #nextNumber = firstRegion
+  readonly #counters = { regions: 0, modules: 0, instructions: 0, voided: 0, flushes: 0 }
+
+  constructor(parts: TranslatorParts) {
+    this.#parts = parts
+    this.#layout = parts.layout
+    this.#view = new DataView(parts.memory.buffer)
+    this.#bytes = new Uint8Array(parts.memory.buffer)
+    this.#table = parts.core.functions as WebAssembly.Table
+    this.#setNeed(regionMark.settled, 0x7fff_ffff)
+  }
+
+  get counters(): TranslationCounters {
+    return this.#counters
+  }
+
+  #setNeed(region: number, instructions: number): void {
+    this.#view.setInt32(this.#layout.regionNeedsBase + region * 4, instructions, true)
+  }
+
+  #setMark(record: number, mark: number): void {
+    this.#view.setUint16(record + recordField.region, mark, true)
+  }
+
+  // What the core asks for
+
+  /** The core counted this record to the threshold. */
+  nominate(record: number): void {
+    const { slotsBase, slotPageBase } = this.#layout
+    const slot = Math.floor((record - slotsBase) / slotBytes)
+    const page = this.#view.getInt32(slotPageBase + slot * 4, true)
+    const voids = this.#voidsOfPage.get(page) ?? 0
+    if (voids > patience) {
+      this.#voidsOfPage.set(page, voids - 0.5)
+      return
+    }
+    this.#setMark(record, regionMark.settled)
+    const offset = ((record - slotsBase - slot * slotBytes) / recordBytes) * 2
+    this.#candidates.push({ page, record, offset })
+  }
+
+  /** Bytes of a page change: halfwords `first` to `last`. */
+  dropRegions(page: number, first: number, last: number): void {
+    const regions = this.#byPage.get(page)
+    if (!regions) return
+    let isAny = false
+    for (const region of regions) {
+      if (!covers(region.coverage, first, last)) continue
+      isAny = true
+      this.#drop(region)
+    }
+    if (!isAny) return
+    this.#voidsOfPage.set(page, (this.#voidsOfPage.get(page) ?? 0) + 1)
+    this.#parts.leaveRegion()
+    this.#writeCoverage(page)
+  }
+
+  #drop(region: Region): void {
+    this.#counters.voided++
+    this.#regions.delete(region.number)
+    this.#byPage.get(region.page)!.delete(region)
+    this.#setMark(region.record, regionMark.counted)
+    this.#dropped.push(region.number)
+    if (--region.batch.live === 0) this.#liveBytes -= region.batch.costBytes
+  }
+
+  #writeCoverage(page: number): void {
+    const { pageSlotBase, coverageBase, pageFlagsBase } = this.#layout
+    const slot = this.#view.getUint16(pageSlotBase + page * 2, true) - 1
+    assert(slot >= 0, 'a page with regions has a slot')
+    const coverage = this.#bytes.subarray(
+      coverageBase + slot * coverageBytes,
+      coverageBase + (slot + 1) * coverageBytes,
+    )
+    coverage.fill(0)
+    const regions = this.#byPage.get(page)!
+    for (const region of regions) {
+      for (let index = 0; index < coverageBytes; index++) coverage[index]! |= region.coverage[index]!
+    }
+    const flags = this.#bytes[pageFlagsBase + page]!
+    this.#bytes[pageFlagsBase + page] = regions.size > 0 ? flags | pageFlag.regions : flags & ~pageFlag.regions
+    if (regions.size === 0) this.#byPage.delete(page)
+  }
+
+  // Between runs of the core
+
+  get hasWork(): boolean {
+    return this.#candidates.length > 0
+  }
+
+  /** Translates what was nominated. No region may be running. */
+  translateCandidates(): void {
+    this.#release()
+    const candidates = this.#candidates
+    this.#candidates = []
+    for (let first = 0; first < candidates.length; first += regionsPerModule) {
+      this.#translateBatch(candidates.slice(first, first + regionsPerModule))
+    }
+  }
+
+  /** Forgets every region. No region may be running. */
+  flush(): void {
+    this.#counters.flushes++
+    const pages = [...this.#byPage.keys()]
+    for (const region of [...this.#regions.values()]) this.#drop(region)
+    for (const page of pages) this.#writeCoverage(page)
+    this.#voidsOfPage.clear()
+    this.#release()
+  }
+
+  #release(): void {
+    for (const number of this.#dropped) {
+      this.#table.set(this.#parts.regionTableBase + number, null)
+      this.#freeNumbers.push(number)
+    }
+    this.#dropped = []
+  }
+
+  /** True if the record still is what was nominated: its slot not given away, its bytes not stored to. */
+  #isStanding({ page, record }: Candidate): boolean {
+    const { slotsBase, slotPageBase, pageSlotBase } = this.#layout
+    const slot = Math.floor((record - slotsBase) / slotBytes)
+    return (
+      this.#view.getInt32(slotPageBase + slot * 4, true) === page &&
+      this.#view.getUint16(pageSlotBase + page * 2, true) === slot + 1 &&
+      this.#view.getUint16(record + recordField.region, true) === regionMark.settled
+    )
+  }
+
+  #planOf({ page, offset }: Candidate): RegionPlan | undefined {
+    const plan = discover(new DataView(this.#bytes.buffer, this.#layout.ramStart + page * pageBytes, pageBytes), offset)
+    const first = plan?.blocks[0]
+    const isWorthIt = first && (first.instructions.length > 1 || first.terminator.kind !== 'system')
+    return isWorthIt ? plan : undefined
+  }
+
+  #translateBatch(candidates: readonly Candidate[]): void {
+    const planned = candidates.flatMap((candidate) => {
+      const plan = this.#isStanding(candidate) ? this.#planOf(candidate) : undefined
+      return plan ? [{ candidate, plan }] : []
+    })
+    if (planned.length === 0) return
+    const module = new ModuleBuilder()
+    const { layout } = this.#parts
+    module.importMemory(layout.memoryPages)
+    const core = importForRegions(
+      module,
+      this.#parts.exported,
+      planned.some(({ plan }) => usesFloat(plan)),
+    )
+    planned.forEach(({ plan }, index) => {
+      const reference = module.function(`r${index}`, ['i32', 'i32'], [], (f) =>
+        defineRegion(f, core, layout.ramStart, plan),
+      )
+      module.exportFunction(`r${index}`, reference)
+    })
+    const bytes = module.finish()
+    const costBytes = moduleBytes + bytes.length * bytesPerByte
+    const isFull = this.#liveBytes + costBytes > this.#parts.options.cacheBytes
+    const numbersLeft = this.#freeNumbers.length + regionLimit - this.#nextNumber
+    if (isFull || numbersLeft < planned.length) this.flush()
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+      core: this.#parts.core,
+      env: { memory: this.#parts.memory },
+    })
+    const batch: Batch = { costBytes, live: planned.length }
+    this.#liveBytes += costBytes
+    this.#counters.modules++
+    planned.forEach(({ candidate, plan }, index) => {
+      this.#install(candidate, plan, batch, exports[`r${index}`])
+    })
+  }
+
+  #install({ page, record }: Candidate, plan: RegionPlan, batch: Batch, entry: unknown): void {
+    const number = this.#freeNumbers.pop() ?? this.#nextNumber++
+    const region: Region = { number, page, record, batch, coverage: coverageOf(plan) }
+    this.#regions.set(number, region)
+    const ofPage = this.#byPage.get(page) ?? new Set()
+    this.#byPage.set(page, ofPage.add(region))
+    this.#writeCoverage(page)
+    this.#table.set(this.#parts.regionTableBase + number, entry)
+    this.#setNeed(number, plan.blocks[0]!.instructions.length)
+    this.#setMark(record, number)
+    this.#counters.regions++
+    this.#counters.instructions += plan.blocks.reduce((sum, { instructions }) => sum + instructions.length, 0)
+  }
+}
+
+function usesFloat({ blocks }: RegionPlan): boolean {
+  return blocks.some(({ instructions }) =>
+    instructions.some(({ decoded }) => ['F', 'D'].includes(decoded.instruction.extension)),
+  )
+}
+
+function coverageOf({ blocks }: RegionPlan): Uint8Array {
+  const coverage = new Uint8Array(coverageBytes)
+  for (const { instructions } of blocks) {
+    for (const { offset, decoded } of instructions) {
+      for (let byte = offset; byte < offset + decoded.lengthBytes; byte += 2) {
+        coverage[byte >> 4]! |= 1 << ((byte >> 1) & 7)
+      }
+    }
+  }
+  return coverage
+}
+
+function covers(coverage: Uint8Array, first: number, last: number): boolean {
+  for (let halfword = first; halfword <= last; halfword++) {
+    if ((coverage[halfword >> 3]! >> (halfword & 7)) & 1) return true
+  }
+  return false
+}
