@@ -143,6 +143,7 @@ class WasmEngine implements ProfiledEngine {
         exported,
         regionTableBase,
         options,
+        decodeRecord: (record) => encoder.decodeRecord(record),
         leaveRegion: () => this.#heed(attention.lookUpAfresh),
       })
     }

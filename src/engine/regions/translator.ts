@@ -18,6 +18,7 @@ import {
   type Layout,
   pageFlag,
   recordBytes,
+  recordBytesPerByte,
   recordField,
   regionLimit,
   regionMark,
@@ -73,6 +74,8 @@ export interface TranslatorParts {
   readonly exported: RegionExports
   readonly regionTableBase: number
   readonly options: TranslationOptions
+  /** Fills a record of the core from RAM. */
+  readonly decodeRecord: (record: number) => void
   /** Makes a region that is running leave after its instruction. */
   readonly leaveRegion: () => void
 }
@@ -272,6 +275,16 @@ export class Translator {
     })
   }
 
+  /** What is left to the core as a record must be one, though the interpreter never came by. */
+  #decodeRecords(entry: number, { blocks }: RegionPlan): void {
+    for (const { instructions } of blocks) {
+      for (const { offset } of instructions) {
+        const record = entry + (offset - blocks[0]!.offset) * recordBytesPerByte
+        if (this.#view.getUint16(record + recordField.handler, true) === 0) this.#parts.decodeRecord(record)
+      }
+    }
+  }
+
   #install({ page, record }: Candidate, plan: RegionPlan, batch: Batch, entry: unknown): void {
     const number = this.#freeNumbers.pop() ?? this.#nextNumber++
     const region: Region = { number, page, record, batch, coverage: coverageOf(plan) }
@@ -279,6 +292,7 @@ export class Translator {
     const ofPage = this.#byPage.get(page) ?? new Set()
     this.#byPage.set(page, ofPage.add(region))
     this.#writeCoverage(page)
+    this.#decodeRecords(record, plan)
     this.#table.set(this.#parts.regionTableBase + number, entry)
     this.#setNeed(number, plan.blocks[0]!.instructions.length)
     this.#setMark(record, number)

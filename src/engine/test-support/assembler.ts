@@ -96,9 +96,8 @@ export class Assembler {
     return this
   }
 
-  /** A branch or jump to a label. */
-  to(label: string, name: string, fields: Fields = {}): this {
-    const from = this.offset
+  /** A branch or jump to a label; or any instruction whose immediate is a distance, from elsewhere. */
+  to(label: string, name: string, fields: Fields = {}, from = this.offset): this {
     this.#parts.push(() => {
       const target = this.#labels.get(label)
       if (target === undefined) throw new RangeError(`no label ${label}`)

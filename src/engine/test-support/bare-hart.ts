@@ -4,7 +4,7 @@ import { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import { formatDigest, hash64 } from '../../base/digest.ts'
 import { MiB } from '../../base/units.ts'
 import { type AccessSize, type Bus, type Engine, type GuestPhysical, ramBase } from '../types.ts'
-import { createEngine, type ProfiledEngine } from '../wasm-engine.ts'
+import { createEngine, type EngineOptions, type ProfiledEngine } from '../wasm-engine.ts'
 import { Assembler } from './assembler.ts'
 
 /** Where the test bus answers: 16 bytes that keep what is stored. */
@@ -36,9 +36,9 @@ export interface BareHart {
 }
 
 /** In M mode at `ramBase`, one instruction per tick, no cap. */
-export function bareHart(ramBytes = 4 * MiB): BareHart {
+export function bareHart(ramBytes = 4 * MiB, translation?: EngineOptions['translation']): BareHart {
   const bus = new ScriptedBus()
-  const engine = createEngine({ ramBytes, bus })
+  const engine = createEngine(translation ? { ramBytes, bus, translation } : { ramBytes, bus })
   engine.setClock({ n0: 0n, t0: 0n, ratePer2p32: 1n << 32n, cap: 1n << 62n })
   return { engine, bus }
 }
