@@ -24,6 +24,9 @@ const between = (prng: Prng, leastMs: number, mostMs: number): number => leastMs
 /** Well above the failure detector's time-out: a shorter pause is no failure, and the pair stays together. */
 const leastPauseMs = 3500
 
+/** Longer than it takes to notice a loss of reach (1 s) and to act upon it (2 s): who does nothing by then does nothing. */
+const longerThanPatienceMs = 5000
+
 /** In an order that needs few boots: faults that leave the VM protected come before one that does not. */
 export const faultKinds: readonly FaultKind[] = [
   {
@@ -34,6 +37,35 @@ export const faultKinds: readonly FaultKind[] = [
       await sleep(between(prng, 0, 2000))
       await vm.repair()
       await vm.mustRefuseStart()
+    },
+  },
+  {
+    name: 'backup-out-of-reach',
+    survivors: 'both',
+    // Disk server and LAN, one after the other: the backup stays what it is.
+    async inject(vm) {
+      for (const part of ['disk', 'lan'] as const) {
+        await vm.fault('backup', { kind: 'cutReach', of: part })
+        await vm.mustReach('backup', { [part]: false })
+        await sleep(longerThanPatienceMs)
+        await vm.fault('backup', { kind: 'mendReach', of: part })
+        await vm.mustReach('backup', { disk: true, lan: true })
+      }
+    },
+  },
+  {
+    name: 'surroundings-frozen',
+    survivors: 'both',
+    // Neither replica reaches them: that is no reason to take over.
+    async inject(vm, prng) {
+      for (const part of ['disk', 'lan'] as const) {
+        const pid = await vm.signalSurrounding(part, 'SIGSTOP')
+        await vm.mustReach('backup', { [part]: false })
+        await vm.mustReach('primary', { [part]: false })
+        await sleep(longerThanPatienceMs)
+        process.kill(pid, 'SIGCONT')
+        await sleep(between(prng, 0, 1000))
+      }
     },
   },
   {
@@ -73,8 +105,10 @@ export const faultKinds: readonly FaultKind[] = [
     name: 'both-killed',
     survivors: 'none',
     resetsConnections: true,
-    async inject(vm) {
-      await vm.killBoth()
+    // Half of the time disk server and LAN go with them, as when a host crashes.
+    async inject(vm, prng) {
+      if (prng.chance(0.5)) await vm.killAll()
+      else await vm.killBoth()
     },
   },
   {
@@ -82,6 +116,22 @@ export const faultKinds: readonly FaultKind[] = [
     survivors: 'one',
     async inject(vm) {
       await vm.signal('backup', 'SIGKILL')
+    },
+  },
+  {
+    name: 'primary-lan-out-of-reach',
+    survivors: 'one',
+    async inject(vm) {
+      await vm.fault('primary', { kind: 'cutReach', of: 'lan' })
+      await vm.mustTakeOver()
+    },
+  },
+  {
+    name: 'primary-disk-out-of-reach',
+    survivors: 'one',
+    async inject(vm) {
+      await vm.fault('primary', { kind: 'cutReach', of: 'disk' })
+      await vm.mustTakeOver()
     },
   },
   {
@@ -101,45 +151,39 @@ export const faultKinds: readonly FaultKind[] = [
     },
   },
   {
-    name: 'arbiter-frozen-primary-killed',
+    name: 'arbiter-answer-lost',
     survivors: 'one',
-    // The question reaches the arbiter, which stands still; its answer goes to a connection that is long gone.
-    async inject(vm, prng) {
-      const disk = await vm.signalSurrounding('disk', 'SIGSTOP')
-      await vm.signal('primary', 'SIGKILL')
-      await sleep(between(prng, 2500, 4500))
-      process.kill(disk, 'SIGCONT')
+    // The backup's question arrives and is granted; it hears nothing, and asks again.
+    async inject(vm) {
+      const pid = await vm.pidOf('primary')
+      await vm.fault('backup', { kind: 'loseArbiterAnswers' })
+      process.kill(pid, 'SIGKILL')
+      await vm.mustTakeOver(2)
     },
   },
   {
-    name: 'arbiter-frozen-channel-cut',
+    name: 'arbiter-out-of-reach',
     survivors: 'one',
+    // For both, when they part: neither goes on before it is back.
     async inject(vm, prng) {
       const disk = await vm.signalSurrounding('disk', 'SIGSTOP')
       await vm.fault('backup', { kind: 'cutChannel', direction: 'both' })
-      await sleep(between(prng, 2500, 6000))
+      await vm.mustBothWait(between(prng, 3000, 6000))
       process.kill(disk, 'SIGCONT')
     },
   },
   {
-    name: 'channel-cut-to-backup',
+    name: 'channel-cut-one-way',
     survivors: 'one',
-    async inject(vm) {
-      await vm.fault('backup', { kind: 'cutChannel', direction: 'in' })
+    async inject(vm, prng) {
+      await vm.fault('backup', { kind: 'cutChannel', direction: prng.chance(0.5) ? 'in' : 'out' })
     },
   },
   {
-    name: 'channel-cut-to-primary',
+    name: 'backup-hart-fails',
     survivors: 'one',
-    async inject(vm) {
-      await vm.fault('backup', { kind: 'cutChannel', direction: 'out' })
-    },
-  },
-  {
-    name: 'backup-hart-hangs',
-    survivors: 'one',
-    async inject(vm) {
-      await vm.fault('backup', { kind: 'hart', fault: 'hang' })
+    async inject(vm, prng) {
+      await vm.fault('backup', { kind: 'hart', fault: prng.chance(0.5) ? 'hang' : 'die' })
     },
   },
   {
@@ -171,14 +215,6 @@ export const faultKinds: readonly FaultKind[] = [
       await vm.signal('primary', 'SIGKILL')
       await sleep(between(prng, 0, 2000))
       await vm.repair()
-    },
-  },
-  {
-    name: 'all-killed',
-    survivors: 'none',
-    resetsConnections: true,
-    async inject(vm) {
-      await vm.killAll()
     },
   },
 ]

@@ -1,22 +1,15 @@
-/**
- * The fault trials in short: disk server and LAN die and come back under a protected VM, a primary wakes after it lost,
- * and both replicas die at once. `npm run faults` has all kinds, and as many as you like.
- */
+/** The fault trials in short: each kind of fault once. `npm run faults` has as many as you like. */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { runCampaign } from './campaign.ts'
-import { kindOfSeed } from './trial.ts'
-
-const kinds = ['disk-server-killed', 'lan-killed', 'primary-paused', 'both-killed']
+import { faultKinds } from './fault-kinds.ts'
 
 test('no fault loses or repeats an acknowledged write, resets a connection, or leaves two machines or a broken disk', async (t) => {
-  const seeds = kinds.map((name) => {
-    for (let seed = 1; ; seed++) if (kindOfSeed(seed).name === name) return seed
-  })
+  const seeds = faultKinds.map((_, index) => index + 1)
   const { totals } = await runCampaign(seeds, (line) => t.diagnostic(line))
   assert.deepEqual(totals, {
-    trials: kinds.length,
+    trials: faultKinds.length,
     lost: 0,
     duplicated: 0,
     resets: 0,

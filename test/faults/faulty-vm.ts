@@ -18,6 +18,7 @@ import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
+import { isSameReach, type Reach } from '../../src/replication/reach.ts'
 
 const bootWithinMs = 240_000
 const mostBoots = 3
@@ -163,14 +164,19 @@ export class FaultyVm {
     await repairVm(this.#path)
   }
 
-  /** Its holder lives and has found the arbiter again: nobody else may start the machine. */
+  // ---- what must be true while a fault lasts -------------------------------------------------------------------------
+
+  /** Its holder lives: nobody else may start the machine, neither before the arbiter has heard of it again nor after. */
   async mustRefuseStart(): Promise<void> {
     const holder = this.record().holder as ReplicaName
-    const deadline = performance.now() + 10_000
-    while (!this.traceOfRun(holder).includes('arbiter: the session is back')) {
-      if (performance.now() > deadline) throw new Error('the holder does not come back to the arbiter')
-      await sleep(50)
-    }
+    await this.#refusesStart()
+    await within(10_000, 'the holder does not come back to the arbiter', () =>
+      this.traceOfRun(holder).includes('arbiter: the session is back'),
+    )
+    await this.#refusesStart()
+  }
+
+  async #refusesStart(): Promise<void> {
     const arbiter = new ArbiterClient({
       ...this.folder.endpoint('arbiter'),
       machine: this.folder.name,
@@ -179,6 +185,41 @@ export class FaultyVm {
     })
     const answer = await arbiter.start(5000).finally(() => arbiter.close())
     if (answer.granted) throw new Error('the arbiter let a second machine start')
+  }
+
+  /** The replica in this role says so of its reach. */
+  async mustReach(role: 'primary' | 'backup', expected: Partial<Reach>): Promise<void> {
+    await within(15_000, `the ${role} does not say that it reaches ${JSON.stringify(expected)}`, async () => {
+      const status = (await this.statuses()).find((status) => status.role === role)
+      return status !== undefined && isSameReach(status.reach, { ...status.reach, ...expected })
+    })
+  }
+
+  /** The backup asks the arbiter, `questions` times, and holds the machine then. */
+  async mustTakeOver(questions = 1): Promise<void> {
+    await within(20_000, 'no backup has taken over', () => this.record().takenBy === 'testAndSet')
+    const holder = this.record().holder as ReplicaName
+    await within(20_000, `${holder} did not go live`, () => this.traceOfRun(holder).includes('live in generation'))
+    const asked = this.traceOfRun(holder).split('test-and-set of generation').length - 1
+    if (asked < questions) throw new Error(`${holder} asked the arbiter ${asked} times`)
+  }
+
+  /** Both replicas ask the arbiter, and for `durationMs` neither goes on. */
+  async mustBothWait(durationMs: number): Promise<void> {
+    const { generation } = this.record()
+    const bothAsk = async (): Promise<boolean> => {
+      const states = (await this.statuses()).map(({ state }) => state)
+      return states.length === 2 && states.every((state) => state === 'asking')
+    }
+    await within(15_000, 'the two do not both ask', bothAsk)
+    for (const until = performance.now() + durationMs; performance.now() < until; await sleep(200)) {
+      if (!(await bothAsk()) || this.record().generation !== generation)
+        throw new Error('one went on without the arbiter')
+    }
+  }
+
+  async pidOf(role: 'primary' | 'backup'): Promise<number> {
+    return (await this.#replica(role)).pid
   }
 
   async #replica(role: 'primary' | 'backup'): Promise<ReplicaStatus> {
@@ -226,5 +267,14 @@ export class FaultyVm {
   #traceOf(name: ReplicaName): string {
     const path = this.folder.tracePath(name)
     return existsSync(path) ? readFileSync(path, 'utf8') : ''
+  }
+}
+
+/** Waits for a condition. @throws with these words when it does not come true in time */
+async function within(ms: number, otherwise: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + ms
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(otherwise)
+    await sleep(50)
   }
 }

@@ -3,7 +3,7 @@
  *
  *   npm run faults -- --kills N [--seed S] [--kind KIND] [--json]
  *
- * Trial i has the seed S + i, which alone decides what it does; eighteen in a row are one of every kind. `--kind` takes only
+ * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
  * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it. Exit code 0 only if every promise held in every trial.
  */
 
