@@ -9,6 +9,7 @@ import { addConsoleCommand } from './console-command.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addDoctorCommand } from './doctor-command.ts'
 import { addGuestCommand } from './guest-command.ts'
+import { addKeygenCommand } from './keygen-command.ts'
 import { addLogsCommand } from './logs-command.ts'
 import { reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
@@ -34,6 +35,7 @@ addConsoleCommand(program)
 addLogsCommand(program)
 addDoctorCommand(program)
 addDemoCommand(program)
+addKeygenCommand(program)
 addConfigSchemaCommand(program)
 
 try {

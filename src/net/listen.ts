@@ -6,8 +6,10 @@
  * This only binds. Who may connect is decided in listener.ts; what is public on purpose (metrics) uses this alone.
  */
 
+import { existsSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import type { ListenOptions, Server } from 'node:net'
+import { dirname } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { checkSocketPath, formatAddress, type SocketAddress } from './address.ts'
 import { connectTo } from './connect.ts'
@@ -61,8 +63,12 @@ async function hasListener(path: string): Promise<boolean> {
 }
 
 /** The sentence for a failed bind. */
-export function describeListenError(error: NodeJS.ErrnoException, address: SocketAddress, purpose: string): WorldError {
+function describeListenError(error: NodeJS.ErrnoException, address: SocketAddress, purpose: string): WorldError {
   const where = `the ${purpose} address ${formatAddress(address)}`
+  // Node says "no permission" where a unix socket's folder is missing.
+  if (address.path !== undefined && !existsSync(dirname(address.path))) {
+    return new WorldError('no-folder', `${where} is in a folder that does not exist`, ExitCode.badConfiguration)
+  }
   switch (error.code) {
     case 'EADDRINUSE':
       return new WorldError(
@@ -79,8 +85,6 @@ export function describeListenError(error: NodeJS.ErrnoException, address: Socke
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
       return new WorldError('bad-address', `${where} is not one of this host`, ExitCode.badConfiguration)
-    case 'ENOENT':
-      return new WorldError('no-folder', `${where} is in a folder that does not exist`, ExitCode.badConfiguration)
     default:
       return new WorldError(
         'port-unusable',

@@ -76,6 +76,7 @@ class Doorway<Opened> {
   readonly #strangers = new Map<Socket, (reason: string) => void>()
   readonly #peers = new Set<Socket>()
   readonly #strangerTrace: StrangerTrace
+  #isClosed = false
 
   constructor(options: ListenerOptions<Opened>, key: SharedKey | undefined) {
     this.#options = options
@@ -92,8 +93,10 @@ class Doorway<Opened> {
   }
 
   close(): void {
-    for (const socket of [...this.#strangers.keys(), ...this.#peers]) socket.destroy()
+    this.#isClosed = true
     this.#strangerTrace.close()
+    for (const turnAway of this.#strangers.values()) turnAway('')
+    for (const socket of this.#peers) socket.destroy()
   }
 
   async #admit(socket: Socket, key: SharedKey): Promise<void> {
@@ -101,19 +104,20 @@ class Doorway<Opened> {
     let reason: string | undefined
     const turnAway = (why: string): void => {
       reason = why
+      clearTimeout(timer)
       socket.destroy()
     }
+    const timer = setTimeout(() => turnAway(`no handshake within ${handshakeTimeoutMs / 1000} s`), handshakeTimeoutMs)
     const [first] = this.#strangers.values()
     if (this.#strangers.size >= maxStrangers) first?.('too many strangers came after it')
     this.#strangers.set(socket, turnAway)
-    const timer = setTimeout(() => turnAway(`no handshake within ${handshakeTimeoutMs / 1000} s`), handshakeTimeoutMs)
     try {
       const opened = await this.#options.open?.(socket)
       const secured = await secureAsServer(socket, key)
       this.#onPeer(secured, opened)
     } catch (error) {
       socket.destroy()
-      this.#strangerTrace.turnedAway(from, reason ?? (error as Error).message)
+      if (!this.#isClosed) this.#strangerTrace.turnedAway(from, reason ?? (error as Error).message)
     } finally {
       clearTimeout(timer)
       this.#strangers.delete(socket)
@@ -121,6 +125,10 @@ class Doorway<Opened> {
   }
 
   #onPeer(socket: Socket, opened: Opened | undefined): void {
+    if (this.#isClosed) {
+      socket.destroy()
+      return
+    }
     if (this.#peers.size >= maxPeers) {
       socket.destroy()
       this.#strangerTrace.turnedAway('a peer', `${maxPeers} connections are open already`)

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -157,4 +157,27 @@ test('a file that is no ELF program, or for another machine, exits with 125 from
   assertOneLine(understudy(['run', '--elf', join(folder, 'none')]), 125, /none: cannot be read \(ENOENT\)/)
   assertOneLine(understudy(['run', '--elf', join(folder, 'disk.img')]), 125, /ELF/)
   assertOneLine(understudy(['run', '--elf', process.execPath]), 125, /RISC-V|riscv/i)
+})
+
+test('keygen writes a private file, and never over another', () => {
+  const path = join(folder, 'keys.psk')
+  const umask = process.umask(0)
+  try {
+    assert.equal(understudy(['keygen', path]).code, 0)
+  } finally {
+    process.umask(umask)
+  }
+  assert.equal(statSync(path).mode & 0o777, 0o600)
+  const key = readFileSync(path, 'utf8')
+  assert.match(key, /^understudy:[0-9a-f]{64}\n$/)
+  assertOneLine(understudy(['keygen', path]), 4, /exists, and a key is never overwritten/)
+  assert.equal(readFileSync(path, 'utf8'), key)
+  assertOneLine(understudy(['keygen', join(folder, 'no', 'keys.psk')]), 78, /no such file or folder/)
+  assertOneLine(understudy(['keygen', '--identity', 'a:b', join(folder, 'x')]), 78, /cannot name a key/)
+})
+
+test('a state folder that is too long for sockets exits with 78, and says what to shorten', () => {
+  const path = vm('long', 'kernel = "Image"\n')
+  const result = understudy(['up', path], { XDG_STATE_HOME: join(folder, 'x'.repeat(80)) })
+  assertOneLine(result, 78, /too long for the sockets in it .*set XDG_STATE_HOME to a shorter one/)
 })

@@ -5,7 +5,9 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -78,6 +80,33 @@ test('up starts a protected VM, and a second up is refused', async () => {
   assert.equal(second.status, 4)
   assert.match(second.stderr, /^understudy: VM .* is running/m)
   await redisAnswers()
+})
+
+/** Ports on which these processes listen. */
+function listeningPorts(pids: readonly number[]): number[] {
+  const inodes = new Set<string>()
+  for (const pid of pids) {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      try {
+        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]
+        if (inode) inodes.add(inode)
+      } catch {
+        // It was closed in between.
+      }
+    }
+  }
+  const rows = ['tcp', 'tcp6'].flatMap((file) => readFileSync(`/proc/net/${file}`, 'utf8').split('\n').slice(1))
+  const listening = rows.map((row) => row.trim().split(/\s+/)).filter((row) => row[3] === '0A' && inodes.has(row[9]!))
+  return listening.map((row) => Number.parseInt(row[1]!.split(':')[1]!, 16))
+}
+
+test('no process of a local pair listens on TCP: only the gateway does, on the ports that the VM’s file forwards', async () => {
+  assert.equal(processes().length, 4)
+  assert.deepEqual(listeningPorts(processes()), [])
+  const seen = createServer().listen(0, '127.0.0.1')
+  await once(seen, 'listening')
+  assert.deepEqual(listeningPorts([process.pid]), [(seen.address() as AddressInfo).port], 'this would be seen')
+  seen.close()
 })
 
 test('killing the backup disturbs no client: the primary goes on alone, after the arbiter dropped the backup', async () => {
