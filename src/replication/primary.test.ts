@@ -339,6 +339,32 @@ test('goodbye: a clean end is told to the backups, and is no failover', () => {
   assert.deepEqual(primary.onChannelClosed(0, 6), [])
 })
 
+test('unprotect: the backup is told to end only AFTER the arbiter dropped it; until then outputs wait for it, and its word counts', () => {
+  const primary = protectedBy(['b'])
+  assert.deepEqual(primary.unprotect(), [{ kind: 'openGeneration', generation: 2, eligible: [] }])
+  primary.onBatch(batchAt(0, 2), 1)
+  assert.deepEqual(released(primary.onOutputs([markedFrame(0, 0), markedFrame(1, 1)])), [])
+  assert.deepEqual(released(primary.onMessage(0, ack(1), 2)), [0], 'it still acknowledges')
+  assert.deepEqual(primary.onArbiterAnswer({ result: 'unreachable', detail: 'no answer' }, 3), [])
+  assert.equal(primary.state, 'asking')
+  assert.deepEqual(kindsOf(primary.onTick(3 + defaultReplicationPolicy.arbiterRetryMs)).at(-1), 'openGeneration')
+  const effects = primary.onArbiterAnswer({ result: 'granted', generation: 3 }, 300)
+  assert.deepEqual(kindsOf(effects), ['enterGeneration', 'send', 'closeChannel', 'release'])
+  assert.equal(only(effects, 'send')[0]?.message.kind, 'goodbye')
+  assert.deepEqual(released(effects), [1])
+  assert.equal(primary.state, 'alone')
+  assert.deepEqual(primary.unprotect(), [], 'it is unprotected already')
+})
+
+test('unprotect: a backup that is lost before the arbiter answered is dropped all the same', () => {
+  const primary = protectedBy(['b'])
+  primary.unprotect()
+  primary.onChannelClosed(0, 1)
+  const effects = primary.onArbiterAnswer({ result: 'granted', generation: 3 }, 2)
+  assert.deepEqual(kindsOf(effects), ['enterGeneration'])
+  assert.equal(primary.state, 'alone')
+})
+
 test('a hello is refused, with the reason, unless everything agrees', () => {
   const refusal = (primary: Primary, message: Message) => {
     primary.onChannelOpen(9, 0)

@@ -67,6 +67,8 @@ interface Link {
   reach: Reach
   /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
   isLost: boolean
+  /** The operator wants it gone. It is a backup in every way until the arbiter has dropped it. */
+  isDismissed: boolean
   /** The receivers confirmed something this backup does not know yet. */
   owesConfirmed: boolean
 }
@@ -295,13 +297,22 @@ export class Primary {
     return this.#takeEffects()
   }
 
+  /**
+   * The operator wants the machine unprotected. Outputs go on waiting for the backups, and their acknowledgements count,
+   * until the arbiter has dropped them; then they are told to end. Nothing happens unless the machine is protected.
+   */
+  unprotect(): PrimaryEffect[] {
+    if (this.#state !== 'protected') return []
+    for (const link of this.#backups()) link.isDismissed = true
+    this.#moveTo('asking')
+    this.#ask([])
+    return this.#takeEffects()
+  }
+
   /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
   onShutdown(reason: string, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    for (const link of this.#backups()) {
-      this.#send(link, { kind: 'goodbye', reason }, nowMs)
-      this.#close(link.channel, reason)
-    }
+    for (const link of this.#backups()) this.#sayGoodbye(link, reason, nowMs)
     this.#halt('shutdown', reason)
     return this.#takeEffects()
   }
@@ -323,6 +334,7 @@ export class Primary {
       progress: undefined,
       reach: fullReach,
       isLost: false,
+      isDismissed: false,
       owesConfirmed: true,
     }
     // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
@@ -466,6 +478,7 @@ export class Primary {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
       if (link.isLost && !isListed) this.#links.delete(link.channel)
+      else if (link.isDismissed && !isListed) this.#sayGoodbye(link, 'the operator unprotects the machine', nowMs)
       else if (isListed && !link.isLost) this.#send(link, { kind: 'welcome', generation }, nowMs)
     }
     const present = this.#backups().map(({ replica }) => replica)
@@ -558,6 +571,13 @@ export class Primary {
     if (!link.owesConfirmed) return
     link.owesConfirmed = false
     this.#send(link, { kind: 'confirmed', ends: this.#unconfirmed.confirmedEnds }, nowMs)
+  }
+
+  /** The backup ends, in good order. */
+  #sayGoodbye(link: Link, reason: string, nowMs: number): void {
+    this.#send(link, { kind: 'goodbye', reason }, nowMs)
+    this.#close(link.channel, reason)
+    this.#links.delete(link.channel)
   }
 
   #close(channel: ChannelId, reason: string): void {

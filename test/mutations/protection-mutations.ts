@@ -39,6 +39,16 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a backup that is to leave is let go before the record drops it',
+    file: primary,
+    from: "    this.#moveTo('asking')\n    this.#ask([])\n    return",
+    to: "    for (const link of this.#backups()) this.#sayGoodbye(link, '', 0)\n    this.#moveTo('asking')\n    this.#ask([])\n    return",
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'unprotect: the backup is told to end only AFTER the arbiter dropped it; until then outputs wait for it, and its word counts',
+    },
+  },
+  {
     name: 'a backup forgets its outputs before their receiver has them',
     file: backup,
     from: '    for (const marked of outputs) this.#unconfirmed.add(marked)\n',
