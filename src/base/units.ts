@@ -34,3 +34,10 @@ export function parseDuration(text: string): number {
   }
   return Number(match[1]) * durationUnits[match[2]!]!
 }
+
+/** For people: `1.5 MB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes >= 1024 * 1024) return `${(bytes / 1024 / 1024).toFixed(1)} MB`
+  if (bytes >= 1024) return `${(bytes / 1024).toFixed(1)} kB`
+  return `${bytes} B`
+}

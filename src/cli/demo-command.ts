@@ -2,8 +2,9 @@
 
 import { type Command, InvalidArgumentError } from 'commander'
 import { ExitCode } from '../base/assert.ts'
+import { formatBytes } from '../base/units.ts'
 import { type DemoReport, demoHolds, runDemo } from '../host/demo.ts'
-import { formatBytes, ProgressLine, printJson, say } from './output.ts'
+import { ProgressLine, printJson, say } from './output.ts'
 
 function parseRuns(text: string): number {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('write a number from 1')

@@ -1,9 +1,9 @@
 /** `understudy guest build`: a Debian guest from Debian's own packages. */
 
 import { type Command, Option } from 'commander'
-import { parseSize } from '../base/units.ts'
+import { formatBytes, parseSize } from '../base/units.ts'
 import { buildGuest } from '../guest/guest-builder.ts'
-import { formatBytes, ProgressLine, printJson, say } from './output.ts'
+import { ProgressLine, printJson, say } from './output.ts'
 
 interface BuildOptions {
   readonly output: string

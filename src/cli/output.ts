@@ -52,9 +52,3 @@ export class ProgressLine {
     this.#last = ''
   }
 }
-
-export function formatBytes(bytes: number): string {
-  if (bytes >= 1024 * 1024) return `${(bytes / 1024 / 1024).toFixed(1)} MB`
-  if (bytes >= 1024) return `${(bytes / 1024).toFixed(1)} kB`
-  return `${bytes} B`
-}

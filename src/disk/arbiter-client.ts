@@ -31,7 +31,7 @@ import type { ArbiterRecordFields, HolderAnswer, StartAnswer, TestAndSetAnswer }
 import { LineSplitter } from './line-splitter.ts'
 
 /**
- * `unreachable`: no answer; ask again or wait. `denied`: wrong machine or token. `storage`: the arbiter cannot make its
+ * `unreachable`: no answer; ask again or wait. `denied`: wrong machine, token or key. `storage`: the arbiter cannot make its
  * record durable. `protocol`: the other end is no arbiter of our version.
  */
 export type ArbiterErrorReason = 'unreachable' | 'denied' | 'storage' | 'protocol'
@@ -208,12 +208,16 @@ export class ArbiterClient {
         session.isEstablished = true
       },
       (error: Error) => {
-        const known = error instanceof ArbiterError
-        hello.reject(known ? error : new ArbiterError('unreachable', `${this.#where}: ${error.message}`))
+        hello.reject(error instanceof ArbiterError ? error : this.#connectError(error))
         this.#lose(session, error.message)
       },
     )
     return session
+  }
+
+  #connectError(error: Error): ArbiterError {
+    const isRefused = error instanceof WorldError && error.code === 'key-refused'
+    return new ArbiterError(isRefused ? 'denied' : 'unreachable', `${this.#where}: ${error.message}`)
   }
 
   async #sayHello(session: Session): Promise<ArbiterHello> {

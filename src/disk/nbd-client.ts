@@ -270,7 +270,9 @@ async function open(options: NbdClientOptions, session: NbdClientSession, timeou
       timeoutMs,
     })
   } catch (error) {
-    if (error instanceof WorldError && error.code === 'cannot-connect') throw new NbdError('unreachable', error.message)
+    if (!(error instanceof WorldError)) throw error
+    if (error.code === 'cannot-connect') throw new NbdError('unreachable', error.message)
+    if (error.code === 'key-refused') throw new NbdError('refused', error.message)
     throw error
   }
 }

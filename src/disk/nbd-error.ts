@@ -6,7 +6,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
  * - `unreachable`: nobody listens there. Try again.
  * - `connection-lost`: the request may or may not have been done. Connect again and issue it again.
  * - `fenced`: the generation is over; nothing of this request was done after the grant. Stop.
- * - `refused`: no such export, or a wrong token.
+ * - `refused`: no such export, or a wrong token or key.
  * - `io`: the server could not do it; `errno` says why.
  * - `protocol`: the other end does not speak NBD as we do.
  */

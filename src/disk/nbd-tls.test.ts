@@ -45,13 +45,13 @@ test('another key, or none, opens neither disk nor arbiter', async (t) => {
   const { nbd: address, arbiter } = server.addresses
   await assert.rejects(NbdClient.connect({ address, exportName: 'plain' }), { code: 'key-missing' })
   const wrong = generateKey()
-  await assert.rejects(NbdClient.connect({ address, key: wrong, exportName: 'plain' }), { reason: 'unreachable' })
+  await assert.rejects(NbdClient.connect({ address, key: wrong, exportName: 'plain' }), { reason: 'refused' })
   assert.throws(() => new ArbiterClient({ address: arbiter, machine: 'web', replica: 'a', token }), {
     code: 'key-missing',
   })
   const stranger = new ArbiterClient({ address: arbiter, key: wrong, machine: 'web', replica: 'a', token })
   t.after(() => stranger.close())
-  await assert.rejects(stranger.read(patienceMs), { reason: 'unreachable' })
+  await assert.rejects(stranger.read(patienceMs), { reason: 'denied', message: /copy one key file to every host/ })
 })
 
 test('a server over TCP without a key does not start', async (t) => {

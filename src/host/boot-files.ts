@@ -49,17 +49,22 @@ function checkKernel(kernel: Uint8Array, path: string): void {
   }
 }
 
-/** What the machine is made of; disk sizes come from the image files. */
-export function machineConfig(config: VmConfig): MachineConfig {
+/** What the machine is made of, with disks of these sizes (`diskImageSizes`, or what the disk server says). */
+export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[]): MachineConfig {
   return {
     ramBytes: config.memory,
     disks: config.disks.map((disk, index) => ({
-      sectors: BigInt(diskBytes(disk.path) / sectorBytes),
+      sectors: BigInt(Math.floor(diskSizesBytes[index]! / sectorBytes)),
       readOnly: disk.readOnly,
       serial: `understudy-${index}`,
     })),
     ...(config.network ? { nic: { mac: macBytes(config.network.mac) } } : {}),
   }
+}
+
+/** Sizes of the disks' image files, in bytes. @throws WorldError when one is missing or truncated */
+export function diskImageSizes(config: VmConfig): number[] {
+  return config.disks.map(({ path }) => diskBytes(path))
 }
 
 function diskBytes(path: string): number {

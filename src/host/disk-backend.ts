@@ -41,6 +41,17 @@ export interface DiskBackendOptions {
   readonly trace: (line: string) => void
 }
 
+/** Sizes of these exports in bytes, read without a pass: anybody with the key may look. @throws NbdError */
+export async function diskSizes(endpoint: Endpoint, exports: readonly string[]): Promise<number[]> {
+  const sizes: number[] = []
+  for (const exportName of exports) {
+    const client = await NbdClient.connect({ ...endpoint, exportName })
+    sizes.push(client.sizeBytes)
+    await client.close()
+  }
+  return sizes
+}
+
 export class DiskBackend {
   readonly #options: DiskBackendOptions
   readonly #disks: Disk[]

@@ -35,7 +35,6 @@ function backendAt(t: TestContext, folder: string, replica: string, changes: Par
     mac,
     replica,
     token,
-    logId: 7n,
     onFrame: () => true,
     onConfirmed: () => {},
     onFenced: () => {},
@@ -62,7 +61,7 @@ test('a switch that was started again is bound again, in the same generation, an
   const received: bigint[] = []
   const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) > 0 })
   await backend.connect()
-  await backend.bind(3n, 41n)
+  await backend.bind({ generation: 3n, coveredFrameId: 41n, logId: 7n })
   const station = await connectTo({ address: { path: join(folder, 'plain.socket') } }, { purpose: 'station' })
   const broadcast = new Uint8Array(60).fill(0xff, 0, 6)
   broadcast[6] = 2
@@ -82,7 +81,7 @@ test('a replica that goes live in the moment the switch dies is not refused: it 
   const first = await lanAt(t, folder)
   const backend = backendAt(t, folder, 'b')
   await backend.connect()
-  const binding = backend.bind(4n, 0n)
+  const binding = backend.bind({ generation: 4n, coveredFrameId: 0n, logId: 7n })
   await first.close()
   await binding
   const second = await lanAt(t, folder)
@@ -96,7 +95,7 @@ test('a replica that the switch refuses when it is back is told so, and does not
   const fenced = Promise.withResolvers<void>()
   const backend = backendAt(t, folder, 'a', { onFenced: () => fenced.resolve() })
   await backend.connect()
-  await backend.bind(3n, 0n)
+  await backend.bind({ generation: 3n, coveredFrameId: 0n, logId: 7n })
   await first.close()
   await lanAt(t, folder, '52:54:00:00:00:02')
   await fenced.promise

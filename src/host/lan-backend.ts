@@ -9,7 +9,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
-import { LanClient } from '../lan/lan-client.ts'
+import { type LanBinding, LanClient } from '../lan/lan-client.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { NetworkBackend, NetworkEvents } from './network-backend.ts'
 import { ReachProbe } from './reach-probe.ts'
@@ -20,8 +20,6 @@ export interface LanBackendOptions extends NetworkEvents {
   readonly mac: string
   readonly replica: string
   readonly token: string
-  /** Names this run of the machine, in which outputs and frames are numbered. */
-  readonly logId: bigint
 }
 
 const reconnectIntervalMs = 50
@@ -41,7 +39,7 @@ export class LanBackend implements NetworkBackend {
   readonly #options: LanBackendOptions
   #client: LanClient | undefined
   #isBound = false
-  #generation: bigint | undefined
+  #place: { readonly generation: bigint; readonly logId: bigint } | undefined
   /** The last frame that reached this replica: a switch that was started again goes on numbering after it. */
   #receivedFrameId = 0n
   readonly #probe = new ReachProbe(() => this.#client?.ping())
@@ -77,19 +75,19 @@ export class LanBackend implements NetworkBackend {
   }
 
   /**
-   * Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). Without a
-   * switch it is done as soon as there is one.
+   * Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). `logId` names
+   * this run of the machine, in which outputs and frames are numbered. Without a switch it is done as soon as there is one.
    * @throws WorldError `bind-refused`: another replica has the MAC
    */
-  async bind(generation: bigint, coveredFrameId: bigint): Promise<void> {
-    this.#generation = generation
+  async bind({ generation, coveredFrameId, logId }: Required<LanBinding>): Promise<void> {
+    this.#place = { generation, logId }
     if (coveredFrameId > this.#receivedFrameId) this.#receivedFrameId = coveredFrameId
-    if (this.#client) await this.#bindTo(this.#client, generation)
+    if (this.#client) await this.#bindTo(this.#client, this.#place)
   }
 
-  async #bindTo(client: LanClient, generation: bigint): Promise<void> {
+  async #bindTo(client: LanClient, place: { generation: bigint; logId: bigint }): Promise<void> {
     try {
-      await client.bind({ generation, coveredFrameId: this.#receivedFrameId, logId: this.#options.logId })
+      await client.bind({ ...place, coveredFrameId: this.#receivedFrameId })
     } catch (error) {
       // The switch went away in the middle: whoever connects again binds again.
       if (error instanceof WorldError && error.code === 'lan-closed') return
@@ -139,7 +137,7 @@ export class LanBackend implements NetworkBackend {
         this.#giveUpQueue()
         try {
           await this.connect()
-          if (this.#client && this.#generation !== undefined) await this.#bindTo(this.#client, this.#generation)
+          if (this.#client && this.#place) await this.#bindTo(this.#client, this.#place)
         } catch (error) {
           if (error instanceof WorldError && error.code === 'bind-refused') {
             this.#options.onFenced()

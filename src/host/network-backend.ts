@@ -8,11 +8,10 @@
  * A backup connects early and binds when it goes live. What is sent before the bind has ended waits for it, in order.
  */
 
-import type { Cable } from '../net/cable.ts'
+import type { LanBinding } from '../lan/lan-client.ts'
 import { LanBackend } from './lan-backend.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import { TapBackend } from './tap-backend.ts'
-import type { VmConfig } from './vm-config.ts'
 
 export interface NetworkBackend {
   /**
@@ -22,9 +21,10 @@ export interface NetworkBackend {
   connect(): Promise<void>
   /**
    * This replica is live now: the machine's frames come here. Those up to `coveredFrameId` are in the log already.
+   * `logId` names this run of the machine, in which outputs and frames are numbered.
    * @throws WorldError `bind-refused`: another replica is live
    */
-  bind(generation: bigint, coveredFrameId: bigint): Promise<void>
+  bind(binding: Required<LanBinding>): Promise<void>
   /** An output frame, released. Sequences grow. */
   send(sequence: bigint, bytes: Uint8Array): void
   /** Every frame up to this one is in an acknowledged log entry. */
@@ -48,17 +48,13 @@ export interface NetworkEvents {
   readonly trace: (line: string) => void
 }
 
-/** The backend that the replica's settings ask for; undefined for a machine without a network. */
+/** The backend that the replica's settings ask for; undefined when this host has no network for the machine. */
 export function createNetworkBackend(
   settings: ReplicaSettings,
-  cable: Cable,
-  vm: VmConfig,
+  mac: string,
   events: NetworkEvents,
 ): NetworkBackend | undefined {
-  if (vm.network === undefined) return undefined
-  const { lan, tap, replica, token, runId, role } = settings
-  const { mac } = vm.network
+  const { machine, lan, tap, replica, token, role } = settings
   if (tap !== undefined) return new TapBackend({ interfaceName: tap, mac, isBackup: role === 'backup', ...events })
-  if (lan === undefined) return undefined
-  return new LanBackend({ endpoint: { ...lan, cable }, machine: vm.name, mac, replica, token, logId: runId, ...events })
+  return lan && new LanBackend({ endpoint: lan, machine, mac, replica, token, ...events })
 }

@@ -8,7 +8,10 @@ import type { MachineProfile } from './profiler.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 export interface ReplicaSettings {
-  readonly vmPath: string
+  /** Name of the machine. */
+  readonly machine: string
+  /** The VM's file. A backup may be without: its primary gives it the machine. */
+  readonly vmPath?: string
   readonly replica: ReplicaName
   /** `alone`: unprotected from the start. */
   readonly role: 'primary' | 'backup' | 'alone'
@@ -16,8 +19,6 @@ export interface ReplicaSettings {
   readonly holderHasEnded?: boolean
   /** Secret shared with disk server and switch. */
   readonly token: string
-  /** Names this run of the machine to the switch; the same for both replicas. */
-  readonly runId: bigint
   readonly disk: Endpoint
   readonly arbiter: Endpoint
   /** The switch's replica port. Absent, and no TAP either: the machine has no network. */
@@ -26,6 +27,8 @@ export interface ReplicaSettings {
   readonly tap?: string
   /** The logging channel: where a primary listens for backups, and where a backup finds its primary. */
   readonly channel: Endpoint
+  /** Wait for disk server, switch and primary that are not there yet. Default: they must be there. */
+  readonly isPatient?: boolean
   /** Count where the machine's work goes; reported at the end by `onProfile`. */
   readonly isProfiled?: boolean
   /** Where `console.log` is. */

@@ -8,28 +8,30 @@
  * goes live changes its role object and keeps everything else.
  */
 
+import { randomBytes } from 'node:crypto'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
-import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
-import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
+import type { BootImage, Input } from '../machine/types.ts'
 import { Cable } from '../net/cable.ts'
 import { Backup } from '../replication/backup.ts'
 import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
-import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
 import { Primary, type PrimaryStatus } from '../replication/primary.ts'
 import { fullReach, type Reach } from '../replication/reach.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
 import { ConsoleLog } from './console-log.ts'
-import { DiskBackend } from './disk-backend.ts'
+import { type DiskBackend, diskSizes } from './disk-backend.ts'
 import { EffectQueue } from './effect-queue.ts'
+import { type Equipment, equip } from './equipment.ts'
 import { exportName } from './export-name.ts'
-import { Hart } from './hart.ts'
+import { fetchMachine } from './fetch-machine.ts'
+import type { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
-import { instructionTableHash } from './instruction-table-hash.ts'
-import { connectToPrimary, type LoggingChannel } from './logging-channel.ts'
-import { createNetworkBackend, type NetworkBackend } from './network-backend.ts'
+import type { NetworkBackend } from './network-backend.ts'
+import { untilThere } from './patience.ts'
+import { PrimaryChannel } from './primary-channel.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
 import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
@@ -47,17 +49,13 @@ type Role =
 export class Replica {
   readonly #settings: ReplicaSettings
   readonly #events: ReplicaEvents
-  readonly #vm: VmConfig
-  readonly #config: MachineConfig
-  readonly #image: BootImage
-  readonly #policy: ReplicationPolicy
+  readonly #vm: { readonly config: VmConfig; readonly image: BootImage } | undefined
   readonly #arbiter: ArbiterBackend
-  readonly #disk: DiskBackend
-  readonly #network: NetworkBackend | undefined
-  readonly #hart: Hart
+  /** Undefined until the machine is known. */
+  #equipment: Equipment | undefined
   readonly #consoleLog: ConsoleLog
   readonly #backups = new BackupChannels()
-  #toPrimary: LoggingChannel | undefined
+  readonly #toPrimary: PrimaryChannel
   #role: Role = { kind: 'none' }
   readonly #effects = new EffectQueue()
   readonly #cables = { arbiter: new Cable(), disk: new Cable(), lan: new Cable() }
@@ -71,61 +69,56 @@ export class Replica {
   #ticker: NodeJS.Timeout | undefined
   #lastTickMs = 0
   #reach = fullReach
+  readonly #runId = randomBytes(8).readBigUInt64LE()
+  /** Ends what `start` still waits for. */
+  readonly #ending = new AbortController()
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
-    this.#settings = settings
-    this.#events = events
-    const { config: vm } = readVmConfig(settings.vmPath)
-    this.#vm = vm
-    this.#config = machineConfig(vm)
-    this.#image = readBootImage(vm)
-    this.#policy = {
-      ...defaultReplicationPolicy,
-      detector: {
-        ...defaultReplicationPolicy.detector,
-        heartbeatMs: vm.protection.heartbeat,
-        timeoutMs: vm.protection.timeout,
-      },
+    const { arbiter, disk, lan } = this.#cables
+    this.#settings = {
+      ...settings,
+      arbiter: { ...settings.arbiter, cable: arbiter },
+      disk: { ...settings.disk, cable: disk },
+      ...(settings.lan ? { lan: { ...settings.lan, cable: lan } } : {}),
     }
-    const { replica, token } = settings
-    const onFenced = (): void =>
-      this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
+    this.#events = events
+    if (settings.vmPath !== undefined) {
+      const { config } = readVmConfig(settings.vmPath)
+      this.#vm = { config, image: readBootImage(config) }
+    }
+    const { machine, replica, token } = settings
     this.#arbiter = new ArbiterBackend({
-      endpoint: { ...settings.arbiter, cable: this.#cables.arbiter },
-      machine: vm.name,
+      endpoint: this.#settings.arbiter,
+      machine,
       replica,
       token,
-      onFenced,
+      onFenced: () => this.#onFenced(),
       trace: events.trace,
     })
-    this.#disk = new DiskBackend({
-      endpoint: { ...settings.disk, cable: this.#cables.disk },
-      exports: vm.disks.map((_, index) => exportName(index)),
-      machine: vm.name,
-      replica,
-      token,
-      onAnswer: (answer) => this.#input({ kind: 'diskCompletion', ...answer }),
-      onFenced,
-      trace: events.trace,
-    })
-    this.#network = createNetworkBackend(settings, this.#cables.lan, vm, {
-      onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
-      onConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
-      onFenced,
-      trace: events.trace,
-    })
+    this.#toPrimary = new PrimaryChannel(settings.channel)
     this.#consoleLog = new ConsoleLog(settings.folderPath)
-    this.#hart = new Hart({
-      config: this.#config,
-      image: this.#image,
-      mode: settings.role === 'backup' ? 'replaying' : 'live',
-      digestEveryMs: vm.protection.digestEvery,
-      isProfiled: settings.isProfiled ?? false,
-      onMessage: (message) => this.#onHart(message),
-      onFailed: (error) =>
-        this.#halt(new WorldError('hart-failed', `the hart stopped: ${error.stack ?? error.message}`)),
-    })
+  }
+
+  get #comingRole(): 'primary' | 'backup' {
+    return this.#settings.role === 'backup' ? 'backup' : 'primary'
+  }
+
+  get #hart(): Hart {
+    return this.#equipped.hart
+  }
+
+  get #disk(): DiskBackend {
+    return this.#equipped.disk
+  }
+
+  get #network(): NetworkBackend | undefined {
+    return this.#equipped.network
+  }
+
+  get #equipped(): Equipment {
+    assert(this.#equipment, 'a replica with a role knows its machine')
+    return this.#equipment
   }
 
   /**
@@ -133,23 +126,28 @@ export class Replica {
    * backup connects and follows.
    */
   async start(): Promise<void> {
-    await this.#network?.connect()
     this.#lastTickMs = performance.now()
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs)
     if (this.#settings.role === 'backup') {
       await this.#startBackup()
       return
     }
-    this.#generation = await this.#arbiter.takeGeneration(this.#settings.holderHasEnded ?? false)
-    await this.#network?.bind(BigInt(this.#generation), 0n)
-    await this.#disk.connect(BigInt(this.#generation))
+    assert(this.#vm, 'a primary has a VM file')
+    const { policy, identity, artefacts, network, disk } = this.#equip(await this.#ownArtefacts(this.#vm))
+    await this.#untilThere(async () => network?.connect())
+    this.#generation = await this.#untilThere(() =>
+      this.#arbiter.takeGeneration(this.#settings.holderHasEnded ?? false),
+    )
+    await network?.bind({ generation: BigInt(this.#generation), coveredFrameId: 0n, logId: this.#runId })
+    await disk.connect(BigInt(this.#generation))
     const primary = new Primary({
-      identity: this.#identity(),
+      identity,
+      artefacts,
       replica: this.#settings.replica,
       generation: this.#generation,
-      runId: this.#settings.runId,
+      runId: this.#runId,
       state: this.#settings.role === 'alone' ? 'alone' : 'starting',
-      policy: this.#policy,
+      policy,
     })
     this.#role = { kind: 'primary', primary }
     this.#events.onLive(this.#generation)
@@ -167,6 +165,7 @@ export class Replica {
 
   /** Ends in good order: the peer is told, the arbiter's hold is let go. */
   async stop(): Promise<void> {
+    this.#ending.abort()
     const reason = 'the operator ended it'
     if (this.#role.kind === 'primary') {
       this.#withPrimary((primary) => primary.onShutdown(reason, performance.now()))
@@ -187,7 +186,7 @@ export class Replica {
     switch (fault.kind) {
       case 'cutChannel':
         this.#backups.cut(fault.direction)
-        this.#toPrimary?.cut(fault.direction)
+        this.#toPrimary.cut(fault.direction)
         return
       case 'hart':
         this.#hart.send({ kind: 'fault', fault: fault.fault })
@@ -217,17 +216,17 @@ export class Replica {
     return {
       name: this.#settings.replica,
       pid: process.pid,
-      role: primary ? 'primary' : backup ? 'backup' : 'halted',
-      state: primary?.state ?? backup?.state ?? 'halted',
+      role: primary ? 'primary' : backup ? 'backup' : role.kind === 'none' ? this.#comingRole : 'halted',
+      state: primary?.state ?? backup?.state ?? (role.kind === 'none' ? 'waiting' : 'halted'),
       isProtected: primary?.state === 'protected',
       reach: this.#reach,
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
-      instructions: Number(this.#hart.instructions),
-      guestSeconds: Number(this.#hart.ticks) / 1e7,
+      instructions: Number(this.#equipment?.hart.instructions ?? 0n),
+      guestSeconds: Number(this.#equipment?.hart.ticks ?? 0n) / 1e7,
       lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
       flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
-      digestChecks: Number(this.#hart.digestsCompared),
+      digestChecks: Number(this.#equipment?.hart.digestsCompared ?? 0n),
       divergences: this.#divergences,
       failover: this.#failover,
       isOff: this.#isOff,
@@ -237,23 +236,56 @@ export class Replica {
 
   // ---- start -----------------------------------------------------------------------------------------------------------
 
-  #identity(): MachineIdentity {
+  /** What the VM's file says, with the disks that the disk server has. */
+  async #ownArtefacts({ config, image }: { config: VmConfig; image: BootImage }): Promise<BootArtefacts> {
+    const exports = config.disks.map((_, index) => exportName(index))
+    const sizes = await this.#untilThere(() => diskSizes(this.#settings.disk, exports))
+    const { heartbeat, timeout, digestEvery } = config.protection
     return {
-      machine: this.#vm.name,
-      instructionTableHash: instructionTableHash(),
-      configDigest: digestConfig(this.#config),
-      imageDigest: digestBootImage(this.#image),
+      config: machineConfig(config, sizes),
+      image,
+      times: { heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery },
     }
   }
 
+  /** The machine is known: from here on this host has a hart, disks and a network for it. */
+  #equip(artefacts: BootArtefacts): Equipment {
+    this.#equipment = equip(this.#settings, artefacts, {
+      onHart: (message) => this.#onHart(message),
+      onDiskAnswer: (answer) => this.#input({ kind: 'diskCompletion', ...answer }),
+      onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
+      onFrameConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
+      onFenced: () => this.#onFenced(),
+      onHalt: (error) => this.#halt(error),
+      trace: this.#events.trace,
+    })
+    return this.#equipment
+  }
+
+  #onFenced(): void {
+    this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
+  }
+
+  #untilThere<Result>(attempt: () => Promise<Result>): Promise<Result> {
+    const patience = { trace: this.#events.trace, signal: this.#ending.signal }
+    return untilThere(attempt, this.#settings.isPatient ? patience : undefined)
+  }
+
   async #startBackup(): Promise<void> {
-    await this.#arbiter.connect()
-    const backup = new Backup(
-      { identity: this.#identity(), replica: this.#settings.replica, policy: this.#policy },
-      performance.now(),
-    )
+    const { machine, replica } = this.#settings
+    const { trace } = this.#events
+    await this.#untilThere(() => this.#arbiter.connect())
+    const channel = this.#toPrimary
+    const connect = (): Promise<void> => this.#untilThere(() => channel.connect())
+    const own = this.#vm && (await this.#ownArtefacts(this.#vm))
+    const artefacts = own ?? (await fetchMachine({ machine, channel, connect, trace }))
+    const { identity, policy, network } = this.#equip(artefacts)
+    await this.#untilThere(async () => network?.connect())
+    if (!channel.isOpen) await connect()
+    if (this.#ending.signal.aborted) return
+    const backup = new Backup({ identity, replica, artefacts, policy }, performance.now())
     this.#role = { kind: 'backup', backup }
-    this.#toPrimary = await connectToPrimary(this.#settings.channel, {
+    channel.listen({
       onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
       onBadMessage: (detail) => this.#withBackup(() => backup.onBadMessage(detail, performance.now())),
       onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),
@@ -268,6 +300,7 @@ export class Replica {
     const lateMs = nowMs - this.#lastTickMs - tickIntervalMs
     if (lateMs > worthTellingLateMs) this.#events.trace(`the main thread stood still for ${Math.round(lateMs)} ms`)
     this.#lastTickMs = nowMs
+    if (this.#role.kind === 'none') return
     this.#hart.watch()
     this.#reach = { disk: this.#arbiter.onTick(), lan: this.#network?.onTick() ?? true }
     this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
@@ -421,11 +454,11 @@ export class Replica {
   #carryOutBackup(effect: BackupEffect): void {
     switch (effect.kind) {
       case 'send':
-        this.#toPrimary?.send(effect.message)
+        this.#toPrimary.send(effect.message)
         return
       case 'closeChannel':
         this.#failoverCause = effect.reason
-        this.#toPrimary?.close()
+        this.#toPrimary.close()
         return
       case 'replay':
         this.#hart.send({ kind: 'append', batch: effect.batch })
@@ -466,7 +499,7 @@ export class Replica {
     this.#withPrimary(() => primary.start())
     const generation = BigInt(effect.generation)
     void this.#network
-      ?.bind(generation, effect.coveredFrameId ?? 0n)
+      ?.bind({ generation, coveredFrameId: effect.coveredFrameId ?? 0n, logId: effect.runId })
       .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration)))
     void this.#disk.connect(generation)
     this.#events.trace(`live in generation ${effect.generation}, from log entry ${effect.logEnd}`)
@@ -491,18 +524,18 @@ export class Replica {
   #halt(error: WorldError): void {
     if (this.#role.kind === 'halted') return
     this.#role = { kind: 'halted', reason: error.message }
-    this.#disk.drop()
+    this.#equipment?.disk.drop()
     void this.#end().then(() => this.#events.onHalt(error))
   }
 
   async #end(): Promise<void> {
     clearInterval(this.#ticker)
     this.#backups.closeAll()
-    this.#toPrimary?.close()
+    this.#toPrimary.close()
     this.#consoleLog.close()
-    this.#network?.close()
-    await this.#hart.stop()
-    await this.#disk.close()
+    this.#equipment?.network?.close()
+    await this.#equipment?.hart.stop()
+    await this.#equipment?.disk.close()
     this.#arbiter.close()
   }
 }

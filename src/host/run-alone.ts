@@ -5,7 +5,7 @@
 
 import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { machineConfig, readBootImage } from './boot-files.ts'
+import { diskImageSizes, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNotRunning, waitForEnd } from './local-pair.ts'
 import type { MachineProfile } from './profiler.ts'
@@ -27,7 +27,7 @@ export async function runAlone(
   onProfile?: (profile: MachineProfile) => void,
 ): Promise<ExitCode> {
   const { config, path } = readVmConfig(vm)
-  machineConfig(config)
+  diskImageSizes(config)
   readBootImage(config)
   const folder = new VmFolder(config.name)
   folder.create()

@@ -46,8 +46,8 @@ export async function startSurroundings(
       pids.monitorPid = (await startProcess<MonitorReady>('monitor', settings, folder.tracePath('monitor'))).pid
     }
     const replica = {
+      machine: config.name,
       token: machineToken(folder),
-      runId: randomBytes(8).readBigUInt64LE(),
       disk: folder.endpoint('disk'),
       arbiter: folder.endpoint('arbiter'),
       ...(pids.lanPid > 0 ? { lan: folder.endpoint('lan') } : {}),

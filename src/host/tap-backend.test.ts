@@ -62,7 +62,7 @@ function card(t: TestContext, interfaceName: string, changes: Partial<TapBackend
 async function liveCard(t: TestContext, tap: string, changes: Partial<TapBackendOptions> = {}): Promise<Card> {
   const made = card(t, tap, changes)
   await made.backend.connect()
-  await made.backend.bind(1n, 0n)
+  await made.backend.bind({ coveredFrameId: 0n })
   return made
 }
 
@@ -144,7 +144,7 @@ if (!network.isInside) {
     await second.backend.connect()
     assert.equal(portOfMachine(), 'tap0', 'a backup is silent')
     first.backend.close()
-    await second.backend.bind(2n, 41n)
+    await second.backend.bind({ coveredFrameId: 41n })
     assert.equal(portOfMachine(), 'tap2')
     peer.write(frame(machineMac, stationMac, 7))
     await until(() => second.frames.length > 0)
@@ -174,7 +174,7 @@ if (!network.isInside) {
     await backend.connect()
     for (const number of [5, 6, 7]) backend.send(BigInt(number), frame(stationMac, machineMac, number))
     assert.deepEqual(confirmed, [], 'nobody has them yet')
-    await backend.bind(1n, 0n)
+    await backend.bind({ coveredFrameId: 0n })
     assert.deepEqual(confirmed, [5n, 6n, 7n])
     const seen: Uint8Array[] = []
     while (seen.filter((bytes) => !isAnnouncement(bytes)).length < 3) {
@@ -248,7 +248,7 @@ if (!network.isInside) {
     const primary = await liveCard(t, 'tap0')
     const backup = card(t, 'tap0', { isBackup: true })
     await backup.backend.connect()
-    const binding = backup.backend.bind(2n, 0n)
+    const binding = backup.backend.bind({ coveredFrameId: 0n })
     await until(() => backup.trace.length > 0)
     assert.match(backup.trace[0]!, /tap0 is attached to another process/)
     backup.backend.send(8n, frame(stationMac, machineMac, 8))

@@ -27,6 +27,7 @@ import {
   parseMac,
   sourceOf,
 } from '../lan/frame.ts'
+import type { LanBinding } from '../lan/lan-client.ts'
 import type { NetworkBackend, NetworkEvents } from './network-backend.ts'
 import { interfaceNames, TapDevice } from './tap-device.ts'
 
@@ -95,7 +96,7 @@ export class TapBackend implements NetworkBackend {
     }
   }
 
-  async bind(_generation: bigint, coveredFrameId: bigint): Promise<void> {
+  async bind({ coveredFrameId }: Pick<LanBinding, 'coveredFrameId'>): Promise<void> {
     this.#lastFrameId = coveredFrameId
     this.#coveredFrameId = coveredFrameId
     await this.#attach()

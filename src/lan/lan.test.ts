@@ -315,7 +315,7 @@ describe('the LAN over sockets', () => {
     assert.ok(lan.replicaAddress.port)
     const station = await joinStation()
     await assert.rejects(joinReplica('a'), { code: 'key-missing' })
-    await assert.rejects(joinReplica('a', { key: generateKey() }), { code: 'cannot-connect', message: /another key/ })
+    await assert.rejects(joinReplica('a', { key: generateKey() }), { code: 'key-refused', message: /another key/ })
     const replica = await joinReplica('a', { key })
     await replica.client.bind({ generation: 1n, coveredFrameId: 0n })
     station.send(frame(alice, vm, 1))

@@ -4,7 +4,7 @@
  */
 
 import { connect, type Socket } from 'node:net'
-import { WorldError } from '../base/assert.ts'
+import { ExitCode, WorldError } from '../base/assert.ts'
 import { checkSocketPath, type Endpoint, formatAddress, keyOf } from './address.ts'
 import { secureAsClient } from './secure-socket.ts'
 
@@ -35,7 +35,7 @@ export function tune(socket: Socket): void {
 
 /**
  * Resolves with a socket that has no listeners yet and has read nothing.
- * @throws WorldError `key-missing`, or `cannot-connect` with where and why
+ * @throws WorldError `key-missing`; `key-refused`: the peer has another key; `cannot-connect` with where and why
  */
 export async function connectTo(endpoint: Endpoint, options: ConnectOptions): Promise<Socket> {
   const { purpose, open, timeoutMs = defaultTimeoutMs, signal } = options
@@ -61,9 +61,17 @@ export async function connectTo(endpoint: Endpoint, options: ConnectOptions): Pr
     return plugged(await secureAsClient(socket, key), endpoint)
   } catch (error) {
     socket.destroy()
+    const where = `the ${purpose} at ${formatAddress(address)}`
+    if (error instanceof WorldError && error.code === 'key-refused') {
+      throw new WorldError(
+        'key-refused',
+        `${where} refuses our key: ${error.message}; copy one key file to every host of the machine`,
+        ExitCode.permission,
+      )
+    }
     if (error instanceof WorldError) throw error
     const why = reason ?? (error as NodeJS.ErrnoException).code ?? (error as Error).message
-    throw new WorldError('cannot-connect', `cannot connect to the ${purpose} at ${formatAddress(address)}: ${why}`)
+    throw new WorldError('cannot-connect', `cannot connect to ${where}: ${why}`)
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)

@@ -8,6 +8,7 @@
 
 import type { Socket } from 'node:net'
 import { connect, createSecureContext, TLSSocket, type TLSSocketOptions, type TlsOptions } from 'node:tls'
+import { WorldError } from '../base/assert.ts'
 import type { SharedKey } from './shared-key.ts'
 
 /**
@@ -23,7 +24,8 @@ const secureContext = createSecureContext({ minVersion: 'TLSv1.3', ciphers, ca: 
 
 /**
  * Begins TLS on a connected socket. Both resolve when the other side has proved that it has the key, and reject, with
- * the socket destroyed, when it has not or the connection ends first. There is no time limit here.
+ * the socket destroyed, when it has not (`WorldError` `key-refused`) or the connection ends first. There is no time limit
+ * here.
  */
 export function secureAsServer(socket: Socket, key: SharedKey): Promise<Socket> {
   const secured = new TLSSocket(socket, {
@@ -49,7 +51,8 @@ function whenSecure(secured: TLSSocket, event: 'secure' | 'secureConnect'): Prom
   return new Promise((resolve, reject) => {
     const onError = (error: NodeJS.ErrnoException): void => {
       secured.destroy()
-      reject(new Error(reasonOf(error)))
+      const reason = reasonOf(error)
+      reject(reason === otherKey || reason === noSuchKey ? new WorldError('key-refused', reason) : new Error(reason))
     }
     const onClose = (): void => onError(new Error('the connection was closed'))
     secured.once('error', onError)
@@ -70,6 +73,9 @@ function whenSecure(secured: TLSSocket, event: 'secure' | 'secureConnect'): Prom
   })
 }
 
+const otherKey = 'it has another key'
+const noSuchKey = 'it has no key of this name'
+
 /** A handshake's failure in words for people. */
 function reasonOf(error: NodeJS.ErrnoException): string {
   switch (error.code) {
@@ -77,11 +83,11 @@ function reasonOf(error: NodeJS.ErrnoException): string {
     case 'ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR':
     case 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE':
     case 'ERR_SSL_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY':
-      return 'it has another key'
+      return otherKey
     case 'ERR_SSL_NO_SHARED_CIPHER':
     case 'ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM':
     case 'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE':
-      return 'it has no key of this name'
+      return noSuchKey
     case 'ERR_SSL_WRONG_VERSION_NUMBER':
     case 'ERR_SSL_HTTP_REQUEST':
     case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':

@@ -1,0 +1,88 @@
+/**
+ * What a replica's host gives its machine: a hart that runs it, its disks, its network. Made as soon as the replica knows
+ * what machine it is: from its VM's file, or from its primary.
+ */
+
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { formatMac, macAt } from '../lan/frame.ts'
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
+import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
+import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
+import { type DiskAnswer, DiskBackend } from './disk-backend.ts'
+import { exportName } from './export-name.ts'
+import { Hart } from './hart.ts'
+import type { FromHart } from './hart-messages.ts'
+import { instructionTableHash } from './instruction-table-hash.ts'
+import { createNetworkBackend, type NetworkBackend } from './network-backend.ts'
+import type { ReplicaSettings } from './replica-settings.ts'
+
+export interface Equipment {
+  readonly artefacts: BootArtefacts
+  readonly identity: MachineIdentity
+  readonly policy: ReplicationPolicy
+  readonly hart: Hart
+  readonly disk: DiskBackend
+  /** Undefined: the machine has no network card, or this host no network for it. */
+  readonly network: NetworkBackend | undefined
+}
+
+export interface EquipmentEvents {
+  readonly onHart: (message: FromHart) => void
+  readonly onDiskAnswer: (answer: DiskAnswer) => void
+  /** @returns whether the machine takes it */
+  readonly onFrame: (frameId: bigint, bytes: Uint8Array) => boolean
+  /** The network has, or will never have, every frame up to this output. */
+  readonly onFrameConfirmed: (sequence: bigint) => void
+  /** Disk server or switch know a later generation. */
+  readonly onFenced: () => void
+  readonly onHalt: (error: WorldError) => void
+  readonly trace: (line: string) => void
+}
+
+export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, events: EquipmentEvents): Equipment {
+  const { machine, replica, token } = settings
+  const { config, image, times } = artefacts
+  const { onFenced, trace } = events
+  const disk = new DiskBackend({
+    endpoint: settings.disk,
+    exports: config.disks.map((_, index) => exportName(index)),
+    machine,
+    replica,
+    token,
+    onAnswer: events.onDiskAnswer,
+    onFenced,
+    trace,
+  })
+  const network =
+    config.nic &&
+    createNetworkBackend(settings, formatMac(macAt(config.nic.mac, 0)), {
+      onFrame: events.onFrame,
+      onConfirmed: events.onFrameConfirmed,
+      onFenced,
+      trace,
+    })
+  const hart = new Hart({
+    config,
+    image,
+    mode: settings.role === 'backup' ? 'replaying' : 'live',
+    digestEveryMs: times.digestEveryMs,
+    isProfiled: settings.isProfiled ?? false,
+    onMessage: events.onHart,
+    onFailed: (error) =>
+      events.onHalt(
+        new WorldError('hart-failed', `the hart stopped: ${error.stack ?? error.message}`, ExitCode.failure),
+      ),
+  })
+  const { heartbeatMs, timeoutMs } = times
+  const policy = {
+    ...defaultReplicationPolicy,
+    detector: { ...defaultReplicationPolicy.detector, heartbeatMs, timeoutMs },
+  }
+  const identity = {
+    machine,
+    instructionTableHash: instructionTableHash(),
+    configDigest: digestConfig(config),
+    imageDigest: digestBootImage(image),
+  }
+  return { artefacts, identity, policy, hart, disk, network }
+}

@@ -1,0 +1,57 @@
+/**
+ * A backup's end of the logging channel. Until the backup is accepted it may be connected more than once: who listens is
+ * told apart from which connection it is.
+ */
+
+import type { Endpoint } from '../net/address.ts'
+import type { Message } from '../replication/messages.ts'
+import { type ChannelEvents, connectToPrimary, type LoggingChannel } from './logging-channel.ts'
+
+const deaf: ChannelEvents = { onMessage: () => {}, onBadMessage: () => {}, onClosed: () => {} }
+
+export class PrimaryChannel {
+  readonly #endpoint: Endpoint
+  #listener: ChannelEvents = deaf
+  #channel: LoggingChannel | undefined
+
+  constructor(endpoint: Endpoint) {
+    this.#endpoint = endpoint
+  }
+
+  get isOpen(): boolean {
+    return this.#channel !== undefined
+  }
+
+  /** In place of an earlier connection. @throws WorldError `primary-unreachable`, `key-refused` */
+  async connect(): Promise<void> {
+    this.close()
+    const channel: LoggingChannel = await connectToPrimary(this.#endpoint, {
+      onMessage: (message) => this.#listener.onMessage(message),
+      onBadMessage: (detail) => this.#listener.onBadMessage(detail),
+      onClosed: () => {
+        if (this.#channel === channel) this.#channel = undefined
+        this.#listener.onClosed()
+      },
+    })
+    this.#channel = channel
+  }
+
+  /** What comes from now on is for this listener. */
+  listen(listener: ChannelEvents): void {
+    this.#listener = listener
+  }
+
+  send(message: Message): void {
+    this.#channel?.send(message)
+  }
+
+  cut(direction: 'in' | 'out' | 'both'): void {
+    this.#channel?.cut(direction)
+  }
+
+  /** Nothing is reported any more. */
+  close(): void {
+    this.#channel?.close()
+    this.#channel = undefined
+  }
+}
