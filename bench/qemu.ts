@@ -37,7 +37,7 @@ export class QemuContestant implements Contestant {
   async #bootToRedis(arena: Arena, console: ConsoleProcess): Promise<Boot> {
     const [wallSeconds, ready] = await Promise.all([
       redisAnswers(arena, console.startedAt),
-      console.shows(/GUEST-READY ([\d.]+)/),
+      console.shows(/GUEST-READY ([\d.]+)\s/),
     ])
     return { wallSeconds, instructions: this.#countsInstructions ? Number(ready[1]) * 1e9 : undefined }
   }
@@ -49,7 +49,7 @@ export class QemuContestant implements Contestant {
     console.type('root')
     await console.shows(/:~# /)
     console.type('echo getty=$(systemctl show -P ActiveEnterTimestampMonotonic serial-getty@ttyS0)')
-    const [, microseconds] = await console.shows(/getty=(\d+)/)
+    const [, microseconds] = await console.shows(/getty=(\d+)\s/)
     return { wallSeconds, instructions: Number(microseconds) * 1000 }
   }
 }

@@ -3,11 +3,14 @@
  * devices carry Linux, and how fast. Disk writes stay in memory.
  *
  *     node scripts/boot.ts --dir DIR [--until TEXT] [--type TEXT] [--max COUNT] [--append WORDS] [--ram MiB]
- *                          [--translation THRESHOLD|off] [--digest-every COUNT]
+ *                          [--translation THRESHOLD|off] [--digest-every COUNT] [--symbols FILE]
  *
  * DIR holds Image, initrd.cpio and, if there is to be a disk, root.ext4. It ends when the console shows the text of
  * --until; with --type that text is typed then, and it ends when the guest goes off.
  * Every run is the same, so the digests of two engines can be compared.
+ *
+ * --symbols says at the end in which functions of the kernel the instructions went, by looking at the pc every 9973
+ * instructions. FILE is the guest's own /proc/kallsyms (`--append 'nokaslr …'`, so that it holds for the next boot too).
  */
 
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
@@ -15,9 +18,11 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatDigest } from '../src/base/digest.ts'
 import { sectorBytes } from '../src/base/units.ts'
+import type { Engine } from '../src/engine/types.ts'
 import { createEngine } from '../src/engine/wasm-engine.ts'
 import { createMachine } from '../src/machine/machine.ts'
 import { type Input, instructionCount, type Output } from '../src/machine/types.ts'
+import { SymbolHistogram } from './symbol-histogram.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -30,6 +35,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '300' },
     translation: { type: 'string' },
     'digest-every': { type: 'string' },
+    symbols: { type: 'string' },
   },
 })
 if (!options.dir) throw new Error('--dir is missing')
@@ -69,6 +75,10 @@ class OverlayDisk {
   }
 }
 
+const histogram = options.symbols ? new SymbolHistogram(options.symbols) : undefined
+/** A prime, so that no loop keeps in step with it. */
+const stepInstructions = histogram ? 9973n : 10_000_000n
+
 const dir = options.dir
 const rootPath = join(dir, 'root.ext4')
 const disk = existsSync(rootPath) ? new OverlayDisk(rootPath) : undefined
@@ -76,6 +86,7 @@ const chosen = options.translation
 const translation = chosen
   ? { translation: chosen === 'off' ? ('off' as const) : { threshold: Number(chosen) } }
   : undefined
+let engine: Engine | undefined
 const machine = createMachine(
   {
     ramBytes: Number(options.ram) * 1024 * 1024,
@@ -88,7 +99,7 @@ const machine = createMachine(
     initrd: readFileSync(join(dir, 'initrd.cpio')),
     bootArguments: options.append,
   },
-  ({ ramBytes, bus }) => createEngine({ ramBytes, bus, ...translation }),
+  ({ ramBytes, bus }) => (engine = createEngine({ ramBytes, bus, ...translation })),
 )
 
 const seed = new Uint8Array(64).map((_, index) => (index * 37 + 11) & 0xff)
@@ -136,9 +147,10 @@ while (machine.count < limit && Date.now() < deadlineMs) {
     console.error(`${machine.count} ${formatDigest(machine.digest())}`)
     nextDigest = machine.count + digestEvery
   }
-  const next = machine.count + 10_000_000n
+  const next = machine.count + stepInstructions
   const stop = machine.run(instructionCount(next < limit ? next : limit))
   reason = stop.kind
+  if (stop.kind === 'count') histogram?.sample(engine!)
   for (const output of machine.takeOutputs()) onOutput(output)
   for (const input of pending.splice(0)) machine.apply(input)
   for (const output of machine.takeOutputs()) onOutput(output)
@@ -165,4 +177,5 @@ console.error(
   `\n${reason} at ${machine.count} instructions, ${seconds.toFixed(1)} s (${((cpu.user + cpu.system) / 1e6).toFixed(1)} s CPU), ${(million / seconds).toFixed(0)} MIPS, ` +
     `guest time ${(Number(machine.ticks) / 1e7).toFixed(2)} s, outputs ${JSON.stringify(counts)}`,
 )
+histogram?.print(Number(machine.count))
 disk?.close()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseVmConfig } from './vm-config.ts'
+import { bootArguments, parseVmConfig } from './vm-config.ts'
 
 const good = `name = "redis"
 memory = "256M"
@@ -20,6 +20,15 @@ test('a small file is a whole VM: defaults fill the rest, paths are relative to 
   assert.equal(config.disks[0]!.path, '/vms/redis/root.ext4')
   assert.deepEqual(config.forwards, [{ hostAddress: '127.0.0.1', hostPort: 16379, guestPort: 6379 }])
   assert.equal(config.protection.heartbeat, 50)
+})
+
+test('what a VM file appends to the command line comes last, so that it wins', () => {
+  const append = 'append = "cryptomgr.notests=0 quiet"'
+  const config = parseVmConfig(good.replace('memory', `${append}\nmemory`), 'vm.toml')
+  assert.equal(
+    bootArguments(config),
+    'console=ttyS0 cryptomgr.notests root=/dev/vda rw ip4=10.0.2.15/24 gw4=10.0.2.2 cryptomgr.notests=0 quiet',
+  )
 })
 
 test('an error names the file, the line, the key and the fix', () => {
