@@ -61,6 +61,9 @@ test qemu-img qemu-utils
 test cpio cpio
 test xz xz-utils
 test mke2fs e2fsprogs
+test redis-benchmark redis-tools
+test curl curl
+test ssh openssh-client
 test passt passt
 test ip iproute2
 test mount mount

@@ -19,6 +19,8 @@ export interface VmOptions extends GuestChoice {
   readonly memory?: string
   /** More words for the kernel; default `quiet`. */
   readonly append?: string
+  /** More ports than Redis's, as the VM file has them: `127.0.0.1:2222:22`. */
+  readonly forward?: readonly string[]
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -65,7 +67,7 @@ export async function writeVmOf(
   folder: string,
   name: string,
   port: number,
-  options: Pick<VmOptions, 'memory' | 'append'> = {},
+  options: Pick<VmOptions, 'memory' | 'append' | 'forward'> = {},
 ): Promise<string> {
   await copyRootDisk(guest, join(folder, 'root.ext4'))
   const path = join(folder, 'vm.toml')
@@ -81,7 +83,7 @@ append = "${options.append ?? 'quiet'}"
 path = "root.ext4"
 
 [network]
-forward = ["127.0.0.1:${port}:6379"]
+forward = ${JSON.stringify([`127.0.0.1:${port}:6379`, ...(options.forward ?? [])])}
 `,
   )
   return path

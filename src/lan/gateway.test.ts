@@ -226,6 +226,20 @@ describe('the gateway', () => {
     })
   })
 
+  it('a server that speaks first is heard by a client that says nothing', { skip }, async () => {
+    const hostPort = await freePort()
+    await withLan({ forwards: [{ hostPort, guestPort: 25 }] }, async (lan) => {
+      const replica = await joinReplica(lan, 'a', new TcpEchoStation(machine.mac, '10.0.2.15', 25, '220 guest\r\n'))
+      await replica.bind({ generation: 1n, coveredFrameId: 0n })
+      const client = connect(hostPort, '127.0.0.1')
+      const [words] = (await once(client, 'data')) as [Buffer]
+      assert.equal(words.toString(), '220 guest\r\n')
+      assert.equal(await echo(client, 'HELO'), 'HELO')
+      client.destroy()
+      replica.close()
+    })
+  })
+
   it('passt ends with the LAN, and its death is reported when it comes first', { skip }, async () => {
     const isAlive = (processId: number): boolean => {
       try {

@@ -25,6 +25,7 @@ import { listenOn } from '../net/listen.ts'
 import { encodeArpRequest, encodeEmptyPacket, isArpReplyFrom, type Mac, parseIpv4 } from './frame.ts'
 import { PasstProcess } from './passt-process.ts'
 import { PlainPort } from './plain-port.ts'
+import { HandshakeFinisher } from './tcp-handshake.ts'
 
 export interface PortForward {
   /** Default 127.0.0.1. Beyond loopback the whole network can connect: say so in the config, knowingly. */
@@ -91,6 +92,8 @@ export function passtArguments(options: GatewayOptions, socketPath: string): str
 
 export interface Gateway {
   readonly port: PlainPort
+  /** Hears everything that passes the port. */
+  readonly handshakes: HandshakeFinisher
   readonly processId: number
   close(): Promise<void>
 }
@@ -179,7 +182,8 @@ async function startIn(
   void passt.ended.then(() => {
     if (!isClosing) onLost(new WorldError('gateway-lost', `passt ended: ${passt.lastWords}`))
   })
-  return { port, processId: passt.processId, close }
+  const handshakes = new HandshakeFinisher(guestMac, gatewayAddress)
+  return { port, handshakes, processId: passt.processId, close }
 }
 
 async function describeFailure(passt: PasstProcess, forwards: readonly PortForward[]): Promise<WorldError> {

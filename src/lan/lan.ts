@@ -170,7 +170,11 @@ class RunningLan implements Lan {
     const port = this.#switch.openPlainPort(onlyFrom)
     this.#plainPorts.set(port, plainPort)
     plainPort.setHandlers({
-      onFrame: (frame) => this.#deliver(this.#switch.onFrame(port, frame)),
+      onFrame: (frame) => {
+        const isGateway = plainPort === this.#gateway?.port
+        const forLan = isGateway ? this.#gateway?.handshakes.onReceived(frame) : frame
+        if (forLan) this.#deliver(this.#switch.onFrame(port, forLan))
+      },
       onClosed: (error) => {
         this.#queueFullDropped += plainPort.framesDropped
         this.#plainPorts.delete(port)
@@ -224,10 +228,19 @@ class RunningLan implements Lan {
     this.#strangers.add(replicaPort)
   }
 
+  #deliverToPlainPort(port: number, frame: Uint8Array): void {
+    const plainPort = this.#plainPorts.get(port)
+    const isSent = plainPort?.send(frame) ?? false
+    const gateway = this.#gateway
+    if (!isSent || !gateway || plainPort !== gateway.port) return
+    const next = gateway.handshakes.onSent(frame)
+    if (next) gateway.port.send(next)
+  }
+
   #deliver(deliveries: readonly Delivery[]): void {
     for (const delivery of deliveries) {
       if (delivery.kind === 'plain-frame') {
-        this.#plainPorts.get(delivery.port)?.send(delivery.frame)
+        this.#deliverToPlainPort(delivery.port, delivery.frame)
         continue
       }
       if (delivery.kind === 'pause' || delivery.kind === 'resume') {

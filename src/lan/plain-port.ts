@@ -56,13 +56,17 @@ export class PlainPort {
     this.#handlers = handlers
   }
 
-  /** Sends a frame, or drops it when the peer does not read. */
-  send(frame: Uint8Array): void {
+  /**
+   * Sends a frame, or drops it when the peer does not read.
+   * @returns whether it was sent
+   */
+  send(frame: Uint8Array): boolean {
     if (this.#writer.queuedBytes > maxQueuedBytes) {
       this.#framesDropped++
-      return
+      return false
     }
     this.#writer.write(encodePrefix(frame.length), frame)
+    return true
   }
 
   /** Stops reading: the peer's queue fills, and it waits or drops as it sees fit. What was read already still comes. */

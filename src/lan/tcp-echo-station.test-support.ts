@@ -17,6 +17,7 @@ interface Segment {
 interface Connection {
   sendNext: number
   receiveNext: number
+  isGreeted: boolean
 }
 
 export class TcpEchoStation {
@@ -24,12 +25,15 @@ export class TcpEchoStation {
   readonly #address: Uint8Array
   readonly #port: number
   readonly #connections = new Map<string, Connection>()
+  readonly #greeting: Uint8Array
   #sequence = 0n
 
-  constructor(mac: string, address: string, port: number) {
+  /** @param greeting what it says first, as soon as a connection stands */
+  constructor(mac: string, address: string, port: number, greeting = '') {
     this.#mac = macBytes(parseMac(mac))
     this.#address = parseIpv4(address)
     this.#port = port
+    this.#greeting = new TextEncoder().encode(greeting)
   }
 
   /** Numbers outputs, as the hypervisor would. */
@@ -77,12 +81,18 @@ export class TcpEchoStation {
       return undefined
     }
     if (flags & flag.syn) {
-      const connection: Connection = { sendNext: 1001, receiveNext: (sequence + 1) >>> 0 }
+      const connection: Connection = { sendNext: 1001, receiveNext: (sequence + 1) >>> 0, isGreeted: false }
       this.#connections.set(peer, connection)
       return this.#answer({ ...connection, sendNext: 1000 }, flag.syn, new Uint8Array(0))
     }
     const connection = this.#connections.get(peer)
     if (!connection || sequence !== connection.receiveNext) return undefined
+    if (!connection.isGreeted && this.#greeting.length > 0) {
+      connection.isGreeted = true
+      const answer = this.#answer(connection, flag.psh, this.#greeting)
+      connection.sendNext = (connection.sendNext + this.#greeting.length) >>> 0
+      return answer
+    }
     const isEnd = (flags & flag.fin) !== 0
     if (data.length === 0 && !isEnd) return undefined
     connection.receiveNext = (connection.receiveNext + data.length + (isEnd ? 1 : 0)) >>> 0

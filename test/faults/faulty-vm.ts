@@ -14,7 +14,7 @@ import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { answersPing } from '../../src/host/redis-load.ts'
-import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
+import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
@@ -24,6 +24,13 @@ const bootWithinMs = 240_000
 const mostBoots = 3
 const powerOffWithinMs = 90_000
 const names: readonly ReplicaName[] = ['a', 'b']
+
+export interface FaultyVmOptions {
+  /** Default: the test guest, or the one in UNDERSTUDY_TEST_GUEST. It has Redis. */
+  readonly guest?: ReadyGuest
+  /** More ports than Redis's, as the VM file has them. */
+  readonly forward?: readonly string[]
+}
 
 export class FaultyVm {
   readonly port: number
@@ -43,19 +50,26 @@ export class FaultyVm {
   }
 
   /** Sets the environment of this process and its children: a state folder of its own, faults allowed. */
-  static async create(trace: (line: string) => void): Promise<FaultyVm> {
+  static async create(trace: (line: string) => void, options: FaultyVmOptions = {}): Promise<FaultyVm> {
     const scratch = mkdtempSync(join(tmpdir(), 'understudy-faults-'))
     process.env.XDG_STATE_HOME = join(scratch, 'state')
     process.env.UNDERSTUDY_FAULTS = '1'
     const name = `faults-${process.pid}`
     const port = await freePort()
     const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
-    const path = await writeRedisVm(scratch, name, port, { guestFolder, append: 'quiet redis.appendfsync=always' })
+    const guest = options.guest ?? (await readyGuest({ guestFolder }, 'test-guest'))
+    const append = 'quiet redis.appendfsync=always'
+    const path = await writeVmOf(guest, scratch, name, port, { append, forward: options.forward ?? [] })
     return new FaultyVm(path, port, scratch, name, trace)
   }
 
   get statePath(): string {
     return this.folder.path
+  }
+
+  /** Its disk. To be touched only while it is off. */
+  get imagePath(): string {
+    return join(this.#scratch, 'root.ext4')
   }
 
   /**
@@ -240,8 +254,7 @@ export class FaultyVm {
       await sleep(100)
     }
     const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` }
-    const image = join(this.#scratch, 'root.ext4')
-    const { status, stdout, error } = spawnSync('e2fsck', ['-fn', image], { encoding: 'utf8', env })
+    const { status, stdout, error } = spawnSync('e2fsck', ['-fn', this.imagePath], { encoding: 'utf8', env })
     if (error) throw error
     return status === 0 ? undefined : stdout
   }
