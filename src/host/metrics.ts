@@ -140,6 +140,14 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
       'Times that this replica went live.',
       each(({ failover }) => Number(failover !== undefined)),
     ),
+    counter(
+      'outputs_repeated',
+      'Outputs that a replica going live found written (console), or issued again (disk).',
+      replicas.flatMap(({ name, repeats }) => [
+        { labels: { replica: name, kind: 'console' }, value: repeats.console },
+        { labels: { replica: name, kind: 'disk' }, value: repeats.disk },
+      ]),
+    ),
     gauge('failover_seconds', 'The last failover, by its phases.', survivors.flatMap(failoverPhases)),
     counter(
       'digest_checks',

@@ -31,6 +31,7 @@ const primary: ReplicaStatus = {
   logBytesByCause: { ...noBytesByCause(), frame: 77 },
   digestChecks: 0,
   divergences: 0,
+  repeats: { console: 0, disk: 0 },
   failover: undefined,
   isOff: false,
   haltReason: undefined,

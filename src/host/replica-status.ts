@@ -29,6 +29,14 @@ export interface FlowStatus {
   readonly cpuPercent: number
 }
 
+/** What a replica that went live found done, or did again. The switch counts repeated frames itself. */
+export interface Repeats {
+  /** Console outputs that its primary had written: left out. */
+  readonly console: number
+  /** Disk requests without an answer: issued again. They repeat harmlessly. */
+  readonly disk: number
+}
+
 export interface ReplicaStatus {
   readonly name: ReplicaName
   readonly pid: number
@@ -47,6 +55,7 @@ export interface ReplicaStatus {
   /** Digests of the primary's log that this replica's machine agreed with, as a backup. */
   readonly digestChecks: number
   readonly divergences: number
+  readonly repeats: Repeats
   readonly failover: FailoverTimes | undefined
   /** The guest switched itself off. */
   readonly isOff: boolean

@@ -33,7 +33,7 @@ import type { NetworkBackend } from './network-backend.ts'
 import { untilThere } from './patience.ts'
 import { PrimaryChannel } from './primary-channel.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
-import type { FailoverTimes, FlowStatus, ReplicaStatus } from './replica-status.ts'
+import type { FailoverTimes, FlowStatus, Repeats, ReplicaStatus } from './replica-status.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
 
 const tickIntervalMs = 20
@@ -63,6 +63,7 @@ export class Replica {
   #isPoweredOn = false
   #isOff = false
   #divergences = 0
+  #repeats: Repeats = { console: 0, disk: 0 }
   #bytesByCause: BytesByCause = noBytesByCause()
   #failover: FailoverTimes | undefined
   #failoverCause = ''
@@ -150,6 +151,7 @@ export class Replica {
       policy,
     })
     this.#role = { kind: 'primary', primary }
+    this.#consoleLog.begin(this.#runId)
     this.#events.onLive(this.#generation)
     const onBackup: BackupChannelsEvents = {
       onOpen: (id) => this.#withPrimary((role) => role.onChannelOpen(id, performance.now())),
@@ -228,6 +230,7 @@ export class Replica {
       logBytesByCause: this.#bytesByCause,
       digestChecks: Number(this.#equipment?.hart.digestsCompared ?? 0n),
       divergences: this.#divergences,
+      repeats: this.#repeats,
       failover: this.#failover,
       isOff: this.#isOff,
       haltReason: role.kind === 'halted' ? role.reason : undefined,
@@ -329,7 +332,11 @@ export class Replica {
       case 'replayed': {
         const { replayedEnd, outputs, diskAnswers } = message
         this.#disk.onReplayed(outputs, diskAnswers)
-        for (const { output } of outputs) if (output.kind === 'console') this.#events.onConsoleRegenerated(output)
+        for (const { output } of outputs) {
+          if (output.kind !== 'console') continue
+          this.#consoleLog.onRegenerated(output.bytes)
+          this.#events.onConsoleRegenerated(output)
+        }
         const report = { replayedEnd, outputs, count: this.#hart.instructions }
         this.#withBackup((backup) => backup.onReplayed(report, performance.now()))
         return
@@ -339,6 +346,7 @@ export class Replica {
         this.#withBackup((backup) => backup.onDivergence(message.divergence, performance.now()))
         return
       case 'live':
+        this.#repeats = { ...this.#repeats, disk: message.reissue.length }
         for (const request of message.reissue) this.#disk.issue(request)
         return
       case 'off':
@@ -439,6 +447,11 @@ export class Replica {
 
   #writeConsole(output: Extract<Output, { kind: 'console' }>): void {
     this.#consoleLog.append(output.bytes)
+    this.#showConsole(output)
+  }
+
+  /** Viewers know outputs by their sequence: one that comes again is not shown again. */
+  #showConsole(output: Extract<Output, { kind: 'console' }>): void {
     this.#events.onConsole(output)
     this.#withPrimary((primary) => primary.onConfirmed('console', output.sequence))
   }
@@ -492,9 +505,11 @@ export class Replica {
     this.#failover = { ...failoverTimes(effect.timing), cause: this.#failoverCause }
     this.#events.onLive(effect.generation)
     this.#hart.send({ kind: 'goLive' })
+    const console = effect.unconfirmed.flatMap(({ output }) => (output.kind === 'console' ? [output] : []))
+    this.#repeats = { ...this.#repeats, console: this.#consoleLog.goLive(effect.runId, console) }
     for (const { output } of effect.unconfirmed) {
       if (output.kind === 'frame') this.#release({ output, markerIndex: effect.logEnd })
-      else this.#writeConsole(output)
+      else this.#showConsole(output)
     }
     this.#withPrimary(() => primary.start())
     const generation = BigInt(effect.generation)

@@ -71,9 +71,9 @@ function promisesHold(report: TrialReport): boolean {
 }
 
 function describe(report: TrialReport, holds: boolean, tookMs: number): string {
-  const { seed, kind, answers, stallMs, expectedResets, failure, lost, duplicated, resets } = report
+  const { seed, kind, answers, consoleLines, stallMs, expectedResets, failure, lost, duplicated, resets } = report
   const reset = expectedResets > 0 ? `, ${expectedResets} connections ended with it` : ''
-  const figures = `${answers} answers, longest stall ${stallMs} ms${reset}, took ${(tookMs / 1000).toFixed(0)} s`
+  const figures = `${answers} answers, ${consoleLines} console lines, longest stall ${stallMs} ms${reset}, took ${(tookMs / 1000).toFixed(0)} s`
   if (holds) return `seed ${seed} ${kind}: ok (${figures})`
   const { divergences, twoLive, uncleanFilesystems } = report
   const counts = { lost, duplicated, resets, divergences, twoLive, uncleanFilesystems }

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../../src/base/assert.ts'
 import { ArbiterClient } from '../../src/disk/arbiter-client.ts'
 import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
+import { consoleLogName } from '../../src/host/console-log.ts'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { answersPing } from '../../src/host/redis-load.ts'
@@ -131,6 +132,11 @@ export class FaultyVm {
   /** What the traces of this run say about divergences. */
   divergences(): number {
     return names.filter((name) => /diverge/i.test(this.traceOfRun(name))).length
+  }
+
+  /** What the guest printed, also before its last power-on; the end of it. */
+  consoleText(): string {
+    return readFileSync(this.folder.file(consoleLogName), 'latin1')
   }
 
   traceOfRun(name: ReplicaName): string {

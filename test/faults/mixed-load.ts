@@ -20,6 +20,8 @@ export interface LoadFindings {
   /** Answered INCRs, SETs and GETs. */
   answers: number
   downloads: number
+  /** Lines of ours that the guest printed on its console. */
+  consoleLines: number
   /** Longest wait for an answer. */
   longestStallMs: number
 }
@@ -30,7 +32,15 @@ const downloadBytes = 1024 * 1024
 const storeKeys = 40
 
 export class MixedLoad {
-  readonly findings: LoadFindings = { lost: 0, duplicated: 0, resets: 0, answers: 0, downloads: 0, longestStallMs: 0 }
+  readonly findings: LoadFindings = {
+    lost: 0,
+    duplicated: 0,
+    resets: 0,
+    answers: 0,
+    downloads: 0,
+    consoleLines: 0,
+    longestStallMs: 0,
+  }
   readonly #port: number
   readonly #type: (text: string) => Promise<unknown>
   readonly #trace: (line: string) => void
@@ -45,6 +55,7 @@ export class MixedLoad {
   #uncertain: { readonly key: string; readonly value: string } | undefined
   readonly #seed: number
   #nextValue = 0
+  #nextLine = 0
   #downloadHash: string | undefined
 
   /** @param type types at the guest's console */
@@ -103,6 +114,22 @@ export class MixedLoad {
     await Promise.all(this.#workers)
     clearTimeout(timer)
     this.closeConnections()
+  }
+
+  /**
+   * Nothing that the guest printed may stand on its console twice. Its terminal echoes what is typed, in the middle of
+   * other lines too, so that a line may be torn; a whole one that is there twice was printed once.
+   */
+  judgeConsole(text: string): void {
+    const seen = new Set<string>()
+    for (const [line] of text.matchAll(new RegExp(`^line ${this.#seed}-\\d+(?=\\r?$)`, 'gm'))) {
+      if (seen.has(line)) {
+        this.#trace(`"${line}" stands on the console twice`)
+        this.findings.duplicated++
+      }
+      seen.add(line)
+    }
+    this.findings.consoleLines = seen.size
   }
 
   closeConnections(): void {
@@ -196,8 +223,8 @@ export class MixedLoad {
   }
 
   async #atTheConsole(): Promise<void> {
-    for (let line = 0; !this.#isStopping; line++) {
-      await this.#type(`echo line ${line}\n`)
+    while (!this.#isStopping) {
+      await this.#type(`echo line ${this.#seed}-${this.#nextLine++}\n`)
       await sleep(300)
     }
   }

@@ -23,6 +23,7 @@ export interface TrialReport {
   /** 0 or 1; stays 0 while the VM goes on into the next trial. */
   readonly uncleanFilesystems: number
   readonly answers: number
+  readonly consoleLines: number
   readonly stallMs: number
   /** What went wrong besides: nobody went on, the guest hung, the harness itself failed. */
   readonly failure: string | undefined
@@ -73,6 +74,7 @@ export async function runTrial(
     await waitForProgress(load)
     await load.stop(settleWithinMs)
     await load.verify()
+    load.judgeConsole(vm.consoleText())
     divergences = vm.divergences()
     if (last || kind.survivors !== 'both') {
       const wrong = await vm.powerOffAndCheck()
@@ -86,7 +88,7 @@ export async function runTrial(
     trace((error as Error).stack ?? failure)
     load.closeConnections()
   }
-  const { lost, duplicated, resets, answers, longestStallMs } = load.findings
+  const { lost, duplicated, resets, answers, consoleLines, longestStallMs } = load.findings
   return {
     seed,
     kind: kind.name,
@@ -98,6 +100,7 @@ export async function runTrial(
     twoLive,
     uncleanFilesystems: unclean,
     answers,
+    consoleLines,
     stallMs: Math.round(longestStallMs),
     failure,
   }

@@ -279,6 +279,26 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a replica that goes live writes to console.log what its primary had written',
+    file: 'src/host/console-log.ts',
+    from: 'this.#writtenPosition() ?? rememberedFrom',
+    to: 'rememberedFrom',
+    noticedBy: {
+      file: 'src/host/console-log.test.ts',
+      test: 'nothing that the guest printed stands in console.log twice, wherever the primary died',
+    },
+  },
+  {
+    name: 'a viewer of the console is shown again what it saw before the failover',
+    file: 'src/host/console-backlog.ts',
+    from: '    if (this.#lastSequence !== undefined && output.sequence <= this.#lastSequence) return false\n',
+    to: '',
+    noticedBy: {
+      file: 'src/host/console.test.ts',
+      test: 'after a failover a viewer is attached to the survivor: nothing is missing, nothing comes twice',
+    },
+  },
+  {
     name: 'frames after a restart of the switch have the numbers of frames before it',
     file: 'src/host/lan-backend.ts',
     from: '        this.#receivedFrameId = frameId\n',
