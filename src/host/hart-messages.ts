@@ -28,10 +28,13 @@ export interface HartSettings {
   readonly clockPolicy?: ClockPolicy
   readonly doorbell: SharedArrayBuffer
   readonly progress: SharedArrayBuffer
+  /** A DelayHistogram of frames. */
+  readonly frameDelays: SharedArrayBuffer
 }
 
 export type ToHart =
-  | { readonly kind: 'input'; readonly input: Input }
+  /** `arrivedNs`: host time (process.hrtime) at which it reached the replica. */
+  | { readonly kind: 'input'; readonly input: Input; readonly arrivedNs: bigint }
   | { readonly kind: 'append'; readonly batch: LogBatch }
   | { readonly kind: 'powerOn' }
   | { readonly kind: 'goLive' }

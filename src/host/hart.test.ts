@@ -66,6 +66,20 @@ test('what the world says while a hart goes live is not lost: it enters once the
   // All of it is there before the thread takes its first turn.
   for (const batch of batches) backup.send({ kind: 'append', batch })
   backup.send({ kind: 'goLive' })
-  backup.send({ kind: 'input', input: { kind: 'consoleInput', bytes: Uint8Array.of(0x61) } })
+  backup.sendInput({ kind: 'consoleInput', bytes: Uint8Array.of(0x61) })
   await heard.promise
+})
+
+test('every frame is counted with the time it waited for its log entry', async (t) => {
+  const entered = Promise.withResolvers<void>()
+  const { hart } = startHart(t, 'live', (message) => {
+    if (message.kind === 'recorded' && message.bytesByCause.frame > 0) entered.resolve()
+  })
+  assert.equal(hart.frameDelays.count, 0)
+  hart.send({ kind: 'powerOn' })
+  hart.sendInput({ kind: 'frame', frameId: 1n, bytes: new Uint8Array(60) })
+  await entered.promise
+  const { count, medianMs, p99Ms } = hart.frameDelays
+  assert.equal(count, 1)
+  assert.ok(medianMs > 0 && medianMs === p99Ms)
 })

@@ -3,8 +3,9 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import type { BootImage, MachineConfig } from '../machine/types.ts'
+import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
 import { entryFile } from './child-process.ts'
+import { DelayHistogram, type DelaySummary } from './delay-histogram.ts'
 import { type FromHart, type HartSettings, progressCell, progressCells, type ToHart } from './hart-messages.ts'
 import { HartWatch } from './hart-watch.ts'
 
@@ -34,6 +35,7 @@ export class Hart {
   readonly #onFailed: (error: Error) => void
   readonly #watch: HartWatch
   readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
+  readonly #frameDelays = new DelayHistogram()
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
@@ -46,6 +48,7 @@ export class Hart {
       isProfiled,
       doorbell: this.#doorbell.buffer as SharedArrayBuffer,
       progress: this.#progress.buffer as SharedArrayBuffer,
+      frameDelays: this.#frameDelays.buffer,
     }
     this.#worker = new Worker(entryFile('hart'), {
       workerData: settings,
@@ -74,6 +77,16 @@ export class Hart {
   /** Digests of the log that the replayed machine agreed with. */
   get digestsCompared(): bigint {
     return Atomics.load(this.#progress, progressCell.digestsCompared)
+  }
+
+  /** From a frame's arrival at this replica to its log entry. */
+  get frameDelays(): DelaySummary {
+    return this.#frameDelays.summary
+  }
+
+  /** Something from the world, for a live machine: it gets its log entry between the hart's next two slices. */
+  sendInput(input: Input): void {
+    this.send({ kind: 'input', input, arrivedNs: process.hrtime.bigint() })
   }
 
   send(message: ToHart): void {

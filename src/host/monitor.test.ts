@@ -29,6 +29,7 @@ const primary: ReplicaStatus = {
   lagMs: 250,
   flow: { unacknowledgedBytes: 100, heldOutputs: 2, heldBytes: 3000, unconfirmedOutputs: 4, cpuPercent: 80 },
   logBytesByCause: { ...noBytesByCause(), frame: 77 },
+  frameDelays: { count: 0, medianMs: 0, p99Ms: 0 },
   digestChecks: 0,
   divergences: 0,
   repeats: { console: 0, disk: 0 },

@@ -2,6 +2,7 @@
 
 import type { BytesByCause } from '../log/entry.ts'
 import type { Reach } from '../replication/reach.ts'
+import type { DelaySummary } from './delay-histogram.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 /** Milliseconds since 1970, with fractions, of one host's clock. */
@@ -52,6 +53,8 @@ export interface ReplicaStatus {
   /** Of a primary: what is on its way. */
   readonly flow: FlowStatus | undefined
   readonly logBytesByCause: BytesByCause
+  /** How long frames waited for their log entry since this replica went live. */
+  readonly frameDelays: DelaySummary
   /** Digests of the primary's log that this replica's machine agreed with, as a backup. */
   readonly digestChecks: number
   readonly divergences: number

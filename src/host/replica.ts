@@ -228,6 +228,7 @@ export class Replica {
       lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
       flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
+      frameDelays: this.#equipment?.hart.frameDelays ?? { count: 0, medianMs: 0, p99Ms: 0 },
       digestChecks: Number(this.#equipment?.hart.digestsCompared ?? 0n),
       divergences: this.#divergences,
       repeats: this.#repeats,
@@ -318,7 +319,7 @@ export class Replica {
    */
   #input(input: Input): boolean {
     const isListening = this.#role.kind === 'primary' && this.#isPoweredOn
-    if (isListening) this.#hart.send({ kind: 'input', input })
+    if (isListening) this.#hart.sendInput(input)
     return isListening
   }
 

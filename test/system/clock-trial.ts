@@ -9,13 +9,10 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ask } from '../../src/host/control.ts'
-import { bringUp, failReplica, pairStatus, takeDown } from '../../src/host/local-pair.ts'
+import { bringUp, failReplica, takeDown } from '../../src/host/local-pair.ts'
 import { answersPing, RedisConnection } from '../../src/host/redis-load.ts'
-import type { ReplicaStatus } from '../../src/host/replica-status.ts'
-import { readVmConfig } from '../../src/host/vm-config.ts'
-import { VmFolder } from '../../src/host/vm-folder.ts'
 import { bestSamples, ClockProbe, certainErrorMs, provenErrorMs } from './clock-probe.ts'
+import { liveReplica, typeOnConsole } from './guest-console.ts'
 
 export type TrialStep =
   | { readonly kind: 'idle' | 'load'; readonly seconds: number }
@@ -214,23 +211,6 @@ class GuestLoad {
     } finally {
       connection.close()
     }
-  }
-}
-
-/** To the root shell that the minimal guest has there. */
-async function typeOnConsole(vm: string, line: string): Promise<void> {
-  const { config } = readVmConfig(vm)
-  const { name } = await liveReplica(vm)
-  await ask(new VmFolder(config.name).controlPath(name), 'consoleInput', { text: `${line}\n` })
-}
-
-async function liveReplica(vm: string): Promise<ReplicaStatus> {
-  const deadline = performance.now() + 10_000
-  for (;;) {
-    const live = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')
-    if (live) return live
-    if (performance.now() > deadline) throw new Error('no replica is live')
-    await sleep(50)
   }
 }
 

@@ -15,6 +15,7 @@ import { Replayer } from '../../hypervisor/replayer.ts'
 import type { MarkedOutput } from '../../log/entry.ts'
 import { createMachine } from '../../machine/machine.ts'
 import { type Input, instructionCount, type Machine, type StopReason } from '../../machine/types.ts'
+import { DelayHistogram } from '../delay-histogram.ts'
 import { type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
 import { Profiler } from '../profiler.ts'
 
@@ -27,6 +28,7 @@ const port = parentPort as MessagePort
 const doorbell = new Int32Array(settings.doorbell)
 const resting = new Int32Array(new SharedArrayBuffer(4))
 const progress = new BigInt64Array(settings.progress)
+const frameDelays = new DelayHistogram(settings.frameDelays)
 
 function post(message: FromHart): void {
   port.postMessage(message)
@@ -85,6 +87,7 @@ class Live implements Mode {
       if (entry) this.#apply(entry)
     }
     this.#apply(message.input)
+    if (message.input.kind === 'frame') frameDelays.add(process.hrtime.bigint() - message.arrivedNs)
   }
 
   turn(): Turn {
