@@ -8,8 +8,16 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { TraceFile } from './trace-file.ts'
 
 export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'monitor'
+
+/** The first message to a process. */
+interface Assignment {
+  readonly settings: unknown
+  /** Where its output goes already, and its trace is to go. */
+  readonly tracePath: string
+}
 
 type Answer<Ready> =
   | { readonly ready: Ready }
@@ -36,17 +44,17 @@ export async function startProcess<Ready>(
   tracePath: string,
 ): Promise<StartedProcess<Ready>> {
   const entry = entryFile(name)
-  const traceFile = openSync(tracePath, 'a')
+  const output = openSync(tracePath, 'a', 0o600)
   const child = spawn(process.execPath, [...process.execArgv, entry], {
-    stdio: ['ignore', traceFile, traceFile, 'ipc'],
+    stdio: ['ignore', output, output, 'ipc'],
     detached: true,
     serialization: 'advanced',
     // A flush occupies a thread of the pool while the disk works; others must not queue behind it.
     env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
   })
-  closeSync(traceFile)
+  closeSync(output)
   try {
-    child.send(settings as object)
+    child.send({ settings, tracePath } satisfies Assignment)
     const ready = await firstAnswer<Ready>(child, name, tracePath)
     return { pid: child.pid!, ready }
   } finally {
@@ -73,9 +81,13 @@ function firstAnswer<Ready>(child: ChildProcess, name: string, tracePath: string
   })
 }
 
-/** A line of this process's trace, with its time in front: `logs` merges the traces of several processes by it. */
+/** Where this process's trace goes; undefined until `startProcess` has said it. */
+let traceFile: TraceFile | undefined
+
+/** A line of this process's trace. */
 export function trace(line: string): void {
-  console.error(`${new Date().toISOString()} ${line}`)
+  if (traceFile) traceFile.write(line)
+  else console.error(`${new Date().toISOString()} ${line}`)
 }
 
 /**
@@ -84,7 +96,9 @@ export function trace(line: string): void {
  */
 export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Promise<Ready>): void {
   process.on('uncaughtException', (error) => endWith(error))
-  process.once('message', (settings) => {
+  process.once('message', (assignment) => {
+    const { settings, tracePath } = assignment as Assignment
+    traceFile = new TraceFile(tracePath)
     main(settings as Settings).then(
       (ready) => process.send?.({ ready }, undefined, undefined, () => process.disconnect?.()),
       (error: Error) => {

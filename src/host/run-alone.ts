@@ -3,7 +3,6 @@
  * as under `up`; the replica runs in this process, without a backup.
  */
 
-import { appendFileSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { diskImageSizes, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
@@ -13,6 +12,7 @@ import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
 import { startSurroundings } from './surroundings.ts'
 import { attachTerminal } from './terminal.ts'
+import { TraceFile } from './trace-file.ts'
 import { readVmConfig } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
 
@@ -37,6 +37,7 @@ export async function runAlone(
   folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: process.pid }, b: { pid: 0 } } })
   const ended = Promise.withResolvers<ExitCode>()
   const viewers = new ConsolePort({ onKeys: () => {}, isReadOnly: true })
+  const traceFile = new TraceFile(folder.tracePath('a'))
   const replica = new Replica(
     { ...shared, vmPath: path, replica: 'a', role: 'alone', isProfiled: onProfile !== undefined },
     {
@@ -52,7 +53,7 @@ export async function runAlone(
       },
       ...(onProfile ? { onProfile } : {}),
       onHalt: (error) => ended.reject(error),
-      trace: (line) => appendFileSync(folder.tracePath('a'), `${new Date().toISOString()} ${line}\n`),
+      trace: (line) => traceFile.write(line),
     },
   )
   const control = await listenForReplicaControl(folder.controlPath('a'), replica, () => ended.resolve(ExitCode.ok))
