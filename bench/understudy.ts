@@ -34,7 +34,7 @@ export class UpContestant implements Contestant {
       return { wallSeconds, instructions: await instructionsOf(arena.vmPath) }
     } finally {
       await up.catch(() => {})
-      await execute(launcher, ['down', arena.vmPath])
+      await execute(launcher, ['down', '--force', arena.vmPath])
     }
   }
 }

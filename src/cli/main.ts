@@ -11,6 +11,7 @@ import { addDoctorCommand } from './doctor-command.ts'
 import { addGuestCommand } from './guest-command.ts'
 import { addKeygenCommand } from './keygen-command.ts'
 import { addLogsCommand } from './logs-command.ts'
+import { addOperatorCommands } from './operator-commands.ts'
 import { reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
 import { addRunCommand } from './run-command.ts'
@@ -31,6 +32,7 @@ const program = new Command('understudy')
 addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
+addOperatorCommands(program)
 addConsoleCommand(program)
 addLogsCommand(program)
 addDoctorCommand(program)

@@ -1,8 +1,8 @@
-/** `up`, `status`, `fail`, `down`: a protected VM as local processes. */
+/** `up`, `status`, `fail`, `repair`: a protected VM as local processes. */
 
 import type { Command } from 'commander'
 import { ExitCode } from '../base/assert.ts'
-import { bringUp, failReplica, pairStatus, repairVm, takeDown } from '../host/local-pair.ts'
+import { bringUp, failReplica, pairStatus, repairVm } from '../host/local-pair.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 import { describeStatus, watchStatus } from './status-watch.ts'
 
@@ -62,13 +62,5 @@ export function addPairCommands(program: Command): void {
       if (diskServer) say('started the disk server again')
       if (lan) say('started the LAN again')
       if (!diskServer && !lan) say('disk server and LAN are running: nothing to repair')
-    })
-  program
-    .command('down')
-    .description('end a VM: both replicas, LAN and disk server (for the guest, the plug is pulled)')
-    .argument(...vmArgument)
-    .action(async (vm: string) => {
-      await takeDown(vm)
-      say('down')
     })
 }

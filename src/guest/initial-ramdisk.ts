@@ -12,11 +12,23 @@
 import { type CpioEntry, writeCpio } from './cpio-writer.ts'
 import type { GuestFlavour } from './guest-manifest.ts'
 
+/** Disk, network, entropy, power button. */
+const everybody = [
+  'virtio_mmio',
+  'virtio_blk',
+  'virtio_net',
+  'virtio-rng',
+  'crc32c_generic',
+  'ext4',
+  'virtio_input',
+  'evdev',
+] as const
+
 /** Modules in the order of wishing; what they need comes with them. ext4 asks for crc32c by an alias, so it is named. */
 export const modulesOfFlavour: Readonly<Record<GuestFlavour, readonly string[]>> = {
-  minimal: ['virtio_mmio', 'virtio_blk', 'virtio_net', 'virtio-rng', 'crc32c_generic', 'ext4'],
+  minimal: everybody,
   // systemd mounts automount points; its DHCP client and many a server open packet sockets.
-  systemd: ['virtio_mmio', 'virtio_blk', 'virtio_net', 'virtio-rng', 'crc32c_generic', 'ext4', 'autofs4', 'af_packet'],
+  systemd: [...everybody, 'autofs4', 'af_packet'],
 }
 
 export const initScript = (modules: readonly string[]): string => `#!/bin/busybox sh

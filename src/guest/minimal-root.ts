@@ -4,7 +4,8 @@
  *
  * Kernel arguments it reads: `ip4=ADDRESS/BITS`, `gw4=ADDRESS`, `dns4=ADDRESS`, and the servers' own (services.ts). It
  * prints `GUEST-READY <uptime in seconds>` on the console once every server answers. `/sbin/poweroff` and
- * `/sbin/reboot` stop the servers and unmount the disk first. The console is a root shell on ttyS0.
+ * `/sbin/reboot` stop the servers and unmount the disk first, and so does the power button. The console is a root shell
+ * on ttyS0.
  *
  * It does not have users to log in as, a package manager, or a clock service.
  */
@@ -49,6 +50,8 @@ if [ -n "$IP" ]; then
   ip addr add "$IP" dev eth0
   [ -n "$GATEWAY" ] && ip route add default via "$GATEWAY"
 fi
+# It knows the power button by itself, and finds what to do below /etc/acpi.
+[ -e /dev/input/event0 ] && acpid
 for service in /etc/services.d/*; do
   [ -x "$service" ] && "$service" start
 done
@@ -143,6 +146,7 @@ export function addMinimalSystem(tree: FileTree, busybox: Uint8Array, authorized
   tree.addFile('etc/inittab', inittab)
   tree.addFile('etc/rc.start', startScript, 0o755)
   tree.addFile('etc/rc.stop', stopScript, 0o755)
+  tree.addFile('etc/acpi/PWRF/00000080', '#!/bin/sh\nexec /usr/sbin/poweroff\n', 0o755)
   setUpServices(tree)
   for (const [index, service] of running.entries()) {
     if (service.script === undefined) continue

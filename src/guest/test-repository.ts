@@ -100,7 +100,9 @@ export class TestRepository {
         path: 'usr/lib/modules/6.12-riscv64/modules.builtin',
         content: 'kernel/crypto/crc32c_generic.ko\nkernel/net/packet/af-packet.ko\n',
       },
-      ...['virtio_mmio', 'virtio_blk', 'virtio-rng', 'jbd2', 'failover', 'autofs4'].map((name) => module(name, '')),
+      ...['virtio_mmio', 'virtio_blk', 'virtio-rng', 'virtio_input', 'evdev', 'jbd2', 'failover', 'autofs4'].map(
+        (name) => module(name, ''),
+      ),
       module('virtio_net', 'failover'),
       module('ext4', 'jbd2'),
     ])

@@ -22,6 +22,7 @@ const healthy: HostFacts = {
   hasDefaultRoute: true,
   mayMakeUserNamespace: true,
   maxMapCount: 65_530,
+  obstacleToTaps: undefined,
 }
 
 /** What is not ok, as `verdict name`. */
@@ -55,6 +56,7 @@ test('each thing that is missing makes its own finding, with what to do', () => 
     [{ hasDefaultRoute: false }, ['problem route']],
     [{ mayMakeUserNamespace: false }, ['problem user namespaces']],
     [{ maxMapCount: 1000 }, ['warning vm.max_map_count']],
+    [{ obstacleToTaps: 'no /dev/net/tun: modprobe tun' }, ['warning TAP']],
   ]
   for (const [change, expected] of cases) {
     const facts = { ...healthy, ...change }

@@ -13,6 +13,7 @@ import { GiB } from '../base/units.ts'
 import { findProgram, runCommand } from '../guest/command.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { debianKeyrings } from '../guest/private-apt.ts'
+import { obstacleToTaps } from './tap-device.ts'
 import { defaultStateFolder } from './vm-folder.ts'
 
 export interface Finding {
@@ -41,6 +42,8 @@ export interface HostFacts {
   /** Whether a process may make a user namespace: passt shuts itself in one. */
   readonly mayMakeUserNamespace: boolean
   readonly maxMapCount: number | undefined
+  /** Why no replica could attach to a TAP, and what to do; undefined when it could. */
+  readonly obstacleToTaps: string | undefined
 }
 
 export interface FolderFacts {
@@ -141,6 +144,13 @@ export function diagnose(facts: HostFacts): Finding[] {
       `sysctl vm.max_map_count=${leastMapCount}`,
       'warning',
     ),
+    finding(
+      'TAP',
+      facts.obstacleToTaps === undefined,
+      facts.obstacleToTaps === undefined ? 'replicas may attach to one' : 'not possible',
+      `only for guests on a real network (network.tap): ${facts.obstacleToTaps}`,
+      'warning',
+    ),
   ]
 }
 
@@ -163,6 +173,7 @@ export async function readHostFacts(): Promise<HostFacts> {
     hasDefaultRoute: hasDefaultRoute(read('/proc/net/route') ?? '', read('/proc/net/ipv6_route') ?? ''),
     mayMakeUserNamespace: await mayMakeUserNamespace(),
     maxMapCount: mapCount === undefined ? undefined : Number(mapCount),
+    obstacleToTaps: await obstacleToTaps(),
   }
 }
 

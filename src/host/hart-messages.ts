@@ -75,5 +75,7 @@ export const progressCell = {
   digestsCompared: 2,
   /** The doorbell's count as the hart last read it, at the begin of a turn; 0 before its first one. */
   heard: 3,
+  /** 1: a driver of the guest has taken the power button. */
+  powerButtonDriver: 4,
 } as const
-export const progressCells = 4
+export const progressCells = 5

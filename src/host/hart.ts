@@ -74,6 +74,11 @@ export class Hart {
     return Atomics.load(this.#progress, progressCell.ticks)
   }
 
+  /** Whether a driver of the guest has taken the power button, as of the hart's last slice. */
+  get hasPowerButtonDriver(): boolean {
+    return Atomics.load(this.#progress, progressCell.powerButtonDriver) === 1n
+  }
+
   /** Digests of the log that the replayed machine agreed with. */
   get digestsCompared(): bigint {
     return Atomics.load(this.#progress, progressCell.digestsCompared)

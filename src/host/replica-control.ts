@@ -14,6 +14,10 @@ export function listenForReplicaControl(path: string, replica: Replica, onStoppe
       case 'consoleInput':
         replica.sendConsoleInput(new TextEncoder().encode((body as { text: string }).text))
         return {}
+      case 'powerButton':
+        return { isHeard: replica.pressPowerButton() }
+      case 'unprotect':
+        return { isBegun: replica.unprotect() }
       case 'stop':
         await replica.stop()
         setImmediate(onStopped)

@@ -182,6 +182,25 @@ export class Replica {
     if (bytes.length > 0) this.#input({ kind: 'consoleInput', bytes })
   }
 
+  /**
+   * Presses the machine's power button.
+   * @returns false: nobody heard it, because no driver of the guest has taken it (yet), or this replica is not live
+   */
+  pressPowerButton(): boolean {
+    return this.#hart.hasPowerButtonDriver && this.#input({ kind: 'powerButton' })
+  }
+
+  /**
+   * The backup leaves, in order; the machine goes on without. That takes the arbiter's word: `status` says when it is done.
+   * @returns false: there is no backup to leave, or the set of backups is changing already
+   */
+  unprotect(): boolean {
+    if (this.#role.kind !== 'primary' || this.#role.primary.state !== 'protected') return false
+    this.#events.trace('the operator unprotects the machine')
+    this.#withPrimary((primary) => primary.unprotect())
+    return true
+  }
+
   /** For fault trials: something of this replica fails while the rest of it lives. */
   injectFault(fault: ReplicaFault): void {
     this.#events.trace(`fault injected: ${fault.kind}`)

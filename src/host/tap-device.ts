@@ -142,6 +142,18 @@ export class TapDevice {
   }
 }
 
+/** What stands in the way of attaching to any TAP on this host, with what to do; undefined when nothing does. */
+export async function obstacleToTaps(): Promise<string | undefined> {
+  try {
+    await systemCalls()
+    closeSync(openTun())
+    return undefined
+  } catch (error) {
+    if (error instanceof WorldError) return error.message
+    throw error
+  }
+}
+
 function openTun(): number {
   try {
     return openSync(devicePath, constants.O_RDWR | constants.O_NONBLOCK)

@@ -239,6 +239,10 @@ class EmulatedMachine implements Machine {
     return deadline !== undefined && engine.ticks >= deadline
   }
 
+  get hasPowerButtonDriver(): boolean {
+    return this.#power.isOn && this.#powerKey.isLive
+  }
+
   apply(input: Input): void {
     switch (input.kind) {
       case 'boot':

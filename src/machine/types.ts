@@ -132,6 +132,8 @@ export interface Machine {
   readonly ticks: Ticks
   /** Ties guest time to the calendar since the last boot; moves once more when the guest first reads its RTC. */
   readonly clockAnchor: ClockAnchor | undefined
+  /** A driver of the guest has taken the power button: a press reaches it. What the guest makes of it is not known here. */
+  readonly hasPowerButtonDriver: boolean
   /**
    * Runs to exactly `until` attempted instructions, or to the first reason to stop before that. Outputs stop it right
    * after the instruction that made them. `until` ≤ `count` returns at once.

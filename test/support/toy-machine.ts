@@ -80,6 +80,8 @@ export class ToyMachine implements Machine {
     return ticks + (passed < cap ? passed : cap)
   }
 
+  readonly hasPowerButtonDriver = false
+
   get clockAnchor(): ClockAnchor | undefined {
     return this.#anchor
   }

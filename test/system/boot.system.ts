@@ -12,7 +12,7 @@ import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
-import { answersPing } from '../../src/host/redis-load.ts'
+import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
 import { bootWithinMs, ConsoleProcess } from './console-process.ts'
@@ -39,8 +39,30 @@ function processesOf(name: string): number[] {
   return [diskServerPid, lanPid, replicas.a.pid, replicas.b.pid].filter((pid) => pid > 0)
 }
 
+/** The backup leaves while a client increments; nothing of the client's is lost, and the arbiter was told first. */
+async function unprotectUnderLoad(vm: string, port: number): Promise<void> {
+  const load = await IncrementLoad.start(port, 'unprotected')
+  await becomesTrue('the load runs', () => load.acknowledged > 20)
+  const [before] = (await pairStatus(vm)).replicas.filter(({ role }) => role === 'primary')
+  const status = JSON.parse(understudy('unprotect', '--json', vm)) as PairStatus
+  assert.deepEqual(
+    status.replicas.map(({ name, role, state, generation }) => [name, role, state, generation]),
+    [['a', 'primary', 'alone', before!.generation + 1]],
+  )
+  const acknowledged = load.acknowledged
+  await becomesTrue('the load goes on', () => load.acknowledged > acknowledged + 20)
+  const { connectionsReset, skipped, wentBack } = await load.stop(5000)
+  assert.deepEqual([connectionsReset, skipped, wentBack], [0, 0, 0])
+}
+
+/** What e2fsck finds wrong, without mending it. */
+function fileSystemErrors(imagePath: string): string[] {
+  const { status, stdout } = spawnSync('/sbin/e2fsck', ['-fn', imagePath], { encoding: 'utf8' })
+  return status === 0 ? [] : stdout.split('\n')
+}
+
 for (const protection of ['not protected', 'protected'] as const) {
-  test(`the default guest, ${protection}, answers PING through the gateway; down leaves no process behind`, async () => {
+  test(`the default guest, ${protection}, answers PING through the gateway; down presses its power button, leaves a clean disk and no process`, async () => {
     const name = `boot-${protection === 'protected' ? 'pair' : 'alone'}-${process.pid}`
     const port = await freePort()
     const vm = await writeRedisVm(join(folder, name), name, port)
@@ -58,16 +80,18 @@ for (const protection of ['not protected', 'protected'] as const) {
       assert.equal((await pairStatus(vm)).protection, protection)
       const pids = processesOf(name)
       assert.equal(pids.length, protection === 'protected' ? 4 : 3)
-      understudy('down', vm)
+      if (protection === 'protected') await unprotectUnderLoad(vm, port)
+      assert.deepEqual(JSON.parse(understudy('down', '--json', vm)), { end: 'poweredOff' })
       assert.deepEqual(pids.filter(isAlive), [])
+      assert.deepEqual(fileSystemErrors(join(folder, name, 'root.ext4')), [])
       assert.equal(await answersPing(port, 500), false)
     } finally {
-      spawnSync(launcher, ['down', vm])
+      spawnSync(launcher, ['down', '--force', vm])
     }
   })
 }
 
-test('a full Debian with systemd reaches login:, runs without a failed unit, and powers off', async (context) => {
+test('a full Debian with systemd reaches login:, runs without a failed unit, and powers off at its power button', async (context) => {
   const name = `boot-systemd-${process.pid}`
   const port = await freePort()
   const vm = await writeRedisVm(join(folder, name), name, port, { flavour: 'systemd', memory: '512M' })
@@ -86,7 +110,7 @@ test('a full Debian with systemd reaches login:, runs without a failed unit, and
     assert.deepEqual([state, failed], ['running', ''])
     await becomesTrue('Redis answers', () => answersPing(port, 2000))
     const pids = processesOf(name)
-    console.type('poweroff')
+    understudy('power', vm)
     assert.equal(await console.ended(), 0)
     assert.deepEqual(pids.filter(isAlive), [])
   } finally {

@@ -87,6 +87,6 @@ test('an operator sees a VM through a failover: consoles, logs, status, metrics'
     context.diagnostic(`${((performance.now() - watch.startedAt) / 1000).toFixed(0)} s from protected to off`)
   } finally {
     for (const process of started) await process.end()
-    spawnSync(launcher, ['down', vm])
+    spawnSync(launcher, ['down', '--force', vm])
   }
 })

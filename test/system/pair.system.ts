@@ -51,7 +51,7 @@ before(async () => {
 })
 
 after(() => {
-  spawnSync(launcher, ['down', vm])
+  spawnSync(launcher, ['down', '--force', vm])
   rmSync(folder, { recursive: true, force: true })
 })
 
@@ -123,26 +123,63 @@ test('killing the backup disturbs no client: the primary goes on alone, after th
   assert.equal(status.replicas.find(({ role }) => role === 'primary')?.generation, generation + 1)
 })
 
-test('down leaves no process behind, and the next up takes a later generation', async () => {
+test('a VM without a backup needs a restart to get one: protect says so, and does it with --restart', async () => {
+  const refused = spawnSync(launcher, ['protect', vm], { encoding: 'utf8' })
+  assert.equal(refused.status, 4)
+  assert.match(refused.stderr, /^understudy: VM \S+ runs without a backup.*protect --restart/)
   const { generation } = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')!
   const pids = processes()
-  understudy('down', vm)
+  const status = JSON.parse(understudy('protect', '--restart', '--json', vm)) as PairStatus
   assert.deepEqual(pids.filter(isAlive), [])
-  const status = JSON.parse(understudy('up', vm, '--json')) as PairStatus
+  assert.equal(status.protection, 'protected')
   assert.ok(status.replicas[0]!.generation > generation)
   await redisAnswers()
+  assert.equal((JSON.parse(understudy('protect', '--json', vm)) as PairStatus).protection, 'protected', 'nothing to do')
 })
 
-test('a guest that powers itself off ends every process of its VM, and nobody fails over', async () => {
+test('a guest that reboots stays protected: no failover, no divergence, and Redis answers again', async () => {
+  const vmFolder = new VmFolder(name)
+  const boots = (): number => readFileSync(vmFolder.file('console.log'), 'latin1').split('GUEST-READY').length
+  const before = (await pairStatus(vm)).replicas
+  const primary = before.find(({ role }) => role === 'primary')!
+  const bootsBefore = boots()
+  await ask(vmFolder.controlPath(primary.name), 'consoleInput', { text: '\nreboot\n' })
+  const deadline = performance.now() + 180_000
+  while (boots() === bootsBefore && performance.now() < deadline) await sleep(200)
+  await redisAnswers()
+  const status = await pairStatus(vm)
+  assert.equal(status.protection, 'protected')
+  assert.deepEqual(
+    status.replicas.map(({ name: replica, role, pid, generation, divergences }) => [
+      replica,
+      role,
+      pid,
+      generation,
+      divergences,
+    ]),
+    before.map(({ name: replica, role, pid, generation }) => [replica, role, pid, generation, 0]),
+  )
+  const checksOf = (replicas: PairStatus['replicas']): number =>
+    replicas.find(({ role }) => role === 'backup')!.digestChecks
+  assert.ok(checksOf(status.replicas) > checksOf(before), 'digests are compared after the reboot too')
+})
+
+test('down presses the power button: the guest powers off, every process of its VM ends, and nobody fails over', async () => {
   const vmFolder = new VmFolder(name)
   const pids = processes()
-  const primary = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')!
-  await ask(vmFolder.controlPath(primary.name), 'consoleInput', { text: '\npoweroff\n' })
-  const deadline = performance.now() + 60_000
-  while (pids.some(isAlive) && performance.now() < deadline) await sleep(50)
+  const started = new Date().toISOString()
+  assert.deepEqual(JSON.parse(understudy('down', '--json', '--timeout', '60s', vm)), { end: 'poweredOff' })
   assert.deepEqual(pids.filter(isAlive), [])
-  assert.doesNotMatch(readFileSync(vmFolder.tracePath('b'), 'utf8'), /test-and-set/, 'nobody asked to take over')
+  const linesSince = (replica: 'a' | 'b'): string =>
+    readFileSync(vmFolder.tracePath(replica), 'utf8')
+      .split('\n')
+      .filter((line) => line > started)
+      .join('\n')
+  assert.match(linesSince('a'), /the guest is off/)
+  assert.doesNotMatch(linesSince('b'), /test-and-set/, 'nobody asked to take over')
   assert.equal((await pairStatus(vm)).protection, 'not running')
+  const { status, stdout } = spawnSync('/sbin/e2fsck', ['-fn', join(folder, 'root.ext4')], { encoding: 'utf8' })
+  assert.equal(status, 0, stdout)
 })
 
 test('failing a replica of a VM that is off is refused', async () => {

@@ -90,7 +90,7 @@ if (!network.isInside) {
       for (let count = 0; count < 10; count++) station.ping(1400)
       await becomesTrue('the guest answers pings on its new host', () => station.pongs === pongs + 10)
     } finally {
-      spawnSync(launcher, ['down', vm])
+      spawnSync(launcher, ['down', '--force', vm])
       isOver = true
       await carrying
       rmSync(folder, { recursive: true, force: true })

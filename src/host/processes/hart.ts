@@ -37,6 +37,7 @@ function post(message: FromHart): void {
 function showProgress(of: Machine): void {
   Atomics.store(progress, progressCell.instructions, of.count)
   Atomics.store(progress, progressCell.ticks, of.ticks)
+  Atomics.store(progress, progressCell.powerButtonDriver, of.hasPowerButtonDriver ? 1n : 0n)
 }
 
 function hostTime(): HostTime {

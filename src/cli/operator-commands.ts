@@ -1,0 +1,99 @@
+/** `power`, `protect`, `unprotect`, `down`: what an operator asks of a running VM. */
+
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { parseDuration } from '../base/units.ts'
+import { type PairStatus, takeDown } from '../host/local-pair.ts'
+import { pressPowerButton, protect, shutDown, unprotect, type VmEnd } from '../host/vm-operations.ts'
+import { ProgressLine, printJson, say } from './output.ts'
+
+interface JsonOption {
+  readonly json?: boolean
+}
+
+interface DownOptions extends JsonOption {
+  readonly force?: boolean
+  readonly timeout: number
+}
+
+interface ProtectOptions extends JsonOption {
+  readonly restart?: boolean
+  readonly timeout: number
+}
+
+function parseTimeout(text: string): number {
+  try {
+    return parseDuration(text)
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}
+
+/** How long a guest may take to shut itself down. */
+function timeoutOption(): Option {
+  return new Option('--timeout <DURATION>', 'pull the plug when the guest is not off after this')
+    .argParser(parseTimeout)
+    .default(20_000, '20s')
+}
+
+function describeEnd(vmEnd: VmEnd): string {
+  return vmEnd.end === 'poweredOff' ? 'down: the guest powered off' : `down: the plug was pulled (${vmEnd.reason})`
+}
+
+export function addOperatorCommands(program: Command): void {
+  const vmArgument = ['<VM>', 'VM file, or a folder with vm.toml'] as const
+  const tell = (status: PairStatus, { json }: JsonOption): void => {
+    if (json) printJson(status)
+    else say(`${status.name}: ${status.protection}`)
+  }
+  program
+    .command('power')
+    .description("press a VM's power button: the guest shuts down if it listens to it (exit 4 if it does not)")
+    .argument(...vmArgument)
+    .option('--json', 'print {"pressed":true}')
+    .action(async (vm: string, options: JsonOption) => {
+      await pressPowerButton(vm)
+      if (options.json) printJson({ pressed: true })
+      else say('pressed the power button')
+    })
+  program
+    .command('protect')
+    .description('see to it that a running VM is protected; one without a backup has to be started again for that')
+    .argument(...vmArgument)
+    .option('--restart', 'shut the VM down, as "down" does, and start it protected, as "up" does')
+    .addOption(timeoutOption())
+    .option('--json', 'print the status as one JSON object')
+    .action(async (vm: string, options: ProtectOptions) => {
+      const progress = new ProgressLine()
+      const restart = options.restart ? { timeoutMs: options.timeout } : undefined
+      const status = await protect(vm, restart, (text) => progress.show('protect', text))
+      progress.end()
+      tell(status, options)
+    })
+  program
+    .command('unprotect')
+    .description("end a VM's backup, in order; the VM goes on")
+    .argument(...vmArgument)
+    .option('--json', 'print the status as one JSON object')
+    .action(async (vm: string, options: JsonOption) => tell(await unprotect(vm), options))
+  program
+    .command('down')
+    .description('shut a VM down by its power button, and end its replicas, LAN and disk server')
+    .argument(...vmArgument)
+    .option('--force', 'do not ask the guest: pull the plug')
+    .addOption(timeoutOption())
+    .option('--json', 'print how it ended: {"end":"poweredOff"} or {"end":"plugPulled","reason":"…"}')
+    .action(async (vm: string, options: DownOptions) => {
+      const progress = new ProgressLine()
+      const vmEnd = options.force
+        ? await forced(vm)
+        : await shutDown(vm, options.timeout, (text) => progress.show('down', text))
+      progress.end()
+      if (options.json) printJson(vmEnd)
+      else say(describeEnd(vmEnd))
+    })
+}
+
+async function forced(vm: string): Promise<VmEnd> {
+  await takeDown(vm)
+  return { end: 'plugPulled', reason: '--force' }
+}

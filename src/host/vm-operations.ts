@@ -1,0 +1,151 @@
+/**
+ * What an operator asks of a running VM: press its power button, shut it down, take its backup away, give it one.
+ *
+ * A press is an input, so a log entry: it survives a failover, and the guest alone decides what it means. Servers shut
+ * down in order. So shutting down is to press the button and wait, and to pull the plug when the guest does not answer.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { ask } from './control.ts'
+import { bringUp, type PairStatus, pairStatus, statusOf, takeDown } from './local-pair.ts'
+import { readVmConfig } from './vm-config.ts'
+import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
+
+/** A guest that is still booting misses a press: it is pressed again while we wait. */
+const pressAgainMs = 2000
+const lookEveryMs = 50
+const unprotectWithinMs = 10_000
+
+/**
+ * Presses the power button of a VM.
+ * @throws WorldError `no-primary`, `no-power-button-driver`
+ */
+export async function pressPowerButton(vm: string): Promise<void> {
+  const folder = runningFolder(vm)
+  if (!(await press(folder, await primaryOf(folder)))) {
+    throw new WorldError(
+      'no-power-button-driver',
+      `the guest of VM ${folder.name} does not listen to its power button: it is still booting, or has no driver (modules virtio_input and evdev)`,
+      ExitCode.wrongState,
+    )
+  }
+}
+
+/** How a VM ended. */
+export type VmEnd =
+  /** The guest shut itself down. */
+  | { readonly end: 'poweredOff' }
+  /** For the guest, the plug was pulled. */
+  | { readonly end: 'plugPulled'; readonly reason: string }
+
+/**
+ * Shuts a VM down: presses its power button, and pulls the plug when the guest has no driver for it or is not off after
+ * `timeoutMs`. Every process of the VM has ended then, and nobody fails over.
+ */
+export async function shutDown(vm: string, timeoutMs: number, onProgress: (text: string) => void): Promise<VmEnd> {
+  const folder = runningFolder(vm)
+  const run = folder.requireRun()
+  const reason = await waitForPowerOff(folder, run, timeoutMs, onProgress)
+  if (reason === undefined) return { end: 'poweredOff' }
+  await takeDown(vm)
+  return { end: 'plugPulled', reason }
+}
+
+/** @returns undefined when the guest is off and all processes have ended; otherwise why that cannot be waited for */
+async function waitForPowerOff(
+  folder: VmFolder,
+  run: RunRecord,
+  timeoutMs: number,
+  onProgress: (text: string) => void,
+): Promise<string | undefined> {
+  const pids = [run.diskServerPid, run.lanPid, run.monitorPid, ...replicaNames.map((name) => run.replicas[name].pid)]
+  const startedAt = performance.now()
+  let pressedAt = Number.NEGATIVE_INFINITY
+  let wasHeard = false
+  for (;;) {
+    const now = performance.now()
+    if (!pids.some((pid) => pid > 0 && isAlive(pid))) return undefined
+    if (now - startedAt > timeoutMs) return `the guest is not off after ${timeoutMs / 1000} s`
+    if (now - pressedAt >= pressAgainMs) {
+      pressedAt = now
+      const primary = await findPrimary(folder)
+      if (!primary && !wasHeard) return 'no replica runs it now'
+      if (primary && (await press(folder, primary))) wasHeard = true
+      // Once it was heard the guest may be on its way, and take its driver away.
+      if (!wasHeard) return 'the guest does not listen to its power button'
+      onProgress(`waiting for the guest, ${Math.round((now - startedAt) / 1000)} s`)
+    }
+    await sleep(lookEveryMs)
+  }
+}
+
+/**
+ * Takes the backup away; the machine runs on. Does nothing when there is none.
+ * @throws WorldError `timed-out`: the arbiter is out of reach, and the VM still protected
+ */
+export async function unprotect(vm: string): Promise<PairStatus> {
+  const folder = runningFolder(vm)
+  const deadline = performance.now() + unprotectWithinMs
+  for (;;) {
+    const status = await statusOf(folder)
+    const primary = await primaryOf(folder)
+    if (status.replicas.find(({ role }) => role === 'primary')?.state === 'alone') return status
+    await ask(folder.controlPath(primary), 'unprotect')
+    if (performance.now() > deadline) {
+      throw new WorldError(
+        'timed-out',
+        `VM ${folder.name}: the arbiter has not dropped the backup within ${unprotectWithinMs / 1000} s; outputs wait for both until it answers ("understudy repair" starts a dead disk server again)`,
+        ExitCode.timedOut,
+      )
+    }
+    await sleep(lookEveryMs)
+  }
+}
+
+/**
+ * Sees to it that a running VM is protected. A backup needs the machine from its first instruction on, so a VM that has
+ * none must be started again: only with `restart`.
+ * @throws WorldError `needs-restart`
+ */
+export async function protect(
+  vm: string,
+  restart: { readonly timeoutMs: number } | undefined,
+  onProgress: (text: string) => void,
+): Promise<PairStatus> {
+  const folder = runningFolder(vm)
+  const status = await pairStatus(vm)
+  if (status.protection === 'protected') return status
+  if (!restart) {
+    throw new WorldError(
+      'needs-restart',
+      `VM ${folder.name} runs without a backup, and cannot be given one while it runs: "understudy protect --restart" shuts it down and starts it protected`,
+      ExitCode.wrongState,
+    )
+  }
+  await shutDown(vm, restart.timeoutMs, onProgress)
+  return await bringUp(vm, { protect: true, onProgress })
+}
+
+function runningFolder(vm: string): VmFolder {
+  const folder = new VmFolder(readVmConfig(vm).config.name)
+  folder.requireRun()
+  return folder
+}
+
+async function findPrimary(folder: VmFolder): Promise<ReplicaName | undefined> {
+  return (await statusOf(folder)).replicas.find(({ role }) => role === 'primary')?.name
+}
+
+async function primaryOf(folder: VmFolder): Promise<ReplicaName> {
+  const primary = await findPrimary(folder)
+  if (primary === undefined) {
+    throw new WorldError('no-primary', `VM ${folder.name} has no primary now`, ExitCode.wrongState)
+  }
+  return primary
+}
+
+async function press(folder: VmFolder, replica: ReplicaName): Promise<boolean> {
+  const answer = await ask<{ isHeard: boolean }>(folder.controlPath(replica), 'powerButton')
+  return answer?.isHeard ?? false
+}
