@@ -58,6 +58,7 @@ test riscv64-unknown-elf-objdump binutils-riscv64-unknown-elf
 test dtc device-tree-compiler
 test nbdinfo libnbd-bin
 test qemu-img qemu-utils
+test openssl openssl
 test cpio cpio
 test xz xz-utils
 test mke2fs e2fsprogs

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import type { Socket } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -112,6 +113,34 @@ test('whoever haggles instead of beginning TLS is turned away', async (t) => {
   const list = wire.encodeOption(wire.Option.list)
   const answer = await answerTo(t, server, Buffer.concat([flags, ...Array(1000).fill(list)]))
   assert.ok(answer.length < 4096, `${answer.length} bytes of answers`)
+})
+
+test('a client tells nothing to a server that has no TLS, or says more before it begins', async (t) => {
+  const startTls = wire.Option.startTls
+  const ack = wire.encodeOptionReply(startTls, wire.OptionReply.ack)
+  for (const [answer, words] of [
+    [wire.encodeOptionReply(startTls, wire.OptionError.unsupported), /does not offer TLS/],
+    [Buffer.concat([ack, ack]), /sent more before TLS began/],
+  ] as const) {
+    const heard: Buffer[] = []
+    const server = createServer((socket) => {
+      socket.on('error', () => {})
+      socket.write(wire.encodeServerGreeting())
+      socket.on('data', (chunk: Buffer) => heard.push(chunk))
+      socket.once('data', () => socket.write(answer))
+    }).listen(0, '127.0.0.1')
+    t.after(() => server.close())
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    const address = { host: '127.0.0.1', port }
+    await assert.rejects(NbdClient.connect({ address, key, exportName: 'secret', connectTimeoutMs: 5000 }), {
+      reason: 'protocol',
+      message: words,
+    })
+    const { fixedNewstyle, noZeroes } = wire.HandshakeFlag
+    const all = Buffer.concat([wire.encodeClientFlags(fixedNewstyle | noZeroes), wire.encodeOption(startTls)])
+    assert.ok(Buffer.concat(heard).equals(all), 'flags and STARTTLS, and not a byte more')
+  }
 })
 
 /** The folder with the key as the tools want it, and what to skip for. */

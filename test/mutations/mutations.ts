@@ -7,6 +7,7 @@
  * rule directly; it is run alone, by its file and its full name.
  */
 
+import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
 
 export interface Mutation {
@@ -135,4 +136,4 @@ export const determinismMutations: readonly Mutation[] = [
   },
 ]
 
-export const mutations: readonly Mutation[] = [...determinismMutations, ...protectionMutations]
+export const mutations: readonly Mutation[] = [...determinismMutations, ...protectionMutations, ...privacyMutations]
