@@ -4,7 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-if [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+# A folder that a work tree shares by a link is its owner's to install: npm would empty it for all of them.
+if [ -L node_modules ] && [ -x node_modules/.bin/node ]; then
+  :
+elif [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "setup: installing the npm packages of package-lock.json (pinned Node included)" >&2
   npm ci --include=optional --loglevel=error >&2
   touch node_modules/.package-lock.json
