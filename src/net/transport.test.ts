@@ -256,8 +256,8 @@ test('a peer with another key, or the same under another name, is turned away, a
       { address, key: wrong },
       { purpose },
       {
-        code: 'cannot-connect',
-        message: /it has (another key|no key of this name)$/,
+        code: 'key-refused',
+        message: /refuses our key: it has (another key|no key of this name); copy one key file/,
       },
     )
   }
@@ -269,7 +269,7 @@ test('a peer with another key, or the same under another name, is turned away, a
 test('a client refuses a server that has another key, shows a certificate, or speaks no TLS', async (t) => {
   const { address } = (await serve(t, { ...anyPort, key: { identity: key.identity, secret: generateKey().secret } }))
     .endpoint
-  await refused({ address, key }, { purpose }, { code: 'cannot-connect', message: /another key/ })
+  await refused({ address, key }, { purpose }, { code: 'key-refused', exitCode: 77, message: /another key/ })
 
   const folder = folderOf(t)
   const file = join(folder, 'all.pem')
