@@ -3,8 +3,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { hasTraces, type TraceLine, TraceReader, type TraceSource, traceSources } from '../host/trace-reader.ts'
-import { readVmConfig } from '../host/vm-config.ts'
-import { processTraces, VmFolder } from '../host/vm-folder.ts'
+import { findVmFolder } from '../host/vm-argument.ts'
+import { processTraces } from '../host/vm-folder.ts'
+import { vmArgument } from './vm-argument.ts'
 
 interface LogsOptions {
   readonly follow?: boolean
@@ -21,15 +22,14 @@ export function addLogsCommand(program: Command): void {
   program
     .command('logs')
     .description('print the traces of replicas, disk server and LAN, merged by time; or one of them, or the console')
-    .argument('<VM>', 'VM file, or a folder with vm.toml')
+    .argument(...vmArgument)
     .option('-f, --follow', 'go on with what comes, until Ctrl-C')
     .addOption(new Option('--replica <NAME>', 'only this one').choices([...traceSources]))
     .option('-n, --lines <N>', 'only the last N lines', parseLines)
     .action(async (vm: string, options: LogsOptions) => {
-      const { config } = readVmConfig(vm)
-      const folder = new VmFolder(config.name)
+      const folder = findVmFolder(vm)
       if (!hasTraces(folder)) {
-        throw new WorldError('never-ran', `VM ${config.name} never ran here: no traces yet`, ExitCode.wrongState)
+        throw new WorldError('never-ran', `VM ${folder.name} never ran here: no traces yet`, ExitCode.wrongState)
       }
       const sources = options.replica === undefined ? processTraces : [options.replica]
       const print = ({ source, text }: TraceLine): void => {

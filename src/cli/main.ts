@@ -9,6 +9,7 @@ import { addConsoleCommand } from './console-command.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addDoctorCommand } from './doctor-command.ts'
 import { addGuestCommand } from './guest-command.ts'
+import { addHostCommands } from './host-commands.ts'
 import { addKeygenCommand } from './keygen-command.ts'
 import { addLogsCommand } from './logs-command.ts'
 import { addOperatorCommands } from './operator-commands.ts'
@@ -33,6 +34,7 @@ addGuestCommand(program)
 addRunCommand(program)
 addPairCommands(program)
 addOperatorCommands(program)
+addHostCommands(program)
 addConsoleCommand(program)
 addLogsCommand(program)
 addDoctorCommand(program)

@@ -5,6 +5,7 @@ import { ExitCode } from '../base/assert.ts'
 import { bringUp, failReplica, pairStatus, repairVm } from '../host/local-pair.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 import { describeStatus, watchStatus } from './status-watch.ts'
+import { vmArgument } from './vm-argument.ts'
 
 interface StatusOptions {
   readonly check?: boolean
@@ -13,7 +14,6 @@ interface StatusOptions {
 }
 
 export function addPairCommands(program: Command): void {
-  const vmArgument = ['<VM>', 'VM file, or a folder with vm.toml'] as const
   program
     .command('up')
     .description('start a VM protected: disk server, LAN, primary and backup, each a process of its own')

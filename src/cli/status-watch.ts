@@ -6,11 +6,24 @@ import { printJson } from './output.ts'
 
 const redrawIntervalMs = 1000
 
-export function describeStatus({ name, protection, replicas }: PairStatus): string[] {
+export function describeStatus(status: PairStatus): string[] {
+  const { name, protection, replicas } = status
   return [
     `${name}: ${protection}`,
+    ...absences(status),
     ...replicas.map(({ name, role, pid, detail }) => `  ${name}  ${role.padEnd(9)} pid ${pid}  ${detail}`),
   ]
+}
+
+/** What this host cannot know, of a VM that is spread over hosts. */
+function absences({ protection, replicas, others }: PairStatus): string[] {
+  if (protection === 'elsewhere') {
+    return ['  no replica on this host', ...others.map(({ name, pid }) => `  ${name.padEnd(7)} pid ${pid}`)]
+  }
+  const roles = replicas.map(({ role }) => role)
+  if (roles.includes('backup') && !roles.includes('primary')) return ['  the primary is not on this host']
+  if (protection === 'protected' && !roles.includes('backup')) return ['  the backup is on another host']
+  return []
 }
 
 /** One line of what an operator is paged for: no counters, so that it changes only when something happened. */

@@ -216,8 +216,13 @@ export class ArbiterClient {
   }
 
   #connectError(error: Error): ArbiterError {
-    const isRefused = error instanceof WorldError && error.code === 'key-refused'
-    return new ArbiterError(isRefused ? 'denied' : 'unreachable', `${this.#where}: ${error.message}`)
+    // Of connecting, which says where itself.
+    const code = error instanceof WorldError ? error.code : undefined
+    if (code === 'key-refused') return new ArbiterError('denied', error.message)
+    return new ArbiterError(
+      'unreachable',
+      code === 'cannot-connect' ? error.message : `${this.#where}: ${error.message}`,
+    )
   }
 
   async #sayHello(session: Session): Promise<ArbiterHello> {

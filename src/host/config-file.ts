@@ -5,7 +5,7 @@
 
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parse as parseToml, TomlError } from 'smol-toml'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 
 function badConfiguration(message: string): WorldError {
@@ -43,6 +43,16 @@ export function parseConfigFile<Schema extends z.ZodType>(
   const fix =
     unknown === undefined ? issue.message : `no such key; known here: ${knownKeys(schema, issue.path).join(', ')}`
   throw badConfiguration(`${place}: ${keyPath.join('.') || 'file'}: ${fix}`)
+}
+
+/** For a schema's `transform`: a failure of `parse` is the file's, with its sentence. */
+export function convert<T>(parse: () => T, context: z.RefinementCtx): T {
+  try {
+    return parse()
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
 }
 
 /** Paths in a configuration file are relative to it. */

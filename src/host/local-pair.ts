@@ -8,19 +8,31 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { diskImageSizes, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
-import type { ReplicaProcessSettings } from './processes/replica.ts'
+import type { ReplicaProcessSettings } from './replica-process.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
+import { findVmFolder } from './vm-argument.ts'
 import { readVmConfig } from './vm-config.ts'
 import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
 
-export type Protection = 'protected' | 'not protected' | 'not running'
+/** `elsewhere`: this host has disk server or switch of the VM, and no replica. */
+export type Protection = 'protected' | 'not protected' | 'not running' | 'elsewhere'
+
+/** A process of the VM that is no replica. */
+export interface OtherStatus {
+  readonly name: 'disk' | 'lan' | 'monitor'
+  readonly pid: number
+}
+
+const otherNames: readonly OtherStatus['name'][] = ['disk', 'lan', 'monitor']
 
 export interface PairStatus {
   readonly name: string
   readonly protection: Protection
   readonly replicas: readonly (ReplicaStatus & { readonly detail: string })[]
+  /** What else of the VM runs on this host. */
+  readonly others: readonly OtherStatus[]
 }
 
 export interface UpOptions {
@@ -48,6 +60,18 @@ export function requireNotRunning(folder: VmFolder): void {
     )
   }
   folder.clearRun()
+}
+
+/** @throws WorldError when a process that `up` did not start has its place in the folder: `replica`, say */
+export async function requireNobodyHere(folder: VmFolder): Promise<void> {
+  const { replicas, others } = await statusOf(folder)
+  const pids = [...replicas, ...others].map(({ pid }) => pid)
+  if (pids.length === 0) return
+  throw new WorldError(
+    'already-running',
+    `processes of VM ${folder.name} run on this host already (${pids.join(', ')}): end them with "understudy down"`,
+    ExitCode.wrongState,
+  )
 }
 
 /**
@@ -81,6 +105,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   folder.create()
   await sweepUp(folder)
   requireNotRunning(folder)
+  await requireNobodyHere(folder)
   folder.clearRun()
   const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
   const started = Object.values(pids)
@@ -135,8 +160,7 @@ async function waitUntilUp(vm: string, options: UpOptions): Promise<PairStatus> 
 
 /** @throws WorldError `no-such-vm` */
 export async function pairStatus(vm: string): Promise<PairStatus> {
-  const { config } = readVmConfig(vm)
-  return statusOf(new VmFolder(config.name))
+  return statusOf(findVmFolder(vm))
 }
 
 /** How the VM in this folder is doing. A replica that does not answer within `timeoutMs` counts as gone. */
@@ -144,9 +168,27 @@ export async function statusOf(folder: VmFolder, timeoutMs = 5000): Promise<Pair
   const asked = replicaNames.map((name) => ask<ReplicaStatus>(folder.controlPath(name), 'status', {}, timeoutMs))
   const answers = (await Promise.all(asked)).filter((status) => status !== undefined)
   const replicas = answers.map((status) => ({ ...status, detail: describe(status) }))
+  const surrounding = otherNames.map(async (name) => {
+    const status = await ask<{ pid: number }>(folder.controlPath(name), 'status', {}, timeoutMs)
+    return status && { name, pid: status.pid }
+  })
+  const others = (await Promise.all(surrounding)).filter((other) => other !== undefined)
+  return { name: folder.name, protection: protectionOf(folder, replicas, others), replicas, others }
+}
+
+/** As far as this host knows: a backup whose primary is on another host knows whether the arbiter lists it. */
+function protectionOf(
+  folder: VmFolder,
+  replicas: readonly ReplicaStatus[],
+  others: readonly OtherStatus[],
+): Protection {
   const primary = replicas.find(({ role }) => role === 'primary')
-  const protection = !primary ? 'not running' : primary.isProtected ? 'protected' : 'not protected'
-  return { name: folder.name, protection, replicas }
+  if (primary) return primary.isProtected ? 'protected' : 'not protected'
+  // Of `up` all replicas are here.
+  if (folder.readRun()) return 'not running'
+  const backup = replicas.find(({ role }) => role === 'backup')
+  if (backup) return backup.isListed ? 'protected' : 'not protected'
+  return others.some(({ name }) => name !== 'monitor') ? 'elsewhere' : 'not running'
 }
 
 function describe(status: ReplicaStatus): string {
@@ -164,10 +206,12 @@ function describe(status: ReplicaStatus): string {
  * @throws WorldError when there is none
  */
 export async function failReplica(vm: string, role: 'primary' | 'backup'): Promise<ReplicaStatus> {
-  const { config } = readVmConfig(vm)
-  new VmFolder(config.name).requireRun()
-  const victim = (await pairStatus(vm)).replicas.find((replica) => replica.role === role)
-  if (!victim) throw new WorldError('no-such-replica', `VM ${config.name} has no ${role} now`, ExitCode.wrongState)
+  const folder = findVmFolder(vm)
+  await requireRunning(folder)
+  const victim = (await statusOf(folder)).replicas.find((replica) => replica.role === role)
+  if (!victim) {
+    throw new WorldError('no-such-replica', `VM ${folder.name} has no ${role} on this host now`, ExitCode.wrongState)
+  }
   process.kill(victim.pid, 'SIGKILL')
   return victim
 }
@@ -197,17 +241,28 @@ export async function repairVm(vm: string): Promise<Repair> {
   return { diskServer, lan }
 }
 
-/** Ends every process of a VM: the primary first, whose goodbye ends the backup too, then LAN and disk. */
+/**
+ * Ends every process that a VM has on this host: the primary first, whose goodbye ends the backup too, wherever that is,
+ * then LAN and disk.
+ */
 export async function takeDown(vm: string): Promise<void> {
-  const { config } = readVmConfig(vm)
-  const folder = new VmFolder(config.name)
-  const run: RunRecord = folder.requireRun()
-  const { replicas } = await pairStatus(vm)
+  const folder = findVmFolder(vm)
+  await requireRunning(folder)
+  const run = folder.readRun()
+  const { replicas, others } = await statusOf(folder)
   const primaryFirst = [...replicas].sort((x, y) => Number(y.role === 'primary') - Number(x.role === 'primary'))
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
-  await waitForEnd(replicaNames.map((name) => run.replicas[name].pid))
+  const recorded = run ? replicaNames.map((name) => run.replicas[name].pid) : []
+  await waitForEnd([...replicas.map(({ pid }) => pid), ...recorded])
   await endSurroundings(folder)
-  await waitForEnd(surroundings(run))
+  await waitForEnd([...others.map(({ pid }) => pid), ...(run ? surroundings(run) : [])])
+}
+
+/** @throws WorldError `not-running`: `up` started nothing, and nobody answers */
+export async function requireRunning(folder: VmFolder): Promise<void> {
+  if (folder.readRun()) return
+  const { replicas, others } = await statusOf(folder)
+  if (replicas.length + others.length === 0) folder.requireRun()
 }
 
 /** Ends what stands around the replicas, after the last of them: `down` does, and a guest that powers itself off. */

@@ -22,6 +22,7 @@ const primary: ReplicaStatus = {
   role: 'primary',
   state: 'protected',
   isProtected: true,
+  isListed: false,
   reach: { disk: true, lan: false },
   generation: 3,
   instructions: 5_000_000,
@@ -115,7 +116,12 @@ test('an address in use is one line that names it', async () => {
 })
 
 test('metrics are in base units, and each family is announced once, before its samples', () => {
-  const status = { name: 'shop', protection: 'protected', replicas: [described(primary), described(backup)] } as const
+  const status = {
+    name: 'shop',
+    protection: 'protected',
+    replicas: [described(primary), described(backup)],
+    others: [],
+  } as const
   const text = renderMetrics(status, undefined)
   for (const line of [
     'understudy_role{vm="shop",replica="a",role="primary"} 1',
@@ -147,7 +153,10 @@ test('metrics are in base units, and each family is announced once, before its s
 test('a failover shows as a counter and as its phases; without a backup there is no lag', () => {
   const failover = { detectedAt: 1000, arbitratedAt: 1020, replayedAt: 1100, firstOutputAt: 1150, cause: 'silent' }
   const survivor = { ...backup, role: 'primary', lagMs: undefined, failover } as const
-  const text = renderMetrics({ name: 'shop', protection: 'not protected', replicas: [described(survivor)] }, undefined)
+  const text = renderMetrics(
+    { name: 'shop', protection: 'not protected', replicas: [described(survivor)], others: [] },
+    undefined,
+  )
   assert.match(text, /^understudy_protected\{vm="shop"\} 0$/m)
   assert.match(text, /^understudy_failovers_total\{vm="shop",replica="b"\} 1$/m)
   assert.match(text, /^understudy_failover_seconds\{vm="shop",replica="b",phase="arbitration"\} 0\.02$/m)

@@ -44,6 +44,8 @@ export interface ReplicaStatus {
   readonly role: 'primary' | 'backup' | 'halted'
   readonly state: string
   readonly isProtected: boolean
+  /** Of a backup: the arbiter lists it, and it follows its primary. */
+  readonly isListed: boolean
   readonly reach: Reach
   readonly generation: number
   readonly instructions: number

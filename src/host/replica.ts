@@ -240,6 +240,7 @@ export class Replica {
       role: primary ? 'primary' : backup ? 'backup' : role.kind === 'none' ? this.#comingRole : 'halted',
       state: primary?.state ?? backup?.state ?? (role.kind === 'none' ? 'waiting' : 'halted'),
       isProtected: primary?.state === 'protected',
+      isListed: backup?.isListed ?? false,
       reach: this.#reach,
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
       instructions: Number(this.#equipment?.hart.instructions ?? 0n),

@@ -6,7 +6,7 @@
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { diskImageSizes, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
-import { endSurroundings, requireNotRunning, waitForEnd } from './local-pair.ts'
+import { endSurroundings, requireNobodyHere, requireNotRunning, waitForEnd } from './local-pair.ts'
 import type { MachineProfile } from './profiler.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
@@ -32,6 +32,7 @@ export async function runAlone(
   const folder = new VmFolder(config.name)
   folder.create()
   requireNotRunning(folder)
+  await requireNobodyHere(folder)
   folder.clearRun()
   const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
   folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: process.pid }, b: { pid: 0 } } })

@@ -8,21 +8,12 @@ import { resolve } from 'node:path'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
-import { parseConfigFile, resolveBeside } from './config-file.ts'
+import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 
 const size = z
   .union([z.string(), z.number()])
   .transform((value, context) => convert(() => (typeof value === 'number' ? value : parseSize(value)), context))
 const duration = z.string().transform((value, context) => convert(() => parseDuration(value), context))
-
-function convert<T>(parse: () => T, context: z.RefinementCtx): T {
-  try {
-    return parse()
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: (error as Error).message })
-    return z.NEVER
-  }
-}
 
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i
 const forwardPattern = /^(?:(\d+\.\d+\.\d+\.\d+):)?(\d+):(\d+)$/
@@ -30,8 +21,10 @@ const listenPattern = /^(\d+\.\d+\.\d+\.\d+:\d{1,5}|unix:\/.+)$/
 const interfacePattern = /^[^\s/:]{1,15}$/
 const addressPattern = /^\d+\.\d+\.\d+\.\d+$/
 
+export const vmNameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/i, 'use letters, digits and "-", at most 40')
+
 export const vmSchema = z.strictObject({
-  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/i, 'use letters, digits and "-", at most 40'),
+  name: vmNameSchema,
   memory: size
     .refine((bytes) => bytes >= 64 * MiB && bytes <= 3 * GiB, 'use 64M to 3G')
     .default(256 * MiB)

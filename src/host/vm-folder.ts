@@ -39,14 +39,14 @@ export class VmFolder {
   readonly path: string
   readonly name: string
 
-  constructor(name: string, stateFolder = defaultStateFolder()) {
+  constructor(name: string, stateFolder = defaultStateFolder(), folderName = name) {
     this.name = name
-    this.path = join(stateFolder, name)
+    this.path = join(stateFolder, folderName)
   }
 
-  /** The folder that `path` names. */
-  static at(path: string): VmFolder {
-    return new VmFolder(basename(path), dirname(path))
+  /** The folder `path`, of the VM `name`; by default the folder has the VM's name. */
+  static at(path: string, name = basename(path)): VmFolder {
+    return new VmFolder(name, dirname(path), basename(path))
   }
 
   /** @throws WorldError `path-too-long` */

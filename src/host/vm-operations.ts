@@ -8,9 +8,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { ask } from './control.ts'
-import { bringUp, type PairStatus, pairStatus, statusOf, takeDown } from './local-pair.ts'
-import { readVmConfig } from './vm-config.ts'
-import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
+import { bringUp, type PairStatus, pairStatus, requireRunning, statusOf, takeDown } from './local-pair.ts'
+import { findVmFolder } from './vm-argument.ts'
+import { isAlive, type ReplicaName, replicaNames, type VmFolder } from './vm-folder.ts'
 
 /** A guest that is still booting misses a press: it is pressed again while we wait. */
 const pressAgainMs = 2000
@@ -22,7 +22,7 @@ const unprotectWithinMs = 10_000
  * @throws WorldError `no-primary`, `no-power-button-driver`
  */
 export async function pressPowerButton(vm: string): Promise<void> {
-  const folder = runningFolder(vm)
+  const folder = await runningFolder(vm)
   if (!(await press(folder, await primaryOf(folder)))) {
     throw new WorldError(
       'no-power-button-driver',
@@ -44,28 +44,37 @@ export type VmEnd =
  * `timeoutMs`. Every process of the VM has ended then, and nobody fails over.
  */
 export async function shutDown(vm: string, timeoutMs: number, onProgress: (text: string) => void): Promise<VmEnd> {
-  const folder = runningFolder(vm)
-  const run = folder.requireRun()
-  const reason = await waitForPowerOff(folder, run, timeoutMs, onProgress)
-  if (reason === undefined) return { end: 'poweredOff' }
-  await takeDown(vm)
-  return { end: 'plugPulled', reason }
+  const folder = await runningFolder(vm)
+  const reason = await waitForPowerOff(folder, await pidsToEnd(folder), timeoutMs, onProgress)
+  if (reason !== undefined) {
+    await takeDown(vm)
+    return { end: 'plugPulled', reason }
+  }
+  // What an operator of this host has started beside the replica does not end with the guest.
+  if ((await statusOf(folder)).others.length > 0) await takeDown(vm)
+  return { end: 'poweredOff' }
 }
 
-/** @returns undefined when the guest is off and all processes have ended; otherwise why that cannot be waited for */
+/** Which processes end when the guest is off: all that `up` started; of a VM that is spread over hosts, its replicas. */
+async function pidsToEnd(folder: VmFolder): Promise<number[]> {
+  const run = folder.readRun()
+  if (!run) return (await statusOf(folder)).replicas.map(({ pid }) => pid)
+  return [run.diskServerPid, run.lanPid, run.monitorPid, ...replicaNames.map((name) => run.replicas[name].pid)]
+}
+
+/** @returns undefined when the guest is off and all these processes have ended; otherwise why that cannot be waited for */
 async function waitForPowerOff(
   folder: VmFolder,
-  run: RunRecord,
+  pids: readonly number[],
   timeoutMs: number,
   onProgress: (text: string) => void,
 ): Promise<string | undefined> {
-  const pids = [run.diskServerPid, run.lanPid, run.monitorPid, ...replicaNames.map((name) => run.replicas[name].pid)]
   const startedAt = performance.now()
   let pressedAt = Number.NEGATIVE_INFINITY
   let wasHeard = false
   for (;;) {
     const now = performance.now()
-    if (!pids.some((pid) => pid > 0 && isAlive(pid))) return undefined
+    if (pids.length > 0 && !pids.some((pid) => pid > 0 && isAlive(pid))) return undefined
     if (now - startedAt > timeoutMs) return `the guest is not off after ${timeoutMs / 1000} s`
     if (now - pressedAt >= pressAgainMs) {
       pressedAt = now
@@ -85,7 +94,7 @@ async function waitForPowerOff(
  * @throws WorldError `timed-out`: the arbiter is out of reach, and the VM still protected
  */
 export async function unprotect(vm: string): Promise<PairStatus> {
-  const folder = runningFolder(vm)
+  const folder = await runningFolder(vm)
   const deadline = performance.now() + unprotectWithinMs
   for (;;) {
     const status = await statusOf(folder)
@@ -113,13 +122,16 @@ export async function protect(
   restart: { readonly timeoutMs: number } | undefined,
   onProgress: (text: string) => void,
 ): Promise<PairStatus> {
-  const folder = runningFolder(vm)
+  const folder = await runningFolder(vm)
   const status = await pairStatus(vm)
   if (status.protection === 'protected') return status
-  if (!restart) {
+  if (!restart || !folder.readRun()) {
+    const remedy = folder.readRun()
+      ? '"understudy protect --restart" shuts it down and starts it protected'
+      : 'shut it down with "understudy down", then start "understudy replica" on both hosts again'
     throw new WorldError(
       'needs-restart',
-      `VM ${folder.name} runs without a backup, and cannot be given one while it runs: "understudy protect --restart" shuts it down and starts it protected`,
+      `VM ${folder.name} runs without a backup, and cannot be given one while it runs: ${remedy}`,
       ExitCode.wrongState,
     )
   }
@@ -127,9 +139,9 @@ export async function protect(
   return await bringUp(vm, { protect: true, onProgress })
 }
 
-function runningFolder(vm: string): VmFolder {
-  const folder = new VmFolder(readVmConfig(vm).config.name)
-  folder.requireRun()
+async function runningFolder(vm: string): Promise<VmFolder> {
+  const folder = findVmFolder(vm)
+  await requireRunning(folder)
   return folder
 }
 

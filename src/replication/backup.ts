@@ -54,6 +54,8 @@ export interface ReplayReport {
 export interface BackupStatus {
   readonly state: BackupState
   readonly generation: Generation | undefined
+  /** Follows its primary, and was welcomed: it may take over. */
+  readonly isListed: boolean
   readonly progress: Progress
   readonly reach: Reach
   readonly unconfirmedOutputs: number
@@ -104,6 +106,7 @@ export class Backup {
     return {
       state: this.#state,
       generation: this.#generation,
+      isListed: this.#state === 'replaying' && this.#isListed,
       progress: this.#progress(nowMs),
       reach: this.#reach,
       unconfirmedOutputs: this.#unconfirmed.count,

@@ -1,0 +1,133 @@
+/**
+ * One process of a VM that is spread over hosts, as its operator writes it: a replica, the disk server, or the switch,
+ * each in a small TOML file of its own. Addresses are explicit: nothing listens where no file says so.
+ *
+ *   replica.toml       who it is, its VM (a backup may be without), the channel, where disk server and network are
+ *   disk-server.toml   its VM's disks, and where it listens
+ *   switch.toml        its VM's network, and where it listens
+ *
+ * One key file is shared by all of them. It lets them speak over TCP, and the machine's token is made of it.
+ */
+
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import { parseAddress } from '../net/address.ts'
+import { readKeyFile, type SharedKey } from '../net/shared-key.ts'
+import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
+import { readVmConfig, type VmConfig, vmNameSchema } from './vm-config.ts'
+import { VmFolder } from './vm-folder.ts'
+
+const address = z.string().transform((text, context) => convert(() => parseAddress(text), context))
+const key = z.string().describe('the key file of the VM ("understudy keygen"), the same on each of its hosts')
+const vm = z.string().describe('the VM file, or the folder that holds vm.toml')
+const state = z
+  .string()
+  .optional()
+  .describe('folder for traces, sockets and records; default ~/.local/state/understudy/NAME')
+
+export const replicaSchema = z
+  .strictObject({
+    name: z.enum(['a', 'b'], 'write "a" or "b": the replicas of a machine have different names'),
+    role: z.enum(['primary', 'backup'], 'write "primary" or "backup"').describe('what it starts as'),
+    vm: vm.optional().describe('the VM file; a backup may be without, and gets the machine from its primary'),
+    machine: vmNameSchema.optional().describe('name of the VM, where there is no VM file'),
+    key,
+    state,
+    channel: z
+      .strictObject({
+        listen: address.optional().describe('where a primary waits for its backup'),
+        connect: address.optional().describe('where a backup finds its primary'),
+      })
+      .describe('the logging channel'),
+    disk: z.strictObject({ nbd: address, arbiter: address }).describe('where the disk server listens'),
+    network: z
+      .strictObject({
+        switch: address.optional().describe('where the switch listens'),
+        tap: z.string().optional().describe('or a TAP of this host, on the same real network as the other one'),
+      })
+      .refine(({ switch: at, tap }) => (at === undefined) !== (tap === undefined), 'name a switch or a TAP')
+      .optional(),
+  })
+  .superRefine(({ role, vm, machine, channel }, context) => {
+    const missing = (path: string[], message: string): void => context.addIssue({ code: 'custom', path, message })
+    if (role === 'primary' && vm === undefined) missing(['vm'], 'a primary needs a VM file')
+    if (vm === undefined && machine === undefined) missing(['machine'], 'name the VM, where there is no VM file')
+    if (role === 'primary' && !channel.listen) missing(['channel', 'listen'], 'a primary needs an address to listen on')
+    if (role === 'backup' && !channel.connect) missing(['channel', 'connect'], "a backup needs its primary's address")
+  })
+
+export const diskServerSchema = z.strictObject({
+  vm,
+  key,
+  state,
+  nbd: address.describe('where disks are served'),
+  arbiter: address.describe('where the arbiter answers'),
+})
+
+export const switchSchema = z.strictObject({
+  vm,
+  key,
+  state,
+  listen: address.describe('where replicas connect'),
+})
+
+/** What every file of a host has, checked and read. */
+export interface HostConfig<File> {
+  readonly file: File
+  readonly machine: string
+  readonly vm: { readonly config: VmConfig; readonly path: string } | undefined
+  readonly key: SharedKey
+  readonly folder: VmFolder
+}
+
+type HostFile = {
+  readonly key: string
+  readonly vm?: string | undefined
+  readonly machine?: string | undefined
+  readonly state?: string | undefined
+}
+
+/** @throws WorldError of one line: the file, its VM or its key is not in order */
+export function readHostConfig<Schema extends z.ZodType<HostFile>>(
+  schema: Schema,
+  path: string,
+): HostConfig<z.output<Schema>> {
+  const file = parseConfigFile(schema, readText(path), path)
+  const vm = file.vm === undefined ? undefined : readVmConfig(resolveBeside(path, file.vm))
+  const machine = vm?.config.name ?? file.machine!
+  if (file.machine !== undefined && file.machine !== machine) {
+    throw new WorldError(
+      'bad-configuration',
+      `${path}: machine: the VM file names ${machine}, not ${file.machine}: leave machine out`,
+      ExitCode.badConfiguration,
+    )
+  }
+  const folder = folderOf(path, file.state, machine)
+  return { file, machine, vm, key: readKeyFile(resolveBeside(path, file.key)), folder }
+}
+
+/** The state folder of the VM that a host's file belongs to, for commands that look after it. */
+export function hostFolder(path: string, file: Readonly<Record<string, unknown>>): VmFolder {
+  const text = (name: string): string | undefined => (typeof file[name] === 'string' ? file[name] : undefined)
+  const vm = text('vm')
+  const machine = vm === undefined ? text('machine') : readVmConfig(resolveBeside(path, vm)).config.name
+  if (machine === undefined) {
+    throw new WorldError('bad-configuration', `${path}: it names neither vm nor machine`, ExitCode.badConfiguration)
+  }
+  return folderOf(path, text('state'), machine)
+}
+
+function folderOf(path: string, state: string | undefined, machine: string): VmFolder {
+  return state === undefined ? new VmFolder(machine) : VmFolder.at(resolveBeside(path, state), machine)
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const why = code === 'ENOENT' ? 'no such file' : `cannot be read (${code})`
+    throw new WorldError('bad-configuration', `${path}: ${why}: name a configuration file`, ExitCode.badConfiguration)
+  }
+}

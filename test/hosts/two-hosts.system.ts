@@ -1,0 +1,125 @@
+/**
+ * Two hosts, and a third one for disk and switch, from the very files that docs/OPERATIONS.md shows. The hosts are network
+ * namespaces; nothing is shared between them but the wire.
+ */
+
+import assert from 'node:assert/strict'
+import { copyFileSync, existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { copyRootDisk } from '../../src/guest/guest-builder.ts'
+import type { LoadReport } from '../../src/host/redis-load.ts'
+import { type ReadyGuest, readyGuest } from '../../src/host/redis-vm.ts'
+import { ownNetwork } from '../support/own-network.ts'
+import { becomesTrue, type EmulatedHost, emulateHosts, type HostProcess } from './emulated-hosts.ts'
+
+const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
+const clientFile = fileURLToPath(new URL('increment-client.ts', import.meta.url))
+const redisPort = '6379'
+const addresses = { a: '192.0.2.1', b: '192.0.2.2', c: '192.0.2.3', client: '192.0.2.9' }
+const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
+
+/** Exactly these files of an example come to a host, and nothing else: what is missing must come over the wire. */
+function bring(host: EmulatedHost, example: string, files: readonly string[], key: string): void {
+  for (const file of files) copyFileSync(join(examples, example, file), join(host.folder, file))
+  copyFileSync(key, join(host.folder, 'shop.key'))
+  host.sh('chmod 600 shop.key && mkdir guest')
+}
+
+async function furnish(
+  { a, b, c }: Readonly<Record<'a' | 'b' | 'c', EmulatedHost>>,
+  example: string,
+  guest: ReadyGuest,
+): Promise<void> {
+  assert.equal(await a.understudy('keygen', 'new.key').exitCode, 0)
+  const key = join(a.folder, 'new.key')
+  bring(a, example, ['shop.toml', 'replica-a.toml'], key)
+  bring(b, example, ['replica-b.toml'], key)
+  const isSwitched = existsSync(join(examples, example, 'switch.toml'))
+  bring(c, example, ['shop.toml', 'disk-server.toml', ...(isSwitched ? ['switch.toml'] : [])], key)
+  copyFileSync(guest.kernelPath, join(a.folder, 'guest/Image'))
+  copyFileSync(guest.initrdPath, join(a.folder, 'guest/initrd.cpio'))
+  await copyRootDisk(guest, join(c.folder, 'guest/root.ext4'))
+}
+
+interface Pair {
+  readonly a: HostProcess
+  readonly b: HostProcess
+  readonly around: readonly HostProcess[]
+}
+
+/** In the worst order: each host waits for the next one. */
+async function startAll({ a, b, c }: Readonly<Record<'a' | 'b' | 'c', EmulatedHost>>): Promise<Pair> {
+  const backup = b.understudy('replica', '--config', 'replica-b.toml')
+  await backup.says(/waiting: .*arbiter/)
+  const primary = a.understudy('replica', '--config', 'replica-a.toml')
+  await primary.says(/waiting: /)
+  const around = [c.understudy('disk-server', '--config', 'disk-server.toml')]
+  if (existsSync(join(c.folder, 'switch.toml'))) around.push(c.understudy('switch', '--config', 'switch.toml'))
+  await primary.says(/generation 2, backups: b/)
+  return { a: primary, b: backup, around }
+}
+
+async function connectClient(host: EmulatedHost, target: string): Promise<HostProcess> {
+  const client = host.start(process.execPath, clientFile, target, redisPort, 'two-hosts')
+  await becomesTrue('the client is answered', () => client.hasEnded || countOf(client) > 50)
+  assert.ok(!client.hasEnded, client.said)
+  return client
+}
+
+function countOf(client: HostProcess): number {
+  const last = client.said.trimEnd().split('\n').at(-1) ?? ''
+  return last.startsWith('{') && last.endsWith('}') ? (JSON.parse(last) as LoadReport).acknowledged : 0
+}
+
+async function reportOf(client: HostProcess): Promise<LoadReport> {
+  client.child.stdin!.write('report\n')
+  assert.equal(await client.exitCode, 0, client.said)
+  return JSON.parse(client.said.trimEnd().split('\n').at(-1)!) as LoadReport
+}
+
+async function goesOn(client: HostProcess): Promise<void> {
+  const before = countOf(client)
+  await becomesTrue('the client goes on', () => client.hasEnded || countOf(client) > before + 100)
+  assert.ok(!client.hasEnded, client.said)
+}
+
+const network = ownNetwork()
+if (!network.isInside) {
+  test('two hosts', { skip: network.skip }, async () => {
+    await readyGuest({ guestFolder }, 'test-guest') // inside there is no mirror to fetch it from
+    await network.run(import.meta.filename)
+  })
+} else {
+  test('a whole host goes: the client of its machine goes on through the backup, which got the machine over the wire', async (t) => {
+    const guest = await readyGuest({ guestFolder }, 'test-guest')
+    await emulateHosts(addresses, async (hosts) => {
+      const { a, b, client: clientHost } = hosts
+      await furnish(hosts, 'two-hosts', guest)
+      const pair = await startAll(hosts)
+      assert.match(pair.b.said, /the machine is here, and has the digests that the primary named/)
+      assert.deepEqual(b.sh('ls guest'), '', 'the backup has no file of the guest')
+      const client = await connectClient(clientHost, addresses.c)
+
+      a.setLink(false)
+      await pair.b.says(/live in generation 3/)
+      await goesOn(client)
+      const report = await reportOf(client)
+      assert.deepEqual([report.connectionsReset, report.skipped, report.wentBack], [0, 0, 0])
+      t.diagnostic(`stall ${Math.round(report.longestStallMs)} ms, of which 2000 ms are the time-out`)
+
+      a.setLink(true)
+      assert.equal(await pair.a.exitCode, 7, 'the old primary learns that it lost')
+      assert.match(pair.a.said, /halted: .*another replica holds the machine|held by replica b/)
+
+      const down = b.understudy('down', 'replica-b.toml')
+      assert.equal(await down.exitCode, 0, down.said)
+      assert.equal(await pair.b.exitCode, 0, pair.b.said)
+      for (const { child, exitCode } of pair.around) {
+        child.kill('SIGTERM')
+        assert.equal(await exitCode, 0)
+      }
+    })
+  })
+}
