@@ -108,6 +108,23 @@ test('a backup that takes over waits for nobody', async () => {
   assert.deepEqual(await arbiter.testAndSet(session('b'), 1), { won: true, generation: 2 })
 })
 
+test('the old holder is told before the new one has its answer', async () => {
+  const { arbiter, session } = clockedArbiter(join(temporaryFolder(), 'records'))
+  const told: unknown[] = []
+  const holder: ArbiterSession = {
+    machine: 'web',
+    replica: 'a',
+    held: undefined,
+    onFenced: (notice) => told.push(notice),
+  }
+  arbiter.join(holder)
+  await arbiter.start(holder)
+  arbiter.setEligible(holder, 1, ['b'])
+  assert.deepEqual(told, [])
+  await arbiter.testAndSet(session('b'), 1)
+  assert.deepEqual(told, [{ generation: 2, holder: 'b' }])
+})
+
 test('when the primary loses its session nothing happens by itself', async (t) => {
   const server = await startTestServer(t, temporaryFolder())
   const holder = arbiterClient(t, server, 'a')

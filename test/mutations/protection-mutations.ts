@@ -328,4 +328,164 @@ export const protectionMutations: readonly Mutation[] = [
       test: 'a hart that hears nothing new for so many ticks hangs',
     },
   },
+  {
+    name: 'a backup that is being named may miss outputs: nothing is held for it while the arbiter is asked',
+    file: primary,
+    from: '    const afterAcknowledged = this.#acknowledgedEnd()\n',
+    to: "    const afterAcknowledged = this.#state === 'asking' ? undefined : this.#acknowledgedEnd()\n",
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'outputs are held for a backup BEFORE the arbiter is asked to list it, also by a primary that was alone',
+    },
+  },
+  {
+    name: 'a primary that the arbiter refused goes on',
+    file: primary,
+    from: "      case 'refused':\n        this.#halt('lostArbitration', answer.detail)\n",
+    to: "      case 'refused':\n",
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'the loser halts itself, and releases nothing more',
+    },
+  },
+  {
+    name: 'a primary takes a lost backup back without a new question',
+    file: primary,
+    from: '      if (!link.isLost) this.#onBackupMessage(link, message, nowMs)',
+    to: '      this.#onBackupMessage(link, message, nowMs)',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'once it has asked in generation g it never resumes its old role in g: the backup that comes back is ignored',
+    },
+  },
+  {
+    name: 'the switch may forget a frame whose entry nobody has acknowledged',
+    file: primary,
+    from: '(afterAcknowledged === undefined || this.#uncovered[0].end <= afterAcknowledged)',
+    to: 'true',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'inbound frames are covered once their entries are acknowledged, at once when nobody is to be waited for',
+    },
+  },
+  {
+    name: 'a backup acknowledges only what it has replayed',
+    file: backup,
+    from: '    return {\n      receivedEnd: this.#receivedEnd,\n',
+    to: '    return {\n      receivedEnd: this.#replayedEnd,\n',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'the backup acknowledges when entries are in its buffer, not when they are executed',
+    },
+  },
+  {
+    name: 'a backup that lost the arbitration goes on asking',
+    file: backup,
+    from: "      case 'refused':\n        this.#halt('lostArbitration', answer.detail)\n        break\n",
+    to: "      case 'refused':\n        this.#retryAtMs = nowMs\n        break\n",
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'the loser halts itself',
+    },
+  },
+  {
+    name: 'a backup takes an arbiter out of reach for a yes',
+    file: backup,
+    from: '        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs\n',
+    to: "        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'arbiter unreachable: wait and ask again, never guess',
+    },
+  },
+  {
+    name: 'a diverged backup goes live all the same',
+    file: backup,
+    from: "    this.#halt('diverged', describeDivergence(divergence))\n",
+    to: '',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'a divergence is reported, never papered over: the backup ends, also when it was about to go live',
+    },
+  },
+  {
+    name: 'a replica that was stopped suspects its peer when it wakes',
+    file: 'src/replication/failure-detector.ts',
+    from: '    if (sinceTickMs > timeoutMs / 2) {',
+    to: '    if (sinceTickMs > timeoutMs * 1000) {',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'a replica that stood still itself has learnt nothing about its peer',
+    },
+  },
+  {
+    name: 'a batch with a flipped bit is acknowledged',
+    file: 'src/replication/message-codec.ts',
+    from: '!== hash64(body)) {',
+    to: '=== undefined) {',
+    noticedBy: {
+      file: 'src/replication/message-codec.test.ts',
+      test: 'a batch is whole before it can be acknowledged: every flipped bit of a message is a WorldError',
+    },
+  },
+  {
+    name: "a winner that lost the arbiter's answer is refused when it asks again",
+    file: 'src/disk/arbiter-record.ts',
+    from: 'if (isRetryByWinner) return',
+    to: 'if (isRetryByWinner && generation < 0) return',
+    noticedBy: {
+      file: 'src/disk/arbiter.test.ts',
+      test: 'a winner that lost its reply asks again and is answered the same, by a new server too',
+    },
+  },
+  {
+    name: 'a late copy of a lost question wins',
+    file: 'src/disk/arbiter-record.ts',
+    from: "    if (names.some((name) => fields.spent.includes(name))) return this.#refusal('spent')\n",
+    to: '',
+    noticedBy: {
+      file: 'src/disk/arbiter-record.test.ts',
+      test: 'a backup that was dropped or lost needs a new generation, so that its late question cannot win',
+    },
+  },
+  {
+    name: 'a machine is started although its holder is connected',
+    file: arbiter,
+    from: '    const obstacle = isHolderConnected(machine)\n',
+    to: '    const obstacle = isHolderConnected(machine) && holderHasEnded\n',
+    noticedBy: {
+      file: 'src/disk/arbiter.test.ts',
+      test: 'right after its own start the arbiter awaits a holder that did not release: a start would cost a machine that runs',
+    },
+  },
+  {
+    name: 'a holder whose generation is over is not told',
+    file: arbiter,
+    from: '      session.onFenced({',
+    to: "      if (session.replica === '') session.onFenced({",
+    noticedBy: {
+      file: 'src/disk/arbiter.test.ts',
+      test: 'the old holder is told before the new one has its answer',
+    },
+  },
+  {
+    name: 'the switch forgets the frames that were not covered when a replica binds',
+    file: 'src/lan/ethernet-switch.ts',
+    from: '    for (const { frameId, frame } of machine.kept.all()) {',
+    to: '    for (const { frameId, frame } of machine.kept.all().slice(0, 0)) {',
+    noticedBy: {
+      file: 'src/lan/ethernet-switch.test.ts',
+      test: 'keeps inbound frames while no replica is connected, and delivers them at the next bind',
+    },
+  },
+  {
+    name: 'an older generation binds the MAC back',
+    file: 'src/lan/machine-port.ts',
+    from: "    if (request.generation < binding.generation) return 'stale-generation'\n",
+    to: '',
+    noticedBy: {
+      file: 'src/lan/ethernet-switch.test.ts',
+      test: 'belongs to the highest generation; the old replica is told, and its outputs reach nobody',
+    },
+  },
 ]
