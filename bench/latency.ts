@@ -9,7 +9,7 @@
  * while the guest has nothing to do.
  */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,6 +21,7 @@ import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import { VmFolder } from '../src/host/vm-folder.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
+import { cpuSeconds } from './support/cpu-time.ts'
 import { round2 } from './support/figures.ts'
 import { describeHost } from './support/host.ts'
 
@@ -37,8 +38,6 @@ const bootWithinMs = 300_000
 /** After the boot there is still something to do now and then. */
 const settleMs = 5000
 const clients = 4
-/** Linux counts CPU time in these (sysconf(_SC_CLK_TCK) on every architecture it supports today). */
-const clockTicksPerSecond = 100
 
 interface Figures {
   readonly mode: 'unprotected' | 'protected'
@@ -49,23 +48,6 @@ interface Figures {
   readonly busy_mips: number
   /** Client's view of the same time. */
   readonly busy_pings_per_second: number
-}
-
-function childrenOf(pid: number): number[] {
-  const tasks = readdirSync(`/proc/${pid}/task`)
-  return tasks.flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
-  )
-}
-
-/** CPU time of a process and its children, in seconds. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ')
-  // utime and stime are fields 14 and 15 of proc(5); the first two are gone here.
-  const own = (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond
-  return own + childrenOf(pid).reduce((sum, child) => sum + cpuSeconds(child), 0)
 }
 
 async function measure(vm: string, port: number, mode: Figures['mode'], seconds: number): Promise<Figures> {

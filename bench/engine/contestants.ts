@@ -5,6 +5,7 @@
 
 import { fileURLToPath } from 'node:url'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
+import { cpuSeconds } from '../support/cpu-time.ts'
 import { bareOptions, icountOptions } from '../support/qemu-options.ts'
 
 export const contestants = ['understudy', 'qemu', 'icount'] as const
@@ -32,6 +33,8 @@ export function startBare(contestant: Contestant, path: string): ConsoleProcess 
 /** One timed piece of work, and what the guest says came out of it. */
 export interface Timing {
   readonly seconds: number
+  /** CPU time of the contestant's processes meanwhile. */
+  readonly cpuSeconds: number
   readonly result: string
 }
 
@@ -39,8 +42,13 @@ export interface Timing {
 export async function timeBetweenMarkers(console: ConsoleProcess): Promise<Timing> {
   await console.shows(/@@begin[^\r\n]*[\r\n]/)
   const startedAt = performance.now()
+  const cpuBefore = cpuSeconds(console.process.pid!)
   const [, result] = await console.shows(/@@end ([^\r\n]*)[\r\n]/)
-  return { seconds: (performance.now() - startedAt) / 1000, result: result!.trim() }
+  return {
+    seconds: (performance.now() - startedAt) / 1000,
+    cpuSeconds: cpuSeconds(console.process.pid!) - cpuBefore,
+    result: result!.trim(),
+  }
 }
 
 /** Every contestant, another one first in each round: whatever else the machine does hits all alike. */

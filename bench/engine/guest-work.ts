@@ -18,6 +18,7 @@ import { copySparse } from '../../src/guest/sparse-file.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import { readVmConfig } from '../../src/host/vm-config.ts'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
+import { cpuSeconds } from '../support/cpu-time.ts'
 import { linuxOptions } from '../support/qemu-options.ts'
 import { type Contestant, launcher, startQemu, type Timing, timeBetweenMarkers } from './contestants.ts'
 import type { Work } from './rows.ts'
@@ -88,7 +89,7 @@ export class GuestSession {
     try {
       await console.shows(/GUEST-READY/)
       const seconds = (performance.now() - console.startedAt) / 1000
-      return { session, timing: { seconds, result: 'ready' } }
+      return { session, timing: { seconds, cpuSeconds: cpuSeconds(console.process.pid!), result: 'ready' } }
     } catch (error) {
       await session.end()
       throw error

@@ -18,18 +18,18 @@ function table(rows: readonly Row[], group: Group): string {
   const lines = rows
     .filter((row) => row.group === group)
     .map(
-      ({ title, seconds, vs_qemu, vs_icount }) =>
+      ({ title, seconds, vs_qemu, vs_icount, cpu_vs_qemu, cpu_vs_icount }) =>
         `| ${title} | ${seconds.understudy.toFixed(2)} | ${seconds.qemu.toFixed(2)} | ${seconds.icount.toFixed(2)} ` +
-        `| ${vs_qemu.toFixed(2)} | ${vs_icount.toFixed(2)} |`,
+        `| ${vs_qemu.toFixed(2)} | ${vs_icount.toFixed(2)} | ${cpu_vs_qemu.toFixed(2)} | ${cpu_vs_icount.toFixed(2)} |`,
     )
-  const { vs_qemu, vs_icount } = summary
+  const ratios = [summary.vs_qemu, summary.vs_icount, summary.cpu_vs_qemu, summary.cpu_vs_icount]
   return `**${groupTitles[group]}**
 
-| | ours, s | qemu, s | icount, s | qemu / ours | icount / ours |
-|---|---:|---:|---:|---:|---:|
+| | ours, s | qemu, s | icount, s | qemu / ours | icount / ours | CPU: qemu / ours | CPU: icount / ours |
+|---|---:|---:|---:|---:|---:|---:|---:|
 ${lines.join('\n')}
-| **geometric mean** | | | | **${vs_qemu.geomean.toFixed(2)}** | **${vs_icount.geomean.toFixed(2)}** |
-| least | | | | ${vs_qemu.min.toFixed(2)} | ${vs_icount.min.toFixed(2)} |
+| **geometric mean** | | | | ${ratios.map(({ geomean }) => `**${geomean.toFixed(2)}**`).join(' | ')} |
+| least | | | | ${ratios.map(({ min }) => min.toFixed(2)).join(' | ')} |
 `
 }
 

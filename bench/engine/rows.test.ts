@@ -4,7 +4,7 @@ import { contestants, turnsOf } from './contestants.ts'
 import { Measurement, summarize, type Work } from './rows.ts'
 
 const work: Work = { group: 'bare', name: 'hash', title: 'Hash', isQuick: true }
-const timing = (seconds: number, result = 'ok') => ({ seconds, result })
+const timing = (seconds: number, result = 'ok') => ({ seconds, cpuSeconds: seconds * 2, result })
 
 test('a ratio is the median time of QEMU by ours, so above 1 we are faster', () => {
   const measurement = new Measurement(work)
@@ -14,6 +14,8 @@ test('a ratio is the median time of QEMU by ours, so above 1 we are faster', () 
   const row = measurement.row()
   assert.deepEqual(row.seconds, { understudy: 2, qemu: 4, icount: 8 })
   assert.deepEqual([row.vs_qemu, row.vs_icount], [2, 4])
+  assert.deepEqual(row.cpu_seconds, { understudy: 4, qemu: 8, icount: 16 })
+  assert.deepEqual([row.cpu_vs_qemu, row.cpu_vs_icount], [2, 4])
 })
 
 test('contestants that do not agree on the result end the run', () => {
@@ -30,7 +32,16 @@ test('a group is summed up by geometric mean and least ratio; a group without ro
     measurement.add('icount', timing(2 * factor))
     return measurement.row()
   })
-  assert.deepEqual(summarize(rows, 'bare'), { vs_qemu: { geomean: 2, min: 1 }, vs_icount: { geomean: 4, min: 2 } })
+  const [vsQemu, vsIcount] = [
+    { geomean: 2, min: 1 },
+    { geomean: 4, min: 2 },
+  ]
+  assert.deepEqual(summarize(rows, 'bare'), {
+    vs_qemu: vsQemu,
+    vs_icount: vsIcount,
+    cpu_vs_qemu: vsQemu,
+    cpu_vs_icount: vsIcount,
+  })
   assert.equal(summarize(rows, 'linux'), null)
 })
 

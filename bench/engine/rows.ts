@@ -14,39 +14,44 @@ export interface Work {
   readonly isQuick: boolean
 }
 
+type PerContestant<T> = Readonly<Record<Contestant, T>>
+
 /** The timings of one piece of work. */
 export class Measurement {
   readonly work: Work
-  readonly #seconds: Record<Contestant, number[]> = { understudy: [], qemu: [], icount: [] }
-  #result: { readonly contestant: Contestant; readonly text: string } | undefined
+  readonly #timings: Record<Contestant, Timing[]> = { understudy: [], qemu: [], icount: [] }
 
   constructor(work: Work) {
     this.work = work
   }
 
   /** @throws Error when the contestants do not agree on what came out */
-  add(contestant: Contestant, { seconds, result }: Timing): void {
-    this.#result ??= { contestant, text: result }
-    if (result !== this.#result.text) {
-      const { contestant: first, text } = this.#result
-      throw new Error(`${this.work.name}: ${first} says "${text}", ${contestant} says "${result}"`)
+  add(contestant: Contestant, timing: Timing): void {
+    for (const other of contestants) {
+      const result = this.#timings[other][0]?.result ?? timing.result
+      if (result !== timing.result) {
+        throw new Error(`${this.work.name}: ${other} says "${result}", ${contestant} says "${timing.result}"`)
+      }
     }
-    this.#seconds[contestant].push(seconds)
+    this.#timings[contestant].push(timing)
   }
 
   row(): Row {
-    const medians = Object.fromEntries(contestants.map((name) => [name, median(this.#seconds[name])])) as Record<
-      Contestant,
-      number
-    >
+    const { group, name, title } = this.work
+    const rounds = mapValues(this.#timings, (all) => all.map(({ seconds }) => round3(seconds)))
+    const seconds = mapValues(rounds, median)
+    const cpu = mapValues(this.#timings, (all) => median(all.map(({ cpuSeconds }) => cpuSeconds)))
     return {
-      group: this.work.group,
-      name: this.work.name,
-      title: this.work.title,
-      seconds: mapValues(medians, round3),
-      rounds: mapValues(this.#seconds, (all) => all.map(round3)),
-      vs_qemu: round2(medians.qemu / medians.understudy),
-      vs_icount: round2(medians.icount / medians.understudy),
+      group,
+      name,
+      title,
+      seconds,
+      rounds,
+      vs_qemu: round2(seconds.qemu / seconds.understudy),
+      vs_icount: round2(seconds.icount / seconds.understudy),
+      cpu_seconds: mapValues(cpu, round3),
+      cpu_vs_qemu: round2(cpu.qemu / cpu.understudy),
+      cpu_vs_icount: round2(cpu.icount / cpu.understudy),
     }
   }
 }
@@ -55,17 +60,28 @@ export interface Row {
   readonly group: Group
   readonly name: string
   readonly title: string
-  /** Medians. */
-  readonly seconds: Readonly<Record<Contestant, number>>
-  readonly rounds: Readonly<Record<Contestant, readonly number[]>>
+  /** Medians of wall time. */
+  readonly seconds: PerContestant<number>
+  readonly rounds: PerContestant<readonly number[]>
   /** QEMU's time / ours: above 1 we are faster. */
   readonly vs_qemu: number
   readonly vs_icount: number
+  /** The same of CPU time, all threads: what a busy host distorts less. */
+  readonly cpu_seconds: PerContestant<number>
+  readonly cpu_vs_qemu: number
+  readonly cpu_vs_icount: number
+}
+
+interface Ratios {
+  readonly geomean: number
+  readonly min: number
 }
 
 export interface Summary {
-  readonly vs_qemu: { readonly geomean: number; readonly min: number }
-  readonly vs_icount: { readonly geomean: number; readonly min: number }
+  readonly vs_qemu: Ratios
+  readonly vs_icount: Ratios
+  readonly cpu_vs_qemu: Ratios
+  readonly cpu_vs_icount: Ratios
 }
 
 /** Null for a group without rows. */
@@ -73,13 +89,18 @@ export function summarize(rows: readonly Row[], group: Group): Summary | null {
   const own = rows.filter((row) => row.group === group)
   if (own.length === 0) return null
   const over = (ratios: number[]) => ({ geomean: round2(geometricMean(ratios)), min: Math.min(...ratios) })
-  return { vs_qemu: over(own.map((row) => row.vs_qemu)), vs_icount: over(own.map((row) => row.vs_icount)) }
+  return {
+    vs_qemu: over(own.map((row) => row.vs_qemu)),
+    vs_icount: over(own.map((row) => row.vs_icount)),
+    cpu_vs_qemu: over(own.map((row) => row.cpu_vs_qemu)),
+    cpu_vs_icount: over(own.map((row) => row.cpu_vs_icount)),
+  }
 }
 
 function round3(value: number): number {
   return Math.round(value * 1000) / 1000
 }
 
-function mapValues<V, W>(record: Readonly<Record<Contestant, V>>, change: (value: V) => W): Record<Contestant, W> {
-  return { understudy: change(record.understudy), qemu: change(record.qemu), icount: change(record.icount) }
+function mapValues<V, W>({ understudy, qemu, icount }: PerContestant<V>, change: (value: V) => W): PerContestant<W> {
+  return { understudy: change(understudy), qemu: change(qemu), icount: change(icount) }
 }
