@@ -13,6 +13,8 @@ export interface BlockStore {
   trim(offset: number, lengthBytes: number): Promise<void>
   /** `mayStayHole`: bytes that are zero already need not take space. */
   writeZeroes(offset: number, lengthBytes: number, mayStayHole: boolean): Promise<void>
+  /** Called before `close`, for a store that may wait for something out of reach: what waits is to fail. */
+  giveUp?(): void
   /** Waits for nothing: the caller has stopped sending requests. */
   close(): Promise<void>
 }

@@ -3,6 +3,9 @@
  * decides who is primary must be the one that keeps everybody else off the disk. Runs in a process of its own, so that it
  * survives both replicas. Start it with UV_THREADPOOL_SIZE=16 or so: a flush occupies a thread while the disk works.
  *
+ * An export stands on an image file, or on the export of another NBD server (qemu-nbd, nbdkit, a gateway of a storage
+ * cluster), which knows nothing of generations: this one is its fence then.
+ *
  * Over unix sockets whoever may open them is let in; over TCP, whoever has the key (net/listener.ts).
  */
 
@@ -19,12 +22,17 @@ import { ImageLock } from './image-lock.ts'
 import { nameSchema, tokenSchema } from './names.ts'
 import { NbdConnection } from './nbd-connection.ts'
 import { acceptStartTls } from './nbd-starttls.ts'
+import { NbdStore } from './nbd-store.ts'
 import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 
-export interface DiskExport {
+/** What an export stands on: a raw image file, or the export of another NBD server. */
+export type DiskSource =
+  | { readonly path: string }
+  /** As `parseNbdUri` wants it. `sizeBytes`: what the export must have; absent: whatever it has. */
+  | { readonly nbd: string; readonly sizeBytes?: number | undefined }
+
+export type DiskExport = DiskSource & {
   readonly name: string
-  /** The raw image file. */
-  readonly path: string
   readonly readOnly?: boolean
   /** The machine that the disk belongs to, and whose generations fence it. */
   readonly machine?: string
@@ -91,6 +99,7 @@ export async function startDiskServer(options: DiskServerOptions): Promise<DiskS
     })
     closers.push(async () => {
       await nbd.close()
+      for (const { store } of exports) store.giveUp?.()
       await Promise.all([...nbdConnections].map((connection) => connection.idle()))
     })
     const arbiterListener = await Listener.open({
@@ -117,18 +126,28 @@ async function openExport(
   closers: (() => Promise<void>)[],
 ): Promise<StoredExport> {
   const readOnly = diskExport.readOnly ?? false
-  const file = await FileStore.open(diskExport.path, readOnly)
-  closers.push(() => file.close())
+  const { store, identity, what } = await openStore(diskExport, readOnly, options.trace ?? (() => {}))
+  closers.push(() => store.close())
   if (!readOnly) {
-    const lock = await ImageLock.take(file.identity, `disk image ${diskExport.path}`)
+    const lock = await ImageLock.take(identity, what)
     closers.push(() => lock.release())
   }
   return {
     name: diskExport.name,
-    store: options.wrapStore?.(file, diskExport) ?? file,
+    store: options.wrapStore?.(store, diskExport) ?? store,
     readOnly,
     ...(diskExport.machine === undefined ? {} : { machine: diskExport.machine }),
   }
+}
+
+/** Opens what an export stands on. `identity`: what makes two of them the same; `what`: how an error line calls it. */
+async function openStore(source: DiskSource, readOnly: boolean, trace: (line: string) => void) {
+  if ('path' in source) {
+    const store = await FileStore.open(source.path, readOnly)
+    return { store, identity: store.identity, what: `disk image ${source.path}` }
+  }
+  const store = await NbdStore.open(source.nbd, { readOnly, sizeBytes: source.sizeBytes, trace })
+  return { store, identity: store.identity, what: `disk ${source.nbd}` }
 }
 
 function checkOptions({ exports, tokens }: DiskServerOptions): void {

@@ -10,6 +10,7 @@ import type { Socket } from 'node:net'
 import { AssertionError, WorldError } from '../base/assert.ts'
 import { MiB } from '../base/units.ts'
 import { type ExportDirectory, ExportRefusal, type OpenExport } from './export-directory.ts'
+import { NbdError } from './nbd-error.ts'
 import { checkRequest, type NbdServerEvent, NbdServerSession } from './nbd-server-session.ts'
 import type { NbdRequest } from './nbd-wire.ts'
 import * as wire from './nbd-wire.ts'
@@ -281,6 +282,7 @@ export class NbdConnection {
 }
 
 function storeErrno(error: unknown): number {
+  if (error instanceof NbdError && error.reason === 'io') return error.errno
   if (error instanceof WorldError) return wire.NbdErrno.io
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOSPC':

@@ -63,6 +63,9 @@ class ToyServer {
     return {
       description: `understudy boot ${this.#boot}`,
       ended: ended.promise,
+      canFlush: true,
+      canTrim: true,
+      canWriteZeroes: true,
       read: (offset, lengthBytes) => ask({ operation: 'read', offset, lengthBytes }),
       write: (offset, data) => noAnswer(ask({ operation: 'write', offset, data })),
       flush: () => noAnswer(ask({ operation: 'flush' })),

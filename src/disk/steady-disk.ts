@@ -13,6 +13,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
+import { MiB } from '../base/units.ts'
 import type { NbdClient } from './nbd-client.ts'
 import { NbdError } from './nbd-error.ts'
 import { type DiskChange, type FlushReach, lengthOf, UnflushedWrites } from './unflushed-writes.ts'
@@ -25,14 +26,28 @@ export type DiskWork =
 /** What of a connection is used: `NbdClient` is one. */
 export type DiskConnection = Pick<
   NbdClient,
-  'description' | 'ended' | 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'close' | 'destroy'
+  | 'description'
+  | 'ended'
+  | 'canFlush'
+  | 'canTrim'
+  | 'canWriteZeroes'
+  | 'read'
+  | 'write'
+  | 'flush'
+  | 'trim'
+  | 'writeZeroes'
+  | 'close'
+  | 'destroy'
 >
 
 export interface SteadyDiskOptions {
   /** Which boot of the server a description names; undefined: unknown, so each connection may lead to a new one. */
   readonly bootIdOf: (description: string) => string | undefined
-  /** The disk belongs to a later generation. Nothing is sent any more. */
-  readonly onFenced: (error: NbdError) => void
+  /**
+   * The disk belongs to a later generation. Nothing is sent any more. Absent: the server knows no generations, and one that
+   * refuses like this is merely about to end; another connection is tried.
+   */
+  readonly onFenced?: (error: NbdError) => void
   readonly trace: (line: string) => void
   /** Between two attempts to connect. Default 50 ms. */
   readonly reconnectIntervalMs?: number
@@ -60,6 +75,7 @@ export class SteadyDisk {
   #bootId: string | undefined
   #isConnecting = false
   #isEnded = false
+  #isGivenUp = false
   /** The server took a change once and refused it when it was written again: a flush has to say so. */
   #restoreFailure: NbdError | undefined
 
@@ -70,10 +86,6 @@ export class SteadyDisk {
   /** Requests without an answer. */
   get inFlight(): number {
     return this.#waiting.size
-  }
-
-  get isConnected(): boolean {
-    return this.#client !== undefined
   }
 
   /**
@@ -109,6 +121,19 @@ export class SteadyDisk {
     this.#client?.destroy()
   }
 
+  /** What is in execution may end, but nobody connects again: what waits for that fails now, reason `connection-lost`. */
+  giveUp(): void {
+    this.#isEnded = true
+    this.#isGivenUp = true
+    if (!this.#client) this.#rejectAll()
+  }
+
+  #rejectAll(): void {
+    const error = new NbdError('connection-lost', 'the disk is out of reach, and nobody waits for it any longer')
+    for (const { reject } of this.#waiting) reject(error)
+    this.#waiting.clear()
+  }
+
   async #reconnect(): Promise<void> {
     if (this.#isConnecting) return
     this.#isConnecting = true
@@ -126,7 +151,10 @@ export class SteadyDisk {
         } catch (error) {
           client?.destroy()
           if (!(error instanceof WorldError)) throw error
-          if (error instanceof NbdError && error.reason === 'fenced') return this.#options.onFenced(error)
+          if (error instanceof NbdError && error.reason === 'fenced' && this.#options.onFenced) {
+            this.#options.onFenced(error)
+            return
+          }
           if (this.#isEnded) return
           this.#options.trace(`disk: ${error.message}`)
           await sleep(this.#options.reconnectIntervalMs ?? defaultReconnectIntervalMs)
@@ -184,11 +212,13 @@ export class SteadyDisk {
   }
 
   #onError(client: DiskConnection, waiting: Waiting, reach: FlushReach, error: NbdError): void {
-    if (this.#client !== client || this.#isEnded) return
+    if (this.#client !== client || (this.#isEnded && !this.#isGivenUp)) return
     switch (error.reason) {
       case 'fenced':
-        this.#isEnded = true
-        this.#options.onFenced(error)
+        if (this.#options.onFenced) {
+          this.#isEnded = true
+          this.#options.onFenced(error)
+        } else this.#onLost(client, error)
         return
       case 'io':
         this.#options.trace(`disk: ${error.message}`)
@@ -202,6 +232,7 @@ export class SteadyDisk {
   }
 
   #onLost(client: DiskConnection, error: NbdError | undefined): void {
+    if (this.#client === client && this.#isGivenUp) this.#rejectAll()
     if (this.#client !== client || this.#isEnded) return
     this.#options.trace(`disk: ${error?.message ?? 'the connection is over'}; connecting again`)
     this.#client = undefined
@@ -235,13 +266,24 @@ async function carryOut(client: DiskConnection, work: DiskWork): Promise<Uint8Ar
       await client.write(work.offset, work.data)
       return undefined
     case 'flush':
-      await client.flush()
+      if (client.canFlush) await client.flush()
       return undefined
     case 'trim':
-      await client.trim(work.offset, work.lengthBytes)
+      // Advice, which a server need not understand.
+      if (client.canTrim) await client.trim(work.offset, work.lengthBytes)
       return undefined
     case 'writeZeroes':
-      await client.writeZeroes(work.offset, work.lengthBytes)
+      if (client.canWriteZeroes) {
+        await client.writeZeroes(work.offset, work.lengthBytes, { mayTrim: work.mayTrim ?? true })
+      } else await writeZeroesAsData(client, work.offset, work.lengthBytes)
       return undefined
+  }
+}
+
+const zeroes = new Uint8Array(MiB)
+
+async function writeZeroesAsData(client: DiskConnection, offset: number, lengthBytes: number): Promise<void> {
+  for (let done = 0; done < lengthBytes; done += zeroes.length) {
+    await client.write(offset + done, zeroes.subarray(0, Math.min(zeroes.length, lengthBytes - done)))
   }
 }

@@ -11,7 +11,7 @@ import { MiB } from '../base/units.ts'
 import type { Endpoint, SocketAddress } from '../net/address.ts'
 import { ArbiterClient, type ArbiterClientOptions } from './arbiter-client.ts'
 import type { BlockStore } from './block-store.ts'
-import { type DiskServer, type DiskServerOptions, startDiskServer } from './disk-server.ts'
+import { type DiskExport, type DiskServer, type DiskServerOptions, startDiskServer } from './disk-server.ts'
 import type { ReplicaPass } from './names.ts'
 import { NbdClient } from './nbd-client.ts'
 import type { NbdClientEvent, NbdClientSession } from './nbd-client-session.ts'
@@ -59,12 +59,13 @@ export async function startTestServer(
   folder: string,
   changes: Partial<DiskServerOptions> = {},
 ): Promise<DiskServer> {
+  const freshExports = (): DiskExport[] => [
+    { name: 'disk0', path: makeImage(folder, 'disk0.img'), machine: 'web' },
+    { name: 'disk1', path: makeImage(folder, 'disk1.img'), machine: 'web' },
+    { name: 'plain', path: makeImage(folder, 'plain.img') },
+  ]
   const server = await startDiskServer({
-    exports: [
-      { name: 'disk0', path: makeImage(folder, 'disk0.img'), machine: 'web' },
-      { name: 'disk1', path: makeImage(folder, 'disk1.img'), machine: 'web' },
-      { name: 'plain', path: makeImage(folder, 'plain.img') },
-    ],
+    exports: changes.exports ?? freshExports(),
     nbd: freeSocket(),
     arbiter: freeSocket(),
     recordFolder: join(folder, 'arbiter'),

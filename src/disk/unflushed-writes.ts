@@ -19,7 +19,14 @@
 /** A request that changes the disk. Offsets and lengths in bytes. */
 export type DiskChange =
   | { readonly operation: 'write'; readonly offset: number; readonly data: Uint8Array }
-  | { readonly operation: 'writeZeroes' | 'trim'; readonly offset: number; readonly lengthBytes: number }
+  | { readonly operation: 'trim'; readonly offset: number; readonly lengthBytes: number }
+  | {
+      readonly operation: 'writeZeroes'
+      readonly offset: number
+      readonly lengthBytes: number
+      /** Default true: the zeroes need not take space. */
+      readonly mayTrim?: boolean
+    }
 
 /** Which changes a flush covers: those completed before it began. */
 export type FlushReach = number

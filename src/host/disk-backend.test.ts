@@ -2,9 +2,19 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { Prng } from '../base/prng.ts'
 import type { BlockStore } from '../disk/block-store.ts'
 import type { DiskServer, DiskServerOptions } from '../disk/disk-server.ts'
-import { arbiterClient, HeldStore, patienceMs, startTestServer, temporaryFolder, token } from '../disk/test-disk.ts'
+import { LossyStore } from '../disk/lossy-store.test-support.ts'
+import {
+  arbiterClient,
+  HeldStore,
+  makeImage,
+  patienceMs,
+  startTestServer,
+  temporaryFolder,
+  token,
+} from '../disk/test-disk.ts'
 import type { DiskAnswer as DiskAnswerEntry } from '../hypervisor/replayer.ts'
 import { logIndex, type MarkedOutput } from '../log/entry.ts'
 import { type DiskAnswer, DiskBackend } from './disk-backend.ts'
@@ -162,4 +172,85 @@ test('a write that lost its server is there again, before anything else, when th
   })
   await until(() => answers.length === 2)
   assert.equal(answers[1]!.data![0], 0xaa)
+})
+
+test('after every prefix of its requests the host of the disk may crash, and the replica fail over: the disk is whole', async (t) => {
+  const folder = temporaryFolder()
+  const path = makeImage(folder)
+  const contents = readFileSync(path)
+  const prng = new Prng(2026)
+  let lossy: LossyStore
+  const start = (changes: Partial<DiskServerOptions>): Promise<DiskServer> =>
+    startTestServer(t, folder, {
+      exports: [{ name: 'disk0', path, machine: 'web' }],
+      wrapStore: (store) => (lossy = new LossyStore(store, readFileSync(path))),
+      ...changes,
+    })
+  let server = await start({})
+  const endpoints = { nbd: { address: server.addresses.nbd }, arbiter: { address: server.addresses.arbiter } }
+  const arbiter = arbiterClient(t, server, 'a')
+  const granted = await arbiter.start(patienceMs)
+  assert.ok(granted.granted)
+
+  const answers = new Map<bigint, DiskAnswer>()
+  const newBackend = (): DiskBackend => {
+    const backend = new DiskBackend({
+      endpoint: endpoints.nbd,
+      exports: ['disk0'],
+      machine: 'web',
+      replica: 'a',
+      token,
+      onAnswer: (answer) => answers.set(answer.sequence, answer),
+      onFenced: (error) => assert.fail(error.message),
+      trace: () => {},
+    })
+    t.after(() => backend.drop())
+    return backend
+  }
+  let primary = newBackend()
+  let backup = newBackend()
+  await primary.connect(BigInt(granted.generation))
+
+  let sequence = 0n
+  let logged: (DiskRequest | { answer: bigint })[] = []
+  const carryOut = async (request: DiskRequest): Promise<DiskAnswer> => {
+    primary.issue(request)
+    await until(() => answers.has(request.sequence))
+    if (request.operation !== 'read') logged.push(request, { answer: request.sequence })
+    return answers.get(request.sequence)!
+  }
+  const change = async (): Promise<void> => {
+    const [sector, sectors] = [prng.below(40), 1 + prng.below(6)]
+    const lengthBytes = sectors * 512
+    const base = { kind: 'disk', sequence: sequence++, disk: 0, sector: BigInt(sector), lengthBytes } as const
+    const kind = prng.below(6)
+    if (kind === 0) await carryOut(flush(base.sequence))
+    else if (kind === 1) {
+      await carryOut({ ...base, operation: prng.chance(0.5) ? 'writeZeroes' : 'discard' })
+      contents.fill(0, sector * 512, sector * 512 + lengthBytes)
+    } else {
+      const data = prng.bytes(lengthBytes)
+      await carryOut({ ...base, operation: 'write', data })
+      contents.set(data, sector * 512)
+    }
+  }
+  for (let round = 0; round < 40; round++) {
+    for (let changes = prng.below(4); changes >= 0; changes--) await change()
+    await lossy!.crash(prng)
+    await server.close()
+    if (round % 4 === 3) {
+      primary.drop()
+      follow(backup, logged)
+      primary = backup
+      void primary.connect(BigInt(granted.generation))
+      backup = newBackend()
+      // The next one follows from here: all that is kept now is in the log it has seen, or durable after this.
+      logged = []
+    }
+    server = await start(endpoints)
+    const all = { kind: 'disk', sequence: sequence++, disk: 0, operation: 'read', sector: 0n } as const
+    const read = await carryOut({ ...all, lengthBytes: 64 * 512 })
+    assert.ok(Buffer.from(read.data!).equals(contents.subarray(0, 64 * 512)), `round ${round}`)
+    if (logged.length === 0) await carryOut(flush(sequence++))
+  }
 })

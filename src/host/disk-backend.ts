@@ -97,11 +97,6 @@ export class DiskBackend {
     return this.#disks.reduce((sum, disk) => sum + disk.steady.inFlight, 0)
   }
 
-  /** What is kept because a crash of the disk server may undo it, in bytes. */
-  get unflushedBytes(): number {
-    return this.#disks.reduce((sum, disk) => sum + disk.steady.unflushed.bytes, 0)
-  }
-
   async close(): Promise<void> {
     await Promise.all(this.#disks.map(({ steady }) => steady.close()))
   }
