@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { copySparse } from '../src/guest/sparse-file.ts'
 import { freePort, type VmOptions, writeRedisVm } from '../src/host/redis-vm.ts'
-import { readVmConfig } from '../src/host/vm-config.ts'
+import { readVmConfig, rootImagePath } from '../src/host/vm-config.ts'
 import type { Boot, Contestant, Goal } from './contestant.ts'
 import { QemuContestant } from './qemu.ts'
 import { median, round2 } from './support/figures.ts'
@@ -78,7 +78,7 @@ async function measure(scenario: Scenario, rounds: number, folder: string): Prom
   const port = await freePort()
   const vmPath = await writeRedisVm(folder, `bench-${process.pid}`, port, scenario.vm)
   const { config } = readVmConfig(vmPath)
-  const disk = config.disks[0]!.path
+  const disk = rootImagePath(config)!
   const pristine = `${disk}.pristine`
   renameSync(disk, pristine)
   const boots = new Map<Contestant, Boot[]>(contestants.map((contestant) => [contestant, []]))

@@ -62,6 +62,7 @@ test dtc device-tree-compiler
 test nbdinfo libnbd-bin
 test qemu-img qemu-utils
 test openssl openssl
+test nbdkit nbdkit
 test cpio cpio
 test xz xz-utils
 test mke2fs e2fsprogs

@@ -1,7 +1,7 @@
 /** How QEMU is told to be the machine that we are: the same kernel, initrd, disk, kernel arguments and RAM. */
 
 import { MiB } from '../../src/base/units.ts'
-import { bootArguments, type VmConfig } from '../../src/host/vm-config.ts'
+import { bootArguments, rootImagePath, type VmConfig } from '../../src/host/vm-config.ts'
 
 /** One instruction is one nanosecond of guest time, and waiting costs no host time: QEMU's deterministic mode. */
 export const icountOptions: readonly string[] = ['-icount', 'shift=0,sleep=off']
@@ -13,7 +13,7 @@ export function linuxOptions(config: VmConfig): string[] {
   return [
     ...['-nographic', '-no-reboot', '-M', 'virt', '-smp', '1', '-m', `${config.memory / MiB}`],
     ...['-kernel', config.kernel, '-initrd', config.initrd!, '-append', bootArguments(config)],
-    ...['-drive', `file=${config.disks[0]!.path},if=none,id=root,format=raw`],
+    ...['-drive', `file=${rootImagePath(config)!},if=none,id=root,format=raw`],
     ...['-device', 'virtio-blk-device,drive=root'],
     ...['-netdev', `user,id=lan${forwarding}`],
     ...['-device', `virtio-net-device,netdev=lan,mac=${config.network!.mac}`],

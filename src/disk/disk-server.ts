@@ -28,8 +28,8 @@ import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 /** What an export stands on: a raw image file, or the export of another NBD server. */
 export type DiskSource =
   | { readonly path: string }
-  /** As `parseNbdUri` wants it. `sizeBytes`: what the export must have; absent: whatever it has. */
-  | { readonly nbd: string; readonly sizeBytes?: number | undefined }
+  /** As `parseNbdUri` wants it. */
+  | { readonly nbd: string }
 
 export type DiskExport = DiskSource & {
   readonly name: string
@@ -146,7 +146,7 @@ async function openStore(source: DiskSource, readOnly: boolean, trace: (line: st
     const store = await FileStore.open(source.path, readOnly)
     return { store, identity: store.identity, what: `disk image ${source.path}` }
   }
-  const store = await NbdStore.open(source.nbd, { readOnly, sizeBytes: source.sizeBytes, trace })
+  const store = await NbdStore.open(source.nbd, { readOnly, trace })
   return { store, identity: store.identity, what: `disk ${source.nbd}` }
 }
 

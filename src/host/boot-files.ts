@@ -49,7 +49,7 @@ function checkKernel(kernel: Uint8Array, path: string): void {
   }
 }
 
-/** What the machine is made of, with disks of these sizes (`diskImageSizes`, or what the disk server says). */
+/** What the machine is made of, with disks of these sizes: what the disk server says. */
 export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[]): MachineConfig {
   return {
     ramBytes: config.memory,
@@ -62,12 +62,12 @@ export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[
   }
 }
 
-/** Sizes of the disks' image files, in bytes. @throws WorldError when one is missing or truncated */
-export function diskImageSizes(config: VmConfig): number[] {
-  return config.disks.map(({ path }) => diskBytes(path))
+/** Looks at the disks' image files before anything is started. @throws WorldError when one is missing or truncated */
+export function checkDiskImages(config: VmConfig): void {
+  for (const disk of config.disks) if ('path' in disk) checkDiskImage(disk.path)
 }
 
-function diskBytes(path: string): number {
+function checkDiskImage(path: string): void {
   let bytes: number
   try {
     bytes = statSync(path).size
@@ -85,5 +85,4 @@ function diskBytes(path: string): number {
       ExitCode.badConfiguration,
     )
   }
-  return bytes
 }

@@ -4,11 +4,12 @@ import { startDiskServer } from '../disk/disk-server.ts'
 import type { Endpoint } from '../net/address.ts'
 import { listenForStatusAndStop } from './control.ts'
 import { exportName } from './export-name.ts'
+import type { VmDisk } from './vm-config.ts'
 
 export interface DiskServerSettings {
   readonly machine: string
   readonly token: string
-  readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[]
+  readonly disks: readonly VmDisk[]
   readonly recordFolder: string
   readonly controlPath: string
   readonly nbd: Endpoint
@@ -22,7 +23,7 @@ export async function serveDisks(
 ): Promise<() => Promise<void>> {
   const { machine, token } = settings
   const server = await startDiskServer({
-    exports: settings.disks.map(({ path, readOnly }, index) => ({ name: exportName(index), path, readOnly, machine })),
+    exports: settings.disks.map((disk, index) => ({ ...disk, name: exportName(index), machine })),
     nbd: settings.nbd,
     arbiter: settings.arbiter,
     recordFolder: settings.recordFolder,

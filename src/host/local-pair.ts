@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { diskImageSizes, readBootImage } from './boot-files.ts'
+import { checkDiskImages, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
 import type { ReplicaProcessSettings } from './replica-process.ts'
@@ -99,7 +99,7 @@ async function sweepUp(folder: VmFolder): Promise<void> {
  */
 export async function bringUp(vm: string, options: UpOptions): Promise<PairStatus> {
   const { config, path } = readVmConfig(vm)
-  diskImageSizes(config)
+  checkDiskImages(config)
   readBootImage(config)
   const folder = new VmFolder(config.name)
   folder.create()

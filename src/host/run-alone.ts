@@ -4,7 +4,7 @@
  */
 
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { diskImageSizes, readBootImage } from './boot-files.ts'
+import { checkDiskImages, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNobodyHere, requireNotRunning, waitForEnd } from './local-pair.ts'
 import type { MachineProfile } from './profiler.ts'
@@ -27,7 +27,7 @@ export async function runAlone(
   onProfile?: (profile: MachineProfile) => void,
 ): Promise<ExitCode> {
   const { config, path } = readVmConfig(vm)
-  diskImageSizes(config)
+  checkDiskImages(config)
   readBootImage(config)
   const folder = new VmFolder(config.name)
   folder.create()

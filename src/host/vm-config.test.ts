@@ -17,7 +17,7 @@ test('a small file is a whole VM: defaults fill the rest, paths are relative to 
   const config = parseVmConfig(good, '/vms/redis/vm.toml')
   assert.equal(config.memory, 256 * 1024 * 1024)
   assert.equal(config.kernel, '/vms/redis/guest/Image')
-  assert.equal(config.disks[0]!.path, '/vms/redis/root.ext4')
+  assert.deepEqual(config.disks, [{ path: '/vms/redis/root.ext4', readOnly: false }])
   assert.deepEqual(config.forwards, [{ hostAddress: '127.0.0.1', hostPort: 16379, guestPort: 6379 }])
   assert.equal(config.protection.heartbeat, 50)
 })
@@ -31,12 +31,23 @@ test('what a VM file appends to the command line comes last, so that it wins', (
   )
 })
 
+test('a disk is an image file or the export of another NBD server', () => {
+  const uri = 'nbd+unix:///root?socket=/run/nbd.socket'
+  const config = parseVmConfig(good.replace('path = "root.ext4"', `nbd = "${uri}"\nreadOnly = true`), 'vm.toml')
+  assert.deepEqual(config.disks, [{ nbd: uri, readOnly: true }])
+})
+
 test('an error names the file, the line, the key and the fix', () => {
   const cases: [string, RegExp][] = [
     [good.replace('memory', 'memroy'), /^vm\.toml:2: memroy: no such key; known here: name, memory/],
     [good.replace('kernel', 'kernal'), /^vm\.toml:3: kernal: no such key/],
     [good.replace('256M', '16M'), /^vm\.toml:2: memory: use 64M to 3G$/],
     [good.replace('256M', 'lots'), /^vm\.toml:2: memory: "lots" is not a size/],
+    [
+      good.replace('path =', 'nbd ='),
+      /^vm\.toml:6: disks\.0\.nbd: "root\.ext4" is no NBD disk: it is no URI; write nbd\+unix/,
+    ],
+    [good.replace('path = "root.ext4"', ''), /^vm\.toml:5: disks\.0: write either path or nbd$/],
     [good.replace('16379:6379', 'http'), /^vm\.toml:9: network\.forward\.0: write \[HOSTADDRESS/],
     [good.replace('kernel = "guest/Image"', ''), /^vm\.toml: kernel: /],
     [good.replace('"redis"', 'redis'), /^vm\.toml:1: /],

@@ -8,6 +8,8 @@ import { resolve } from 'node:path'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
+import type { DiskSource } from '../disk/disk-server.ts'
+import { parseNbdUri } from '../disk/nbd-uri.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 
 const size = z
@@ -23,6 +25,21 @@ const addressPattern = /^\d+\.\d+\.\d+\.\d+$/
 
 export const vmNameSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/i, 'use letters, digits and "-", at most 40')
 
+const nbdUri = z.string().transform((text, context) =>
+  convert(() => {
+    parseNbdUri(text)
+    return text
+  }, context),
+)
+
+const disk = z
+  .strictObject({
+    path: z.string().optional().describe('a raw image file'),
+    nbd: nbdUri.optional().describe('the export of another NBD server: nbd+unix:///NAME?socket=/PATH'),
+    readOnly: z.boolean().default(false),
+  })
+  .refine(({ path, nbd }) => (path === undefined) !== (nbd === undefined), 'write either path or nbd')
+
 export const vmSchema = z.strictObject({
   name: vmNameSchema,
   memory: size
@@ -32,10 +49,7 @@ export const vmSchema = z.strictObject({
   kernel: z.string().describe('a riscv64 Linux Image, gzip allowed'),
   initrd: z.string().optional(),
   append: z.string().default('').describe('kernel command line, added to what the network section implies'),
-  disks: z
-    .array(z.strictObject({ path: z.string(), readOnly: z.boolean().default(false) }))
-    .max(5)
-    .default([]),
+  disks: z.array(disk).max(5).default([]),
   network: z
     .strictObject({
       mac: z
@@ -95,8 +109,18 @@ export interface PortForward {
   readonly guestPort: number
 }
 
+/** One disk: where it is, and whether the guest may write to it. */
+export type VmDisk = DiskSource & { readonly readOnly: boolean }
+
+/** The image file of the root disk; undefined if it is the export of another server, or there is none. */
+export function rootImagePath({ disks }: VmConfig): string | undefined {
+  const [root] = disks
+  return root && 'path' in root ? root.path : undefined
+}
+
 /** A checked VM; paths are absolute. */
-export interface VmConfig extends VmFile {
+export interface VmConfig extends Omit<VmFile, 'disks'> {
+  readonly disks: readonly VmDisk[]
   readonly forwards: readonly PortForward[]
 }
 
@@ -116,7 +140,9 @@ export function parseVmConfig(text: string, path: string): VmConfig {
     ...vm,
     kernel: absolute(vm.kernel),
     ...(vm.initrd === undefined ? {} : { initrd: absolute(vm.initrd) }),
-    disks: vm.disks.map((disk) => ({ ...disk, path: absolute(disk.path) })),
+    disks: vm.disks.map(({ path: image, nbd, readOnly }) => {
+      return image === undefined ? { nbd: nbd!, readOnly } : { path: absolute(image), readOnly }
+    }),
     forwards: (vm.network?.forward ?? []).map(parseForward),
   }
 }
