@@ -19,22 +19,34 @@ export interface ChannelEvents {
   readonly onClosed: () => void
 }
 
+/**
+ * A peer that lets so much pile up reads nothing any more, or asks for boot artefacts and does not take them. Four times
+ * what a primary lets be unreceived before it stops.
+ */
+const maxUnsentBytes = 64 * 1024 * 1024
+
+/** How long a closed connection may take to deliver its last words. */
+const lingerMs = 2000
+
 /** One connection, either side's. */
 export class LoggingChannel {
   readonly #socket: Socket
   #isClosed = false
   #isDeaf = false
   #isMute = false
+  #isSpoilt = false
 
   constructor(socket: Socket, events: ChannelEvents) {
     this.#socket = socket
     const decoder = new MessageDecoder()
     socket.on('data', (chunk: Buffer) => {
-      if (this.#isDeaf) return
+      if (this.#isDeaf || this.#isClosed || this.#isSpoilt) return
       try {
         for (const message of decoder.push(chunk)) if (!this.#isClosed) events.onMessage(message)
       } catch (error) {
         if (!(error instanceof WorldError)) throw error
+        // Behind it nothing can be understood any more.
+        this.#isSpoilt = true
         if (!this.#isClosed) events.onBadMessage(error.message)
       }
     })
@@ -47,7 +59,9 @@ export class LoggingChannel {
   }
 
   send(message: Message): void {
-    if (!this.#isClosed && !this.#isMute) this.#socket.write(encodeMessage(message))
+    if (this.#isClosed || this.#isMute) return
+    if (this.#socket.writableLength > maxUnsentBytes) this.#socket.destroy()
+    else this.#socket.write(encodeMessage(message))
   }
 
   /** For fault trials: from now on nothing passes in this direction, not even the end of the connection. */
@@ -59,7 +73,9 @@ export class LoggingChannel {
   /** Sends what is queued, then ends; nothing is reported any more. */
   close(): void {
     this.#isClosed = true
-    if (!this.#isMute) this.#socket.destroySoon()
+    if (this.#isMute) return
+    this.#socket.destroySoon()
+    setTimeout(() => this.#socket.destroy(), lingerMs).unref()
   }
 }
 

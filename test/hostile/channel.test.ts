@@ -6,7 +6,7 @@
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -50,6 +50,8 @@ class PrimaryHost {
   logEnd = 0
   released = 0
   lost = 0
+  /** Connections that are open. */
+  strangers = 0
   #sequence = 0
   #isRunning = false
   #ticker: NodeJS.Timeout | undefined
@@ -64,13 +66,19 @@ class PrimaryHost {
     await this.channels.listen(
       { address: { path: this.path } },
       {
-        onOpen: (id) => this.#carryOut(this.primary.onChannelOpen(id, now())),
+        onOpen: (id) => {
+          this.strangers++
+          this.#carryOut(this.primary.onChannelOpen(id, now()))
+        },
         onMessage: (id, message) => {
           this.#carryOut(this.primary.onMessage(id, message, now()))
           if (message.kind === 'ack') this.turn()
         },
         onBadMessage: (id, detail) => this.#carryOut(this.primary.onBadMessage(id, detail, now())),
-        onClosed: (id) => this.#carryOut(this.primary.onChannelClosed(id, now())),
+        onClosed: (id) => {
+          this.strangers--
+          this.#carryOut(this.primary.onChannelClosed(id, now()))
+        },
       },
       () => {},
     )
@@ -255,12 +263,13 @@ test('a primary hears 10^5 mutated messages of backups, before and after hello, 
   host.close()
 })
 
+const artefacts: BootArtefacts = {
+  config: { ramBytes: 2 ** 28, disks: [] },
+  image: { kind: 'elf', file: new Uint8Array(3 * 2 ** 20) },
+  times: { heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000 },
+}
+
 test('a starting primary hears 10^5 mutated messages of strangers that want its boot image', async () => {
-  const artefacts: BootArtefacts = {
-    config: { ramBytes: 2 ** 28, disks: [] },
-    image: { kind: 'elf', file: new Uint8Array(3 * 2 ** 20) },
-    times: { heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000 },
-  }
   const host = new PrimaryHost('starting', { state: 'starting', expectedBackups: 1000, artefacts })
   await host.open()
   await attack({
@@ -327,4 +336,51 @@ test('backups hear 10^5 mutated messages of a hostile primary, and each ends in 
     ['goodbye', 'lostArbitration', 'neverPaired', 'refused'].filter((reason) => reasons.has(reason)),
   )
   assert.ok(reasons.get('lostArbitration')! > 100, 'many were heard beyond the welcome')
+})
+
+test('a peer that goes on sending after a bad message, and reads nothing, is not kept', async () => {
+  const host = new PrimaryHost('deaf', { state: 'starting', artefacts })
+  await host.open()
+  const socket = connect(host.path)
+  socket.on('error', () => {})
+  // So that the primary's last words to it have to wait for ever.
+  const answered = new Promise((resolve) => socket.once('readable', resolve))
+  const fetch = encodeMessage({ kind: 'fetch', machine: identity.machine, instructionTableHash: 1n, offset: 0 })
+  socket.write(Buffer.concat(Array.from({ length: 8 }, () => fetch)))
+  await answered
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  const piece = Buffer.alloc(2 ** 20, 0xff)
+  const send = (): void => {
+    while (socket.writable && socket.write(piece));
+  }
+  socket.on('drain', send)
+  await assertNoGrowth(async () => {
+    send()
+    await within('the connection ends', closed)
+  })
+  host.close()
+})
+
+test('a stranger that asks for the boot image again and again, and reads nothing, is dropped', async () => {
+  const host = new PrimaryHost('greedy', { state: 'starting', artefacts })
+  await host.open()
+  const socket = connect(host.path)
+  socket.on('error', () => {})
+  socket.pause()
+  const fetch = encodeMessage({ kind: 'fetch', machine: identity.machine, instructionTableHash: 1n, offset: 0 })
+  // Two thousand pieces of a mebibyte.
+  socket.write(Buffer.concat(Array.from({ length: 2000 }, () => fetch)))
+  let most = 0
+  await within(
+    'the stranger is dropped',
+    (async () => {
+      for (let rounds = 0; rounds < 3 || host.strangers > 0; rounds++) {
+        most = Math.max(most, process.memoryUsage().arrayBuffers)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    })(),
+  )
+  assert.ok(most < 400 * 2 ** 20, `${most} bytes waited for it`)
+  socket.destroy()
+  host.close()
 })
