@@ -19,7 +19,7 @@ for (const kernel of kernels) {
   test(`the kernel ${kernel.name} comes to the same checksum here and on QEMU`, { skip }, async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'understudy-kernel-'))
     t.after(() => rmSync(folder, { recursive: true }))
-    const path = await buildKernel({ ...kernel, rounds: 1 }, folder)
+    const path = await buildKernel({ ...kernel, rounds: 1 }, folder, 1)
     let text = ''
     const onConsole = (bytes: Uint8Array): void => void (text += new TextDecoder().decode(bytes))
     assert.equal(runBareProgram(path, { onConsole }).exit, 0)

@@ -3,7 +3,8 @@
  *
  * A kernel defines `work`. It is called once, between two lines on the console; the host times what is between them, so
  * starting the process is not in the figure. The checksum that `work` returns is the result: every contestant has to
- * print the same. ROUNDS, given on the compiler's command line, says how much work there is.
+ * print the same. ROUNDS, given on the compiler's command line, says how much work there is; LINGER, how
+ * long the program stays behind it.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
