@@ -3,7 +3,7 @@
  * devices carry Linux, and how fast. Disk writes stay in memory.
  *
  *     node scripts/boot.ts --dir DIR [--until TEXT] [--type TEXT] [--max COUNT] [--append WORDS] [--ram MiB]
- *                          [--translation THRESHOLD|off] [--digest-every COUNT] [--symbols FILE]
+ *                          [--translation THRESHOLD|off] [--digest-every COUNT] [--symbols FILE] [--profile]
  *
  * DIR holds Image, initrd.cpio and, if there is to be a disk, root.ext4. It ends when the console shows the text of
  * --until; with --type that text is typed then, and it ends when the guest goes off.
@@ -18,8 +18,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatDigest } from '../src/base/digest.ts'
 import { sectorBytes } from '../src/base/units.ts'
-import type { Engine } from '../src/engine/types.ts'
-import { createEngine } from '../src/engine/wasm-engine.ts'
+import { createEngine, type ProfiledEngine } from '../src/engine/wasm-engine.ts'
 import { createMachine } from '../src/machine/machine.ts'
 import { type Input, instructionCount, type Output } from '../src/machine/types.ts'
 import { SymbolHistogram } from './symbol-histogram.ts'
@@ -36,6 +35,7 @@ const { values: options } = parseArgs({
     translation: { type: 'string' },
     'digest-every': { type: 'string' },
     symbols: { type: 'string' },
+    profile: { type: 'boolean' },
   },
 })
 if (!options.dir) throw new Error('--dir is missing')
@@ -82,11 +82,11 @@ const stepInstructions = histogram ? 9973n : 10_000_000n
 const dir = options.dir
 const rootPath = join(dir, 'root.ext4')
 const disk = existsSync(rootPath) ? new OverlayDisk(rootPath) : undefined
+let engine: ProfiledEngine | undefined
 const chosen = options.translation
 const translation = chosen
   ? { translation: chosen === 'off' ? ('off' as const) : { threshold: Number(chosen) } }
   : undefined
-let engine: Engine | undefined
 const machine = createMachine(
   {
     ramBytes: Number(options.ram) * 1024 * 1024,
@@ -99,7 +99,11 @@ const machine = createMachine(
     initrd: readFileSync(join(dir, 'initrd.cpio')),
     bootArguments: options.append,
   },
-  ({ ramBytes, bus }) => (engine = createEngine({ ramBytes, bus, ...translation })),
+  ({ ramBytes, bus }) => {
+    const stopwatch = options.profile ? { nowMs: () => performance.now() } : {}
+    engine = createEngine({ ramBytes, bus, ...translation, ...stopwatch })
+    return engine
+  },
 )
 
 const seed = new Uint8Array(64).map((_, index) => (index * 37 + 11) & 0xff)
@@ -178,4 +182,5 @@ console.error(
     `guest time ${(Number(machine.ticks) / 1e7).toFixed(2)} s, outputs ${JSON.stringify(counts)}`,
 )
 histogram?.print(Number(machine.count))
+if (options.profile) console.error(engine!.profile)
 disk?.close()

@@ -26,6 +26,7 @@ import {
   type Layout,
   pageFlag,
   planLayout,
+  regionLeaves,
   stateCellNames,
   trapCountersBase,
   writeTlbOffset,
@@ -61,7 +62,10 @@ const physicalLimit = 1n << 53n
 export interface EngineOptions {
   readonly ramBytes: number
   readonly bus: Bus
-  /** A stopwatch for the profile: what it says reaches no state. */
+  /**
+   * A stopwatch for the profile: what it says reaches no state. With it, translated code also counts what it runs and why
+   * it is left, which costs a little.
+   */
   readonly nowMs?: () => number
   /** Whether hot code is translated, and when. The guest cannot see it. */
   readonly translation?: Partial<TranslationOptions> | 'off'
@@ -97,7 +101,7 @@ class WasmEngine implements ProfiledEngine {
   #decodedInstructions = 0
   #watched: GuestPhysical | undefined
 
-  constructor({ ramBytes, bus, translation = 'off' }: EngineOptions) {
+  constructor({ ramBytes, bus, nowMs, translation = 'off' }: EngineOptions) {
     this.ramBytes = ramBytes
     this.#bus = bus
     const layout = planLayout(ramBytes)
@@ -143,7 +147,7 @@ class WasmEngine implements ProfiledEngine {
         exported,
         regionTableBase,
         options,
-        decodeRecord: (record) => encoder.decodeRecord(record),
+        nowMs,
         leaveRegion: () => this.#heed(attention.lookUpAfresh),
       })
     }
@@ -183,7 +187,7 @@ class WasmEngine implements ProfiledEngine {
       this.#put('attention', 0)
       this.#put('watchHit', 0)
       this.#coreRuns++
-      if (this.#translator?.hasWork) this.#translator.translateCandidates()
+      this.#translator?.beforeRun()
       this.#core.run(Number(this.#nextStop(count, until) - count))
       const reason = this.#getSmall('exitReason')
       if (this.#stopRequested || this.#getSmall('watchHit') !== 0) return 'stopRequested'
@@ -417,9 +421,12 @@ class WasmEngine implements ProfiledEngine {
   get profile(): EngineProfile {
     const at = (address: number): number => Number(this.#view.getBigUint64(address, true))
     const counter = (name: CounterName): number => at(counterAddress(name))
+    const inRegions = BigInt(counter('regionInstructions'))
+    const leaves = Object.fromEntries(regionLeaves.map((name) => [name, counter(name)]))
+    const entries = Object.values(leaves).reduce((sum, times) => sum + times, 0)
     const traps = [...trapNames].map(([index, name]): [string, number] => [name, at(trapCountersBase + index * 8)])
     return {
-      instructions: { interpreter: this.#ranInstructions, regions: 0n },
+      instructions: { interpreter: this.#ranInstructions - inRegions, regions: inRegions },
       exits: { ...this.#exits },
       coreRuns: this.#coreRuns,
       tlbMisses: { reads: counter('readMisses'), writes: counter('writeMisses'), fetches: counter('fetchMisses') },
@@ -428,7 +435,7 @@ class WasmEngine implements ProfiledEngine {
       deviceAccesses: { loads: this.#deviceLoads, stores: this.#deviceStores },
       decodedInstructions: this.#decodedInstructions,
       storesIntoCode: counter('storesIntoCode'),
-      regions: noRegions,
+      regions: this.#translator ? { ...this.#translator.counters, entries, leaves } : noRegions,
     }
   }
 

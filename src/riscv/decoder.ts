@@ -70,7 +70,19 @@ export function decode(bits: number): Decoded | undefined {
   return undefined
 }
 
+/** What each halfword means, found out once; null: nothing. */
+const knownHalfwords: (Decoded | null | undefined)[] = Array(0x1_0000)
+
 function decodeCompressed(bits: number): Decoded | undefined {
+  let known = knownHalfwords[bits]
+  if (known === undefined) {
+    known = expandCompressed(bits) ?? null
+    knownHalfwords[bits] = known
+  }
+  return known ?? undefined
+}
+
+function expandCompressed(bits: number): Decoded | undefined {
   for (const form of formsByQuadrant[((bits >> 11) & 0x1c) | (bits & 3)]!) {
     if ((bits & form.mask) !== form.match) continue
     const expansion = form.expand(bits)

@@ -173,16 +173,19 @@ export function defineCodePages(core: Core): CodeHandlers {
     f.return(records)
   })
 
+  /** The fetch TLB's entry that an address may be in. */
+  const fetchEntry = (pc: Expression): Expression =>
+    pc
+      .shrU(8)
+      .toI32()
+      .and((fetchEntries - 1) * tlbEntryBytes)
+      .add(get('fetchSet'))
+
   module.define(core.enterPage, (f, pc) => {
     const tag = f.let(pc!.and(-4096))
-    const entry = f.let(
-      pc!
-        .shrU(8)
-        .toI32()
-        .and((fetchEntries - 1) * tlbEntryBytes)
-        .add(get('fetchSet')),
-    )
+    const entry = f.let(fetchEntry(pc!))
     f.if(load('i64', 'load', entry).ne(tag), () => {
+      emitCount(f, counterAddress('fetchMisses'))
       const physical = f.let(f.call(core.translate, pc!, i32(access.fetch)))
       f.if(physical.eq(-1), () => f.return(i32(0)))
       f.if(isRam(core, physical).eqz(), () => {
@@ -196,6 +199,18 @@ export function defineCodePages(core: Core): CodeHandlers {
     put(f, 'pagePc', tag)
     put(f, 'pageRecords', load('i32', 'load', entry, 8))
     f.return(i32(1))
+  })
+
+  // The way from one region to the next: all in one function while the TLB knows the page.
+  module.define(core.jumpOut, (f, pc, left) => {
+    f.if(left!.eqz(), () => f.returnCall(core.stopAt, pc!))
+    const tag = f.let(pc!.and(-4096))
+    const entry = f.let(fetchEntry(pc!))
+    f.if(load('i64', 'load', entry).ne(tag), () => f.returnCall(core.runFrom, pc!, left!))
+    const records = f.let(load('i32', 'load', entry, 8))
+    put(f, 'pagePc', tag)
+    put(f, 'pageRecords', records)
+    f.returnCall(core.enterRecord, records.add(pc!.toI32().and(0xffe).mul(recordBytesPerByte)), left!)
   })
 
   const decodeHere = module.function('decodeHere', ['i32', 'i32'], [], (f, record, left) => {

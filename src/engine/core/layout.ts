@@ -225,17 +225,37 @@ export const scratchEntries = 64
 export const scratchEntryBytes = 64
 
 /** The core's counters for the profile; the first three in the order of core.ts's `access`. */
-export const counters = ['readMisses', 'writeMisses', 'fetchMisses', 'translationFlushes', 'storesIntoCode'] as const
+const coreCounters = ['readMisses', 'writeMisses', 'fetchMisses', 'translationFlushes', 'storesIntoCode'] as const
+
+/** Why a region was left, as profiles say it; counted only in regions made for a profile. */
+export const regionLeaves = [
+  /** The budget does not suffice for the next block. */
+  'budget',
+  /** Code of the same page that is not in the region. */
+  'outside',
+  'otherPage',
+  /** A JALR to where the region did not expect. */
+  'indirectJump',
+  'fault',
+  'illegal',
+  /** Something needs a look after this instruction: a device, a flush, a store into code. */
+  'attention',
+  'csrWrite',
+  'system',
+] as const
+export type RegionLeave = (typeof regionLeaves)[number]
+
+const counters = [...coreCounters, 'regionInstructions', ...regionLeaves] as const
 export type CounterName = (typeof counters)[number]
 
 export function counterAddress(name: CounterName): number {
   return countersBase + counters.indexOf(name) * 8
 }
 
-/** Counts one more at this address in the engine's memory. */
-export function emitCount(f: FunctionBuilder, at: Operand): void {
+/** Counts one more, or several, at this address in the engine's memory. */
+export function emitCount(f: FunctionBuilder, at: Operand, more: Operand = 1): void {
   const counter = at instanceof Expression ? at : i32(Number(at))
-  f.store(8, counter, load('i64', 'load', counter).add(1))
+  f.store(8, counter, load('i64', 'load', counter).add(more))
 }
 
 /** Flags of a RAM page. */

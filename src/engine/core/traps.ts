@@ -122,11 +122,6 @@ export function defineTraps(core: Core): void {
     f.do(core.updateMode)
   })
 
-  module.define(core.jumpOut, (f, pc, left) => {
-    f.if(left!, () => f.returnCall(core.runFrom, pc!, left!))
-    f.returnCall(core.stopAt, pc!)
-  })
-
   module.define(core.resumeOut, (f, pc, left) => {
     f.if(left!, () => f.returnCall(core.resume, pc!, left!))
     f.returnCall(core.stopAt, pc!)

@@ -3,6 +3,8 @@
  * in the page and the region stays small. Calls are followed into the function, and the place behind them belongs to the
  * region too, so that a return can find it without leaving.
  *
+ * Only code that has run is taken: what the interpreter never decoded is the cold side of its branches.
+ *
  * A region knows offsets in its page and nothing of virtual addresses: whoever maps the page anywhere can run it.
  */
 
@@ -75,16 +77,17 @@ function successors(offset: number, decoded: Decoded): number[] {
 
 /**
  * @param page the bytes of the physical page
+ * @param hasRun whether the instruction at an offset has ever run
  * @returns undefined where the first instruction is not one for a region
  */
-export function discover(page: DataView, entry: number): RegionPlan | undefined {
+export function discover(page: DataView, entry: number, hasRun: (offset: number) => boolean): RegionPlan | undefined {
   const found = new Map<number, Decoded>()
   const leaders = new Set<number>([entry])
   const behindCalls = new Set<number>()
   const queue = [entry]
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     for (let offset = next; offset < pageBytes && !found.has(offset) && found.size < mostInstructions; ) {
-      const decoded = decodeAt(page, offset)
+      const decoded = hasRun(offset) ? decodeAt(page, offset) : undefined
       if (!decoded) break
       found.set(offset, decoded)
       const following = offset + decoded.lengthBytes

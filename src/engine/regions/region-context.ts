@@ -115,7 +115,7 @@ export class RegionContext implements InstructionContext {
           const { instruction } = this.#decoded
           const place = { offset: this.#offset, decoded: this.#decoded, remaining: this.#remaining, facts: this.#facts }
           instruction.semantics(new RegionContext(this.#region, place, { result }))
-          this.#region.stop(this.nextPc)
+          this.#region.stop(this.nextPc, this.#left)
         })
       },
     }

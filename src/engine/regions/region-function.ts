@@ -7,7 +7,7 @@
  */
 
 import type { SystemOperation } from '../../riscv/semantics.ts'
-import { fBase, get, recordBytesPerByte, xBase } from '../core/layout.ts'
+import { counterAddress, emitCount, fBase, get, type RegionLeave, recordBytesPerByte, xBase } from '../core/layout.ts'
 import type { RegionCore } from '../core/region-imports.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
@@ -34,6 +34,20 @@ function blockSuccessors({ terminator }: Block): number[] {
   }
 }
 
+export interface RegionSettings {
+  readonly ramStart: number
+  /** Counts instructions and ways out. */
+  readonly isProfiled: boolean
+}
+
+const leaveNames: Readonly<Record<SharedExit, RegionLeave>> = {
+  fault: 'fault',
+  stop: 'attention',
+  resume: 'budget',
+  illegal: 'illegal',
+  finish: 'csrWrite',
+}
+
 export class RegionFunction {
   readonly f: FunctionBuilder
   readonly core: RegionCore
@@ -54,7 +68,10 @@ export class RegionFunction {
   readonly #blockEnds = new Map<number, Label>()
   readonly #loopStarts = new Map<number, Label>()
 
-  constructor(f: FunctionBuilder, core: RegionCore, ramStart: number, { blocks }: RegionPlan) {
+  /** `left` at entry, if the region counts what it runs. */
+  readonly #entryLeft: Local | undefined
+
+  constructor(f: FunctionBuilder, core: RegionCore, { ramStart, isProfiled }: RegionSettings, { blocks }: RegionPlan) {
     this.f = f
     this.core = core
     this.ramStart = ramStart
@@ -64,6 +81,7 @@ export class RegionFunction {
     this.dataSet = f.local('i32')
     this.#pagePc = f.local('i64')
     this.#exitPc = f.local('i64')
+    this.#entryLeft = isProfiled ? f.local('i32') : undefined
     const successors = blocks.map(blockSuccessors)
     this.#graph = analyzeFlow(successors)
     const all = this.#graph.order.flatMap((block) => blocks[block]!.instructions)
@@ -94,6 +112,7 @@ export class RegionFunction {
 
   emit(): void {
     const { f } = this
+    if (this.#entryLeft) f.set(this.#entryLeft, this.left)
     f.set(this.dataSet, get('dataSet'))
     f.set(this.#pagePc, get('pagePc'))
     for (const [register, local] of this.#x) f.set(local, load('i64', 'load', i32(0), xBase + register * 8))
@@ -113,7 +132,7 @@ export class RegionFunction {
       this.#withExits(exits, body)
     })
     const { f, core } = this
-    this.#spill(this.#written)
+    this.#leave(leaveNames[exit], this.#written)
     const leave: Readonly<Record<SharedExit, () => void>> = {
       fault: () => f.returnCall(core.raiseAt, this.#exitPc, this.left),
       stop: () => f.returnCall(core.stopAt, this.#exitPc),
@@ -203,18 +222,27 @@ export class RegionFunction {
     for (const block of returns) {
       f.if(target.eq(this.pcAt(this.#blocks[block]!.offset)), () => this.#go(from, { kind: 'block', block }))
     }
-    this.#spill(this.#dirty[from]!)
+    this.#leave('indirectJump', this.#dirty[from]!)
     f.returnCall(this.core.jumpOut, target, this.left)
   }
 
   #leaveTo(from: number, offset: number): void {
     const { f, core } = this
-    this.#spill(this.#dirty[from]!)
-    if (offset >= 0 && offset < 4096) f.returnCall(core.enterRecord, this.#recordAt(offset), this.left)
+    const isNear = offset >= 0 && offset < 4096
+    this.#leave(isNear ? 'outside' : 'otherPage', this.#dirty[from]!)
+    if (isNear) f.returnCall(core.enterRecord, this.#recordAt(offset), this.left)
     else f.returnCall(core.jumpOut, this.pcAt(offset), this.left)
   }
 
-  /** Writes registers back. */
+  /** Writes registers back, and counts if somebody wants to know. */
+  #leave(reason: RegionLeave, dirty: RegisterMask): void {
+    if (this.#entryLeft) {
+      emitCount(this.f, counterAddress(reason))
+      emitCount(this.f, counterAddress('regionInstructions'), this.#entryLeft.sub(this.left).toI64U())
+    }
+    this.#spill(dirty)
+  }
+
   #spill({ x, f: floats }: RegisterMask): void {
     const { f } = this
     for (const register of registersIn(x)) f.store(8, i32(0), this.#x.get(register)!, xBase + register * 8)
@@ -257,9 +285,8 @@ export class RegionFunction {
   }
 
   /** The instruction is complete, and something needs a look before the next one at `pc`. */
-  stop(pc: Expression): void {
-    this.f.set(this.#exitPc, pc)
-    this.f.br(this.#exits.get('stop')!)
+  stop(pc: Expression, left: Expression): void {
+    this.#exit('stop', pc, left.sub(1))
   }
 
   /** The instruction before `pc` may have changed mode, mappings or interrupts. */
@@ -275,12 +302,12 @@ export class RegionFunction {
   }
 
   system(operation: SystemOperation, offset: number, left: Expression): void {
-    this.#spill(this.#written)
+    this.#leave('system', this.#written)
     this.f.returnCall(this.core.systemOperations[operation], this.#recordAt(offset), left)
   }
 }
 
 /** Adds the function of a region to a module. */
-export function defineRegion(f: FunctionBuilder, core: RegionCore, ramStart: number, plan: RegionPlan): void {
-  new RegionFunction(f, core, ramStart, plan).emit()
+export function defineRegion(f: FunctionBuilder, core: RegionCore, settings: RegionSettings, plan: RegionPlan): void {
+  new RegionFunction(f, core, settings, plan).emit()
 }

@@ -3,7 +3,6 @@
  * format names but the instruction ignores costs a load, nothing else.
  */
 
-import type { Decoded } from '../../riscv/decoder.ts'
 import type { Format } from '../../riscv/instruction.ts'
 import type { PlacedInstruction } from './discovery.ts'
 
@@ -12,8 +11,6 @@ export interface RegisterMask {
   readonly x: number
   readonly f: number
 }
-
-export const noRegisters: RegisterMask = { x: 0, f: 0 }
 
 export function union(a: RegisterMask, b: RegisterMask): RegisterMask {
   return { x: a.x | b.x, f: a.f | b.f }
@@ -35,25 +32,30 @@ const fieldsOf: Readonly<Record<Format, readonly Field[]>> = {
   none: [],
 }
 
-function maskOf(decoded: Decoded, wanted: (field: Field) => boolean): RegisterMask {
-  let mask = noRegisters
-  for (const field of fieldsOf[decoded.instruction.format].filter(wanted)) {
-    const register = decoded[field]
-    const isFloat = field === 'rs3' || decoded.instruction.files[field] === 'f'
-    if (isFloat) mask = union(mask, { x: 0, f: 1 << register })
-    else if (register !== 0) mask = union(mask, { x: 1 << register, f: 0 })
+function masksOf(instructions: readonly PlacedInstruction[], isWanted: (field: Field) => boolean): RegisterMask {
+  let x = 0
+  let f = 0
+  for (const { decoded } of instructions) {
+    for (const field of fieldsOf[decoded.instruction.format]) {
+      if (!isWanted(field)) continue
+      if (field === 'rs3' || decoded.instruction.files[field] === 'f') f |= 1 << decoded[field]
+      else x |= 1 << decoded[field]
+    }
   }
-  return mask
+  // x0 is no variable.
+  return { x: x & ~1, f }
 }
 
 export function writtenBy(instructions: readonly PlacedInstruction[]): RegisterMask {
-  return instructions.map(({ decoded }) => maskOf(decoded, (field) => field === 'rd')).reduce(union, noRegisters)
+  return masksOf(instructions, (field) => field === 'rd')
 }
 
 export function namedBy(instructions: readonly PlacedInstruction[]): RegisterMask {
-  return instructions.map(({ decoded }) => maskOf(decoded, () => true)).reduce(union, noRegisters)
+  return masksOf(instructions, () => true)
 }
 
 export function registersIn(mask: number): number[] {
-  return Array.from({ length: 32 }, (_, register) => register).filter((register) => (mask >>> register) & 1)
+  const registers: number[] = []
+  for (let rest = mask; rest !== 0; rest &= rest - 1) registers.push(31 - Math.clz32(rest & -rest))
+  return registers
 }

@@ -56,20 +56,23 @@ const always = (count: number) => () => count
 
 function drives(prng: Prng): Record<string, Drive> {
   const random = (): number => 1 + prng.below(3000)
-  const often = { threshold: 1 }
+  const often = { threshold: 1, batchRuns: 1 }
   return {
     'threshold 1': { translation: often, slice: always(500) },
     'threshold 1 in one go': { translation: often, slice: always(1 << 20) },
-    'a random threshold, random slices': { translation: { threshold: 2 + prng.below(50) }, slice: random },
+    'a random threshold, random slices': {
+      translation: { threshold: 2 + prng.below(50), batchRuns: 1 + prng.below(3) },
+      slice: random,
+    },
     'threshold 1, random slices, every batch empties the cache': {
-      translation: { threshold: 1, cacheBytes: 1 },
+      translation: { ...often, cacheBytes: 1 },
       slice: random,
     },
     'threshold 1, random slices, moved to a fresh engine': { translation: often, slice: random, moves: true },
     ...Object.fromEntries(
       [1, 2, 3, 7, 1000].map((count) => [
         `slices of ${count}`,
-        { translation: { threshold: 3 }, slice: always(count) },
+        { translation: { threshold: 3, batchRuns: 1 }, slice: always(count) },
       ]),
     ),
   }

@@ -25,6 +25,7 @@ import {
   slotBytes,
 } from '../core/layout.ts'
 import { importForRegions, type RegionExports } from '../core/region-imports.ts'
+import type { RegionProfile } from '../profile.ts'
 import { ModuleBuilder } from '../wasm/module-builder.ts'
 import { discover, type RegionPlan } from './discovery.ts'
 import { defineRegion } from './region-function.ts'
@@ -32,15 +33,23 @@ import { defineRegion } from './region-function.ts'
 export interface TranslationOptions {
   /** A place is translated when it was reached this often. */
   readonly threshold: number
+  /** So many hot places are translated together, in one module; fewer when they have waited for `batchRuns` of the core. */
+  readonly batchRegions: number
+  readonly batchRuns: number
   /** What the engine may hold of translated modules before it forgets all of them. */
   readonly cacheBytes: number
 }
 
-export const defaultTranslation: TranslationOptions = { threshold: 1000, cacheBytes: 100 * MiB }
+export const defaultTranslation: TranslationOptions = {
+  threshold: 1000,
+  batchRegions: 16,
+  batchRuns: 4,
+  cacheBytes: 100 * MiB,
+}
 
 /** V8's own part of a live module, and what it makes of a byte of one (ENGINE, "Batch"). */
 const moduleBytes = 32 * 1024
-const bytesPerByte = 8
+const bytesPerByte = 4
 
 const regionsPerModule = 50
 /** A page whose regions were voided this often is translated more slowly. */
@@ -74,18 +83,10 @@ export interface TranslatorParts {
   readonly exported: RegionExports
   readonly regionTableBase: number
   readonly options: TranslationOptions
-  /** Fills a record of the core from RAM. */
-  readonly decodeRecord: (record: number) => void
+  /** A stopwatch: with it, regions count what they run. */
+  readonly nowMs: (() => number) | undefined
   /** Makes a region that is running leave after its instruction. */
   readonly leaveRegion: () => void
-}
-
-export interface TranslationCounters {
-  readonly regions: number
-  readonly modules: number
-  readonly instructions: number
-  readonly voided: number
-  readonly flushes: number
 }
 
 export class Translator {
@@ -102,8 +103,10 @@ export class Translator {
   /** Numbers whose functions may still be running. */
   #dropped: number[] = []
   #liveBytes = 0
+  #waitedRuns = 0
   #nextNumber = firstRegion
-  readonly #counters = { regions: 0, modules: 0, instructions: 0, voided: 0, flushes: 0 }
+  readonly #counters = { built: 0, modules: 0, translatedInstructions: 0, builtBytes: 0, invalidated: 0, evicted: 0 }
+  #translationMs = 0
 
   constructor(parts: TranslatorParts) {
     this.#parts = parts
@@ -114,8 +117,8 @@ export class Translator {
     this.#setNeed(regionMark.settled, 0x7fff_ffff)
   }
 
-  get counters(): TranslationCounters {
-    return this.#counters
+  get counters(): Omit<RegionProfile, 'entries' | 'leaves'> {
+    return { ...this.#counters, liveBytes: this.#liveBytes, translationMs: this.#translationMs }
   }
 
   #setNeed(region: number, instructions: number): void {
@@ -151,6 +154,7 @@ export class Translator {
     for (const region of regions) {
       if (!covers(region.coverage, first, last)) continue
       isAny = true
+      this.#counters.invalidated++
       this.#drop(region)
     }
     if (!isAny) return
@@ -160,7 +164,6 @@ export class Translator {
   }
 
   #drop(region: Region): void {
-    this.#counters.voided++
     this.#regions.delete(region.number)
     this.#byPage.get(region.page)!.delete(region)
     this.#setMark(region.record, regionMark.counted)
@@ -188,23 +191,29 @@ export class Translator {
 
   // Between runs of the core
 
-  get hasWork(): boolean {
-    return this.#candidates.length > 0
+  /** Translates what was nominated, if it is time. No region may be running. */
+  beforeRun(): void {
+    if (this.#candidates.length === 0) return
+    const { batchRegions, batchRuns } = this.#parts.options
+    if (++this.#waitedRuns < batchRuns && this.#candidates.length < batchRegions) return
+    this.#waitedRuns = 0
+    this.#translateCandidates()
   }
 
-  /** Translates what was nominated. No region may be running. */
-  translateCandidates(): void {
+  #translateCandidates(): void {
+    const startedMs = this.#parts.nowMs?.() ?? 0
     this.#release()
     const candidates = this.#candidates
     this.#candidates = []
     for (let first = 0; first < candidates.length; first += regionsPerModule) {
       this.#translateBatch(candidates.slice(first, first + regionsPerModule))
     }
+    this.#translationMs += (this.#parts.nowMs?.() ?? 0) - startedMs
   }
 
   /** Forgets every region. No region may be running. */
   flush(): void {
-    this.#counters.flushes++
+    this.#counters.evicted += this.#regions.size
     const pages = [...this.#byPage.keys()]
     for (const region of [...this.#regions.values()]) this.#drop(region)
     for (const page of pages) this.#writeCoverage(page)
@@ -231,8 +240,10 @@ export class Translator {
     )
   }
 
-  #planOf({ page, offset }: Candidate): RegionPlan | undefined {
-    const plan = discover(new DataView(this.#bytes.buffer, this.#layout.ramStart + page * pageBytes, pageBytes), offset)
+  #planOf({ page, record, offset }: Candidate): RegionPlan | undefined {
+    const bytes = new DataView(this.#bytes.buffer, this.#layout.ramStart + page * pageBytes, pageBytes)
+    const records = record - offset * recordBytesPerByte + recordField.handler
+    const plan = discover(bytes, offset, (at) => this.#view.getUint16(records + at * recordBytesPerByte, true) !== 0)
     const first = plan?.blocks[0]
     const isWorthIt = first && (first.instructions.length > 1 || first.terminator.kind !== 'system')
     return isWorthIt ? plan : undefined
@@ -252,10 +263,9 @@ export class Translator {
       this.#parts.exported,
       planned.some(({ plan }) => usesFloat(plan)),
     )
+    const settings = { ramStart: layout.ramStart, isProfiled: this.#parts.nowMs !== undefined }
     planned.forEach(({ plan }, index) => {
-      const reference = module.function(`r${index}`, ['i32', 'i32'], [], (f) =>
-        defineRegion(f, core, layout.ramStart, plan),
-      )
+      const reference = module.function(`r${index}`, ['i32', 'i32'], [], (f) => defineRegion(f, core, settings, plan))
       module.exportFunction(`r${index}`, reference)
     })
     const bytes = module.finish()
@@ -270,19 +280,10 @@ export class Translator {
     const batch: Batch = { costBytes, live: planned.length }
     this.#liveBytes += costBytes
     this.#counters.modules++
+    this.#counters.builtBytes += bytes.length
     planned.forEach(({ candidate, plan }, index) => {
       this.#install(candidate, plan, batch, exports[`r${index}`])
     })
-  }
-
-  /** What is left to the core as a record must be one, though the interpreter never came by. */
-  #decodeRecords(entry: number, { blocks }: RegionPlan): void {
-    for (const { instructions } of blocks) {
-      for (const { offset } of instructions) {
-        const record = entry + (offset - blocks[0]!.offset) * recordBytesPerByte
-        if (this.#view.getUint16(record + recordField.handler, true) === 0) this.#parts.decodeRecord(record)
-      }
-    }
   }
 
   #install({ page, record }: Candidate, plan: RegionPlan, batch: Batch, entry: unknown): void {
@@ -292,12 +293,11 @@ export class Translator {
     const ofPage = this.#byPage.get(page) ?? new Set()
     this.#byPage.set(page, ofPage.add(region))
     this.#writeCoverage(page)
-    this.#decodeRecords(record, plan)
     this.#table.set(this.#parts.regionTableBase + number, entry)
     this.#setNeed(number, plan.blocks[0]!.instructions.length)
     this.#setMark(record, number)
-    this.#counters.regions++
-    this.#counters.instructions += plan.blocks.reduce((sum, { instructions }) => sum + instructions.length, 0)
+    this.#counters.built++
+    this.#counters.translatedInstructions += plan.blocks.reduce((sum, { instructions }) => sum + instructions.length, 0)
   }
 }
 
