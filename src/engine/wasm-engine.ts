@@ -101,7 +101,7 @@ class WasmEngine implements ProfiledEngine {
   #decodedInstructions = 0
   #watched: GuestPhysical | undefined
 
-  constructor({ ramBytes, bus, nowMs, translation = 'off' }: EngineOptions) {
+  constructor({ ramBytes, bus, nowMs, translation = {} }: EngineOptions) {
     this.ramBytes = ramBytes
     this.#bus = bus
     const layout = planLayout(ramBytes)

@@ -11,6 +11,7 @@ import type { Decoded } from '../../riscv/decoder.ts'
 import { type FloatFormat, type FloatOperation, floatOperations } from '../../riscv/float-operations.ts'
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
 import { mstatusBit } from '../core/csr-fields.ts'
+import { emitFloat } from '../core/float.ts'
 import { get, put } from '../core/layout.ts'
 import { type AccessSite, emitLoad, emitLocate, emitStore } from '../core/memory-access.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
@@ -204,19 +205,15 @@ export class RegionContext implements InstructionContext {
 
   float(operation: FloatOperation, format: FloatFormat, ...operands: Value[]): Expression {
     const { f, core } = this.#region
-    const values = operands as Expression[]
-    if (floatOperations[operation].rounds) values.push(this.#roundingMode())
-    return f.let(f.call(core.float[format][operation], ...values))
-  }
-
-  #roundingMode(): Expression {
-    const { f } = this.#region
+    const values = operands.map((operand) => f.let(operand as Expression))
+    const call = (...rm: Expression[]): Expression => f.call(core.float[format][operation], ...values, ...rm)
+    if (!floatOperations[operation].rounds) return emitFloat(f, operation, format, values, 0, () => call())
     const { rm } = this.#decoded
     const dynamic = 7
-    if (rm <= 4) return i32(rm)
+    if (rm <= 4) return emitFloat(f, operation, format, values, rm, () => call(i32(rm)))
     if (rm !== dynamic) this.illegal()
     const mode = f.let(get('fcsr').shrU(5).toI32())
     f.if(mode.gtU(4), () => this.illegal())
-    return mode
+    return emitFloat(f, operation, format, values, mode, () => call(mode))
   }
 }
