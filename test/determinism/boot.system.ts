@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
 import { equalBytes } from '../../src/base/bytes.ts'
 import { Prng } from '../../src/base/prng.ts'
+import { MiB } from '../../src/base/units.ts'
 import type { LogEntry } from '../../src/log/entry.ts'
 import type { InputKind, Machine } from '../../src/machine/types.ts'
 import {
@@ -75,6 +76,20 @@ test('the whole boot in random slices from 1 to 3 million, digested and moved to
   }
   const { slices, moves, digests } = assertReplays(entries, boot.newMachine(), drive)
   assert.ok(slices >= 1000 && moves >= 3 && digests >= 40, `${slices} slices, ${moves} moves, ${digests} digests`)
+})
+
+describe('the whole boot, whatever the engine translates', () => {
+  const engines = {
+    'nothing at all': 'off',
+    'much of it, forgetting it all often': { threshold: 100, cacheBytes: 12 * MiB },
+  } as const
+  for (const [name, translation] of Object.entries(engines)) {
+    test(name, () => {
+      const nextSlice = randomSlices(new Prng(0x7a4), 3_000_000)
+      const { digests } = assertReplays(entries, boot.newMachine(translation), { nextSlice })
+      assert.ok(digests >= 40, `${digests} digests`)
+    })
+  }
 })
 
 /** A machine restored from a window's snapshot, and the entries from there to the window's end. */

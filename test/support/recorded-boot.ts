@@ -29,7 +29,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Prng } from '../../src/base/prng.ts'
 import { MiB } from '../../src/base/units.ts'
-import { createEngine } from '../../src/engine/wasm-engine.ts'
+import { createEngine, type EngineOptions } from '../../src/engine/wasm-engine.ts'
 import { defaultCacheFolder } from '../../src/guest/cache-folder.ts'
 import { instructionTableHash } from '../../src/host/instruction-table-hash.ts'
 import type { LogBatch } from '../../src/log/batch.ts'
@@ -83,7 +83,7 @@ export interface RecordedBoot {
   /** What the guest had written to its disk when it was ready. */
   readonly writtenWhenReady: Uint8Array
   readonly rootPath: string
-  newMachine(): Machine
+  readonly newMachine: MachineMaker
 }
 
 const logName = 'boot.log'
@@ -117,6 +117,14 @@ function partsOf(guest: TestGuest): { config: MachineConfig; image: BootImage } 
   return { config, image }
 }
 
+/** Makes machines that are off; how their engines translate must not matter. */
+export type MachineMaker = (translation?: EngineOptions['translation']) => Machine
+
+function machineMaker(config: MachineConfig, image: BootImage): MachineMaker {
+  return (translation = {}) =>
+    createMachine(config, image, ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation }))
+}
+
 /** What is written beside the log and the snapshots. Indexes are decimal text: JSON has no bigint. */
 interface Contents {
   readonly windows: readonly { readonly name: WindowName; readonly start: string; readonly end: string }[]
@@ -127,7 +135,7 @@ interface Contents {
 export async function recordBoot(seed: number): Promise<RecordedBoot> {
   const guest = await testGuest()
   const { config, image } = partsOf(guest)
-  const newMachine = () => createMachine(config, image, createEngine)
+  const newMachine = machineMaker(config, image)
   const folder = mkdtempSync(join(tmpdir(), 'understudy-recorded-boot-'))
   try {
     record(seed, guest, config, image, newMachine(), folder)
@@ -147,7 +155,7 @@ export async function recordedBoot(): Promise<RecordedBoot> {
   const cache = join(defaultCacheFolder(), 'recorded-boots')
   const folder = join(cache, key)
   const { config, image } = partsOf(guest)
-  const newMachine = () => createMachine(config, image, createEngine)
+  const newMachine = machineMaker(config, image)
   if (!statSync(folder, { throwIfNoEntry: false })) {
     const temporary = join(cache, `.${key}-${process.pid}`)
     mkdirSync(temporary, { recursive: true })

@@ -185,7 +185,6 @@ export function defineCodePages(core: Core): CodeHandlers {
     const tag = f.let(pc!.and(-4096))
     const entry = f.let(fetchEntry(pc!))
     f.if(load('i64', 'load', entry).ne(tag), () => {
-      emitCount(f, counterAddress('fetchMisses'))
       const physical = f.let(f.call(core.translate, pc!, i32(access.fetch)))
       f.if(physical.eq(-1), () => f.return(i32(0)))
       f.if(isRam(core, physical).eqz(), () => {
