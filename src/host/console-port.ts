@@ -10,6 +10,7 @@
 
 import { createServer, type Server, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
+import { listenOn } from '../net/listen.ts'
 import { ConsoleBacklog, type ConsoleOutput } from './console-backlog.ts'
 import {
   type FromReplica,
@@ -49,13 +50,10 @@ export class ConsolePort {
     this.#options = options
   }
 
-  listen(path: string): Promise<void> {
+  async listen(path: string): Promise<void> {
     const server = createServer((socket) => this.#onConnected(socket))
     this.#server = server
-    return new Promise((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(path, resolve)
-    })
+    await listenOn(server, { path }, 'console')
   }
 
   get viewers(): number {

@@ -6,6 +6,7 @@
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { createInterface, type Interface } from 'node:readline'
 import { WorldError } from '../base/assert.ts'
+import { listenOn } from '../net/listen.ts'
 
 export type ControlHandler = (command: string, body: unknown) => Promise<unknown> | unknown
 
@@ -19,7 +20,7 @@ function toJson(value: unknown): string {
   return JSON.stringify(value, (_, item) => (typeof item === 'bigint' ? item.toString() : item))
 }
 
-export function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
+export async function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy())
     linesOf(socket).on('line', async (line) => {
@@ -31,10 +32,8 @@ export function listenForControl(path: string, handler: ControlHandler): Promise
       }
     })
   })
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(path, () => resolve(server))
-  })
+  await listenOn(server, { path }, 'control')
+  return server
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
@@ -64,7 +64,6 @@ export async function startSurroundings(
 }
 
 export async function startDiskServerProcess(config: VmConfig, folder: VmFolder): Promise<StartedProcess<void>> {
-  rmSync(folder.controlPath('disk'), { force: true })
   const settings: DiskServerSettings = {
     machine: config.name,
     token: machineToken(folder),
@@ -98,7 +97,6 @@ export async function startLanProcess(
   }
   const giveUpAt = performance.now() + portFreeWithinMs
   for (;;) {
-    rmSync(folder.controlPath('lan'), { force: true })
     try {
       return await startProcess('lan', settings, folder.tracePath('lan'))
     } catch (error) {
