@@ -36,12 +36,11 @@ export async function runCampaign(seeds: readonly number[], say: (line: string) 
   try {
     for (const [index, seed] of seeds.entries()) {
       vm ??= await FaultyVm.create(say)
-      const startedAt = performance.now()
       const report = await runTrial(vm, seed, index === seeds.length - 1, say)
       add(totals, report)
       const holds = promisesHold(report)
       reports.push({ ...report, holds })
-      say(describe(report, holds, performance.now() - startedAt))
+      say(describe(report, holds))
       if (holds) continue
       say(`  repeat it with: npm run faults -- --kills 1 --seed ${seed}`)
       say(`  its traces are kept in ${vm.statePath}`)
@@ -70,10 +69,11 @@ function promisesHold(report: TrialReport): boolean {
   return lost + duplicated + resets + divergences + twoLive + uncleanFilesystems === 0 && failure === undefined
 }
 
-function describe(report: TrialReport, holds: boolean, tookMs: number): string {
+function describe(report: TrialReport, holds: boolean): string {
+  const took = report.phasesMs.map((ms) => (ms / 1000).toFixed(0)).join(' + ')
   const { seed, kind, answers, consoleLines, stallMs, expectedResets, failure, lost, duplicated, resets } = report
   const reset = expectedResets > 0 ? `, ${expectedResets} connections ended with it` : ''
-  const figures = `${answers} answers, ${consoleLines} console lines, longest stall ${stallMs} ms${reset}, took ${(tookMs / 1000).toFixed(0)} s`
+  const figures = `${answers} answers, ${consoleLines} console lines, longest stall ${stallMs} ms${reset}, took ${took} s`
   if (holds) return `seed ${seed} ${kind}: ok (${figures})`
   const { divergences, twoLive, uncleanFilesystems } = report
   const counts = { lost, duplicated, resets, divergences, twoLive, uncleanFilesystems }

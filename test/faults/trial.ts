@@ -25,6 +25,8 @@ export interface TrialReport {
   readonly answers: number
   readonly consoleLines: number
   readonly stallMs: number
+  /** Until the VM was protected and busy; then until every promise was checked but that of its disk; then until the end. */
+  readonly phasesMs: readonly [number, number, number]
   /** What went wrong besides: nobody went on, the guest hung, the harness itself failed. */
   readonly failure: string | undefined
 }
@@ -49,6 +51,9 @@ export async function runTrial(
   const prng = new Prng(seed)
   const load = new MixedLoad(vm.port, seed, (text) => vm.type(text), trace)
   let twoLive = 0
+  const startedAt = performance.now()
+  let busyAt: number | undefined
+  let judgedAt: number | undefined
   let divergences = 0
   let unclean = 0
   let failure: string | undefined
@@ -58,6 +63,7 @@ export async function runTrial(
     await load.start()
     await sleep(1000 + prng.below(2000))
     load.startMeasuring()
+    busyAt = performance.now()
     const { generation } = vm.record()
     await kind.inject(vm, prng)
     if (kind.resetsConnections) await load.stop(1)
@@ -76,6 +82,7 @@ export async function runTrial(
     await load.verify()
     load.judgeConsole(vm.consoleText())
     divergences = vm.divergences()
+    judgedAt = performance.now()
     if (last || kind.survivors !== 'both') {
       const wrong = await vm.powerOffAndCheck()
       if (wrong !== undefined) {
@@ -88,6 +95,12 @@ export async function runTrial(
     trace((error as Error).stack ?? failure)
     load.closeConnections()
   }
+  const endedAt = performance.now()
+  const phasesMs = [
+    (busyAt ?? endedAt) - startedAt,
+    (judgedAt ?? endedAt) - (busyAt ?? endedAt),
+    endedAt - (judgedAt ?? endedAt),
+  ] as const
   const { lost, duplicated, resets, answers, consoleLines, longestStallMs } = load.findings
   return {
     seed,
@@ -99,6 +112,7 @@ export async function runTrial(
     divergences,
     twoLive,
     uncleanFilesystems: unclean,
+    phasesMs,
     answers,
     consoleLines,
     stallMs: Math.round(longestStallMs),
