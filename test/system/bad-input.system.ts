@@ -118,6 +118,16 @@ test('a VM that is not running exits with 4 from down and fail, and 6 from statu
   assert.match(status.lines[0]!, /not running/)
 })
 
+test('a guest without a driver for its power button: power exits with 4, and down pulls the plug at once', () => {
+  const path = vm('deaf', 'kernel = "Image"\n')
+  assert.equal(understudy(['up', '--unprotected', path]).code, 0)
+  assertOneLine(understudy(['power', path]), 4, /does not listen to its power button/)
+  const { code, lines } = understudy(['down', '--timeout', '1h', path])
+  assert.equal(code, 0)
+  assert.deepEqual(lines, ['down: the plug was pulled (the guest does not listen to its power button)'])
+  assertOneLine(understudy(['unprotect', path]), 4, /is not running/)
+})
+
 /** A host of its own without a network, and with `hide` covered: namespaces, no root needed. */
 function onLonelyHost(args: readonly string[], hide: string): Result {
   const script = `ip link set lo up; ${hide}; exec "$0" "$@"`
