@@ -71,6 +71,7 @@ test curl curl
 test ssh openssh-client
 test passt passt
 test ip iproute2
+test ping iputils-ping
 test mount mount
 LIST
 [ -n "$missing" ] || exit 0

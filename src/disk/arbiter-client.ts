@@ -40,7 +40,7 @@ export class ArbiterError extends WorldError {
   readonly reason: ArbiterErrorReason
 
   constructor(reason: ArbiterErrorReason, message: string) {
-    super(`arbiter-${reason}`, message, ExitCode.diskOrArbiterUnreachable)
+    super(`arbiter-${reason}`, message, reason === 'denied' ? ExitCode.permission : ExitCode.diskOrArbiterUnreachable)
     this.reason = reason
   }
 }

@@ -97,7 +97,9 @@ function readAll(device: TapDevice): Uint8Array[] {
 
 const network = ownNetwork()
 if (!network.isInside) {
-  test('a machine on a TAP, in a network of its own', { skip: network.skip }, () => network.run(import.meta.filename))
+  test('a machine on a TAP, in a network of its own', { skip: network.skip }, async () => {
+    await network.run(import.meta.filename)
+  })
 } else {
   test('frames of full size go both ways, in order, none lost while nobody lags behind', async (t) => {
     bridge(t, 'tap0', 'tap1')

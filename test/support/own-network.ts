@@ -20,8 +20,8 @@ export interface OwnNetwork {
   readonly isInside: boolean
   /** Why this host cannot make one. */
   readonly skip: string | false
-  /** Runs the file's tests inside; fails with their report if one of them does. */
-  run(file: string): Promise<void>
+  /** Runs the file's tests inside; fails with their report if one of them does. @returns the report */
+  run(file: string): Promise<string>
 }
 
 export function ownNetwork(): OwnNetwork {
@@ -40,7 +40,7 @@ function whyNot(flags: string): string | false {
   return tapStatus !== 0 && 'this user may not open /dev/net/tun'
 }
 
-async function runInside(flags: string, file: string): Promise<void> {
+async function runInside(flags: string, file: string): Promise<string> {
   const { NODE_TEST_CONTEXT: _, ...environment } = process.env
   const inner = spawn('unshare', [flags, 'sh', '-c', setUp, process.execPath, '--test-reporter=spec', file], {
     env: { ...environment, [insideVariable]: '1' },
@@ -52,6 +52,7 @@ async function runInside(flags: string, file: string): Promise<void> {
   })
   const code = await new Promise((resolve) => inner.once('close', resolve))
   assert.equal(code, 0, `inside:\n${report}`)
+  return report
 }
 
 /** Runs `ip` (or another program) in this network. */
