@@ -9,21 +9,24 @@
  */
 
 import { createServer, type Server, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import { listenOn } from '../net/listen.ts'
 import { ConsoleBacklog, type ConsoleOutput } from './console-backlog.ts'
 import {
   type FromReplica,
   type FromViewer,
   fromViewerSchema,
+  maxKeysBytes,
   parseLine,
   toLine,
   type Wish,
 } from './console-messages.ts'
+import { onLines } from './socket-lines.ts'
 
 /** A viewer that lets so much pile up reads no more; it may come back and get the backlog. */
 const slowViewerBytes = 4 << 20
 const maxViewers = 32
+/** Keys in base64 with what is around them. */
+const maxViewerLineBytes = 2 * maxKeysBytes + 1024
 
 export interface ConsolePortOptions {
   readonly onKeys: (bytes: Uint8Array) => void
@@ -97,13 +100,11 @@ export class ConsolePort {
     }
     this.#viewers.push(viewer)
     socket.on('close', () => this.#onGone(viewer))
-    createInterface({ input: socket })
-      .on('error', () => {})
-      .on('line', (line) => {
-        const message = parseLine(fromViewerSchema, line)
-        if (message) this.#onMessage(viewer, message)
-        else socket.destroy()
-      })
+    onLines(socket, maxViewerLineBytes, (line) => {
+      const message = socket.destroyed ? undefined : parseLine(fromViewerSchema, line)
+      if (message) this.#onMessage(viewer, message)
+      else socket.destroy()
+    })
     if (this.#liveGeneration !== undefined) this.#send(viewer, { kind: 'live', generation: this.#liveGeneration })
   }
 

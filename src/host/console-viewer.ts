@@ -6,7 +6,6 @@
  */
 
 import { createConnection, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import {
   type FromReplica,
   type FromViewer,
@@ -15,6 +14,7 @@ import {
   toLine,
   type Wish,
 } from './console-messages.ts'
+import { onLines } from './socket-lines.ts'
 import { TerminalQueryFilter } from './terminal-queries.ts'
 import { isAlive, replicaNames, type VmFolder } from './vm-folder.ts'
 
@@ -33,6 +33,8 @@ export interface ViewerEvents {
 
 const reconnectIntervalMs = 100
 const waitingKeysBytes = 4096
+/** One output of a console, in base64: far more than a guest prints at once. */
+const maxReplicaLineBytes = 16 * 1024 * 1024
 
 interface Connection {
   readonly socket: Socket
@@ -95,12 +97,10 @@ export class ConsoleViewer {
       this.#connections.delete(name)
       if (connection === this.#attached && !this.#hasEnded) this.#onLost()
     })
-    createInterface({ input: socket })
-      .on('error', () => {})
-      .on('line', (line) => {
-        const message = parseLine(fromReplicaSchema, line)
-        if (message && !this.#hasEnded) this.#onMessage(connection, message)
-      })
+    onLines(socket, maxReplicaLineBytes, (line) => {
+      const message = parseLine(fromReplicaSchema, line)
+      if (message && !this.#hasEnded) this.#onMessage(connection, message)
+    })
   }
 
   #onLost(): void {

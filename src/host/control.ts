@@ -3,33 +3,45 @@
  * folder. A question, never a stream: whoever watches asks again.
  */
 
-import { createConnection, createServer, type Server, type Socket } from 'node:net'
-import { createInterface, type Interface } from 'node:readline'
+import { createConnection, createServer, type Server } from 'node:net'
 import { WorldError } from '../base/assert.ts'
 import { listenOn } from '../net/listen.ts'
+import { onLines } from './socket-lines.ts'
 
 export type ControlHandler = (command: string, body: unknown) => Promise<unknown> | unknown
 
-/** The socket's errors are the socket's business; a line reader repeats them, and would crash on them unheard. */
-function linesOf(socket: Socket): Interface {
-  return createInterface({ input: socket }).on('error', () => {})
-}
+/** More than any paste into a console, and than any status. */
+const maxLineBytes = 1024 * 1024
+
+/** Questions of one connection without an answer yet, and answers that it has not taken: nobody needs more. */
+const maxOpenQuestions = 64
+const maxUnsentBytes = 4 * 1024 * 1024
 
 /** Bigints travel as decimal strings. */
 function toJson(value: unknown): string {
   return JSON.stringify(value, (_, item) => (typeof item === 'bigint' ? item.toString() : item))
 }
 
+async function answerTo(line: string, handler: ControlHandler): Promise<object> {
+  try {
+    const { command, body } = JSON.parse(line) as { command: string; body: unknown }
+    return { answer: (await handler(command, body)) ?? null }
+  } catch (error) {
+    return { error: (error as Error).message }
+  }
+}
+
 export async function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
   const server = createServer((socket) => {
+    let open = 0
     socket.on('error', () => socket.destroy())
-    linesOf(socket).on('line', async (line) => {
-      try {
-        const { command, body } = JSON.parse(line) as { command: string; body: unknown }
-        socket.write(`${toJson({ answer: (await handler(command, body)) ?? null })}\n`)
-      } catch (error) {
-        socket.write(`${toJson({ error: (error as Error).message })}\n`)
-      }
+    onLines(socket, maxLineBytes, (line) => {
+      if (++open > maxOpenQuestions || socket.writableLength > maxUnsentBytes) socket.destroy()
+      if (socket.destroyed) return
+      void answerTo(line, handler).then((answer) => {
+        open--
+        if (socket.writable) socket.write(`${toJson(answer)}\n`)
+      })
     })
   })
   await listenOn(server, { path }, 'control')
@@ -83,10 +95,20 @@ export function ask<Answer>(
     }
     socket.on('error', () => finish(() => resolve(undefined)))
     socket.on('close', () => finish(() => resolve(undefined)))
-    linesOf(socket).once('line', (line) => {
-      const reply = JSON.parse(line) as { answer: Answer } | { error: string }
+    onLines(socket, maxLineBytes, (line) => {
+      const reply = parseReply<Answer>(line) ?? { error: `${path} gave an answer that makes no sense` }
       finish(() => ('answer' in reply ? resolve(reply.answer) : reject(new WorldError('control-refused', reply.error))))
     })
     socket.write(`${toJson({ command, body })}\n`)
   })
+}
+
+function parseReply<Answer>(line: string): { answer: Answer } | { error: string } | undefined {
+  try {
+    const reply: unknown = JSON.parse(line)
+    const isReply = typeof reply === 'object' && reply !== null && ('answer' in reply || 'error' in reply)
+    return isReply ? (reply as { answer: Answer } | { error: string }) : undefined
+  } catch {
+    return undefined
+  }
 }
