@@ -4,11 +4,12 @@
  */
 
 import assert from 'node:assert/strict'
-import { existsSync, globSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { ExitCode } from '../src/base/assert.ts'
+import { diskServerSchema, replicaSchema, switchSchema } from '../src/host/host-config.ts'
 import { vmSchema } from '../src/host/vm-config.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -105,4 +106,24 @@ test('the manual has every config key, and no other', () => {
 test('the manual has every exit code', () => {
   const documented = rowsBetween('### Exit codes', '\n## ')
   for (const code of Object.values(ExitCode)) assert.ok(documented.includes(String(code)), `exit code ${code}`)
+})
+
+test("the manual's example files are the very files that the tests run", () => {
+  const shown = [...operations.matchAll(/^```toml\n(# (examples\/\S+\.toml)[\s\S]*?)^```$/gm)]
+  for (const [, text, path] of shown) assert.equal(text, readFileSync(join(root, path!), 'utf8'), `${path}`)
+  const files = readdirSync(join(root, 'examples/two-hosts')).map((file) => `examples/two-hosts/${file}`)
+  assert.deepEqual(shown.map(([, , path]) => path!).sort(), files.sort())
+})
+
+test('the manual has every key of the files of hosts', () => {
+  const { channel, disk, network, ...simple } = replicaSchema.shape
+  const nested = { channel: channel.shape, disk: disk.shape, network: network.unwrap().shape }
+  const keys = [
+    ...[simple, diskServerSchema.shape, switchSchema.shape].flatMap((shape) => Object.keys(shape)),
+    ...Object.entries(nested).flatMap(([section, shape]) => Object.keys(shape).map((key) => `${section}.${key}`)),
+  ]
+  const section = operations.slice(operations.indexOf('## Two hosts'), operations.indexOf('## Commands'))
+  const rows = [...section.matchAll(/^\| (`.+?) \|/gm)].map(([, cell]) => cell!)
+  const documented = rows.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, key]) => key!))
+  assert.deepEqual(documented.filter((key) => key !== 'key' || keys.includes(key)).sort(), [...new Set(keys)].sort())
 })

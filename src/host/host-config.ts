@@ -72,6 +72,15 @@ export const switchSchema = z.strictObject({
   listen: address.describe('where replicas connect'),
 })
 
+const schemas = { replica: replicaSchema, 'disk-server': diskServerSchema, switch: switchSchema } as const
+
+export const hostFileKinds = ['replica', 'disk-server', 'switch'] as const
+
+/** What such a file may hold, as JSON Schema. */
+export function hostFileJsonSchema(kind: (typeof hostFileKinds)[number]): unknown {
+  return z.toJSONSchema(schemas[kind], { io: 'input' })
+}
+
 /** What every file of a host has, checked and read. */
 export interface HostConfig<File> {
   readonly file: File

@@ -488,4 +488,24 @@ export const protectionMutations: readonly Mutation[] = [
       test: 'belongs to the highest generation; the old replica is told, and its outputs reach nobody',
     },
   },
+  {
+    name: 'a fetched boot image is believed without its digest',
+    file: 'src/log/boot-artefacts.ts',
+    from: 'if (digestBootImage(artefacts.image) !== identity.imageDigest) {',
+    to: 'if (false) {',
+    noticedBy: {
+      file: 'src/replication/boot-fetch.test.ts',
+      test: 'a boot image that does not match its digest is refused, with the reason',
+    },
+  },
+  {
+    name: 'a backup that fetches its machine counts as silent',
+    file: 'src/replication/primary.ts',
+    from: "      this.#strangers.set(channel, nowMs)\n      this.#effects.push({ kind: 'send', channel, message: answer })",
+    to: "      this.#effects.push({ kind: 'send', channel, message: answer })",
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'a backup without a machine is given it before its hello, and only while the primary waits for backups',
+    },
+  },
 ]
