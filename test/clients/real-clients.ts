@@ -108,7 +108,7 @@ export function startBenchmark(port: number, requests: number): RealClient {
       const faults = await program.faultsOfEnd(timeoutMs)
       for (const test of benchmarkTests) {
         const isThere = new RegExp(`(^|[\\r\\n ])${test}: [1-9][\\d.]* requests per second`).test(output)
-        if (!isThere) faults.push(`no result of ${test}`)
+        if (!isThere) faults.push(`no result of ${test}; it wrote last ${output.trim().slice(-100)}`)
       }
       if (/error/i.test(output)) faults.push(`wrote ${output.trim().slice(-200)}`)
       return faults

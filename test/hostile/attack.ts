@@ -55,7 +55,7 @@ export async function attack(options: AttackOptions): Promise<number> {
     await Promise.all(Array.from({ length: attackers }, one))
   }
   // The first tenth warms up: what is compiled and allocated once is no growth.
-  await run(messages / 10)
+  await run(Math.floor(messages / 10))
   await assertNoGrowth(async () => {
     for (let part = 2; part <= 10; part++) {
       await Promise.all([run((messages / 10) * part), within('an honest peer is served', honest())])
