@@ -191,3 +191,24 @@ test('a state folder that is too long for sockets exits with 78, and says what t
   const result = understudy(['up', path], { XDG_STATE_HOME: join(folder, 'x'.repeat(80)) })
   assertOneLine(result, 78, /too long for the sockets in it .*set XDG_STATE_HOME to a shorter one/)
 })
+
+test('power, protect and unprotect of a VM that is not running exit with 4, of one that does not exist with 3', () => {
+  const path = vm('operated', 'kernel = "Image"\n')
+  for (const command of ['power', 'protect', 'unprotect']) {
+    assertOneLine(understudy([command, path]), 4, /is not running/)
+    assertOneLine(understudy([command, join(folder, 'nowhere')]), 3, /no VM file at .*nowhere/)
+  }
+})
+
+test('replica, disk-server and switch want a configuration that is there, is TOML, and knows its keys', () => {
+  for (const command of ['replica', 'disk-server', 'switch']) {
+    assert.equal(understudy([command]).code, 2)
+    const none = understudy([command, '--config', join(folder, 'none.toml')])
+    assertOneLine(none, 78, /none\.toml/)
+    const noToml = understudy([command, '--config', file('no-toml.toml', 'role = = 1\n')])
+    assertOneLine(noToml, 78, /no-toml\.toml:1: /)
+    const wrongKey = understudy([command, '--config', file('wrong-key.toml', 'kernal = "x"\n')])
+    assertOneLine(wrongKey, 78, /wrong-key\.toml/)
+    assertOneLine(understudy([command, '--config', folder]), 78, /bad-input/)
+  }
+})
