@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { copyRootDisk } from '../../src/guest/guest-builder.ts'
 import type { LoadReport } from '../../src/host/redis-load.ts'
 import { type ReadyGuest, readyGuest } from '../../src/host/redis-vm.ts'
-import { ownNetwork } from '../support/own-network.ts'
+import { ownNetwork, whyNoTap } from '../support/own-network.ts'
 import { becomesTrue, type EmulatedHost, emulateHosts, type HostProcess } from './emulated-hosts.ts'
 
 const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
@@ -131,7 +131,7 @@ async function strangerGetsNothing(stranger: EmulatedHost, { a }: Pair): Promise
   assert.match(a.said, /turned away 192\.0\.2\.9: it has another key/)
 }
 
-const network = ownNetwork()
+const network = ownNetwork({ needsTap: false })
 if (!network.isInside) {
   test('two hosts', { skip: network.skip }, async (t) => {
     await readyGuest({ guestFolder }, 'test-guest') // inside there is no mirror to fetch it from
@@ -172,7 +172,9 @@ if (!network.isInside) {
     })
   })
 
-  test('on a real network: a kill of the primary moves the guest to the other host, with its address and its connections', async (t) => {
+  const onRealNetwork =
+    'on a real network: a kill of the primary moves the guest to the other host, with its address and its connections'
+  test(onRealNetwork, { skip: whyNoTap() }, async (t) => {
     const guest = await readyGuest({ guestFolder }, 'test-guest')
     await emulateHosts(addresses, async (hosts) => {
       const { a, b, client: clientHost } = hosts

@@ -24,20 +24,29 @@ export interface OwnNetwork {
   run(file: string): Promise<string>
 }
 
-export function ownNetwork(): OwnNetwork {
+/** @param needsTap default true; otherwise `whyNoTap` tells, inside, whether there can be one */
+export function ownNetwork({ needsTap = true } = {}): OwnNetwork {
   const isInside = process.env[insideVariable] !== undefined
   // Root stays root: it may then play other users. Others become root of a user namespace.
   const flags = process.getuid?.() === 0 ? '-nm' : '-rnm'
-  return { isInside, skip: !isInside && whyNot(flags), run: (file) => runInside(flags, file) }
+  return {
+    isInside,
+    skip: !isInside && (whyNoNetwork(flags) || (needsTap && whyNoTap(flags))),
+    run: (file) => runInside(flags, file),
+  }
 }
 
-function whyNot(flags: string): string | false {
-  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun (modprobe tun)'
+function whyNoNetwork(flags: string): string | false {
   if (spawnSync('ip', ['-V']).error) return 'needs ip (package iproute2)'
   const { status, error } = spawnSync('unshare', [flags, 'sh', '-c', setUp, 'true'])
-  if (error || status !== 0) return 'this host makes no network namespaces for this user'
-  const { status: tapStatus } = spawnSync('unshare', [flags, 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'])
-  return tapStatus !== 0 && 'this user may not open /dev/net/tun'
+  return (error || status !== 0) && 'this host makes no network namespaces for this user'
+}
+
+/** Why this user gets no TAP, in a network of its own (inside: in another one). */
+export function whyNoTap(flags = '-n'): string | false {
+  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun (modprobe tun)'
+  const { status } = spawnSync('unshare', [flags, 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'])
+  return status !== 0 && 'this user may not open /dev/net/tun'
 }
 
 async function runInside(flags: string, file: string): Promise<string> {
