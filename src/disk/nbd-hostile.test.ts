@@ -8,88 +8,11 @@ import { test } from 'node:test'
 import { WorldError } from '../base/assert.ts'
 import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
+import { info, mutate, pieces, politeClient, politeServer } from './hostile-messages.test-support.ts'
 import { NbdClientSession } from './nbd-client-session.ts'
 import { NbdServerSession } from './nbd-server-session.ts'
 import * as wire from './nbd-wire.ts'
 import { nbdClient, rawSocket, startTestServer, temporaryFolder } from './test-disk.ts'
-
-const flags = wire.ExportFlag.hasFlags | wire.ExportFlag.sendFlush | wire.ExportFlag.sendFua
-const info: wire.ExportInfo = { sizeBytes: MiB, flags, description: 'an export' }
-
-/** A whole polite conversation of a client, as its single messages. */
-function politeClient(): Buffer[] {
-  const request = (command: number, offset: number, length: number, data = Buffer.alloc(0)): Buffer =>
-    Buffer.concat([wire.encodeRequest({ command, flags: 0, handle: 5n, offset, length }), data])
-  return [
-    wire.encodeClientFlags(3),
-    wire.encodeOption(wire.Option.list),
-    wire.encodeOption(wire.Option.structuredReply),
-    wire.encodeOption(wire.Option.info, wire.encodeGoData('disk0', [wire.Info.description, wire.Info.blockSize])),
-    wire.encodeOption(wire.Option.go, wire.encodeGoData('disk0', [])),
-    request(wire.Command.write, 512, 512, Buffer.alloc(512, 1)),
-    request(wire.Command.read, 0, 4096),
-    request(wire.Command.flush, 0, 0),
-    request(wire.Command.trim, 0, 4096),
-    request(wire.Command.writeZeroes, 0, 4096),
-    request(wire.Command.disconnect, 0, 0),
-  ]
-}
-
-/** A whole polite conversation of a server that answers the requests of `askPolitely`. */
-function politeServer(structured: boolean): Buffer[] {
-  const option = structured ? wire.OptionReply.ack : wire.OptionError.unsupported
-  const reply = (type: number, data?: Buffer): Buffer => wire.encodeOptionReply(wire.Option.go, type, data)
-  const data = Buffer.alloc(4096, 7)
-  const read = structured ? wire.encodeReadChunk(1n, 0, 4096) : wire.encodeSimpleReply(1n, 0)
-  return [
-    wire.encodeServerGreeting(),
-    wire.encodeOptionReply(wire.Option.structuredReply, option),
-    reply(wire.OptionReply.info, wire.encodeInfoExport(info)),
-    reply(wire.OptionReply.info, wire.encodeInfoBlockSize()),
-    reply(wire.OptionReply.info, wire.encodeInfoText(wire.Info.description, 'words')),
-    reply(wire.OptionReply.ack),
-    Buffer.concat([read, data]),
-    structured ? wire.encodeErrorChunk(2n, wire.NbdErrno.io, 'broken') : wire.encodeSimpleReply(2n, wire.NbdErrno.io),
-    wire.encodeSimpleReply(3n, 0),
-  ]
-}
-
-function mutate(prng: Prng, messages: Buffer[]): Buffer[] {
-  const mutated = messages.map((message) => Buffer.from(message))
-  for (let change = 0; change <= prng.below(3); change++) {
-    const index = prng.below(mutated.length)
-    const message = mutated[index]!
-    switch (prng.below(5)) {
-      case 0:
-        if (message.length > 0) message[prng.below(Math.min(message.length, 40))] = prng.below(256)
-        break
-      case 1:
-        mutated[index] = message.subarray(0, prng.below(message.length + 1))
-        break
-      case 2:
-        mutated.splice(index, 0, message)
-        break
-      case 3:
-        mutated.splice(index, 1)
-        mutated.push(Buffer.from(prng.bytes(prng.below(64))))
-        break
-      case 4:
-        if (message.length >= 4) message.writeUInt32BE(prng.pick([0, 1, 0x7fffffff, 0xffffffff]), message.length - 4)
-        break
-    }
-    if (mutated.length === 0) break
-  }
-  return mutated
-}
-
-/** Cuts bytes where no message ends. */
-function* pieces(prng: Prng, bytes: Buffer): Generator<Buffer> {
-  for (let offset = 0; offset < bytes.length; ) {
-    const length = 1 + prng.below(prng.chance(0.5) ? 30 : 2000)
-    yield bytes.subarray(offset, offset + length)
-    offset += length
-  }
-}
 
 /** Plays a server that accepts everything; returns the requests it saw and how the conversation ended. */
 function serve(prng: Prng, bytes: Buffer): { requests: number; ended: boolean } {
@@ -153,14 +76,28 @@ for (const structured of [true, false]) {
   })
 }
 
-test('mutated conversations never throw out of a session', () => {
+test("100 000 mutated messages of a client's never throw out of a session", () => {
   const prng = new Prng(2026)
   let ends = 0
-  for (let trial = 0; trial < 5000; trial++) {
-    if (serve(prng, Buffer.concat(mutate(prng, politeClient()))).ended) ends++
-    ask(prng, mutate(prng, politeServer(prng.chance(0.5))))
+  let messages = 0
+  while (messages < 100_000) {
+    const conversation = mutate(prng, politeClient())
+    messages += conversation.length
+    if (serve(prng, Buffer.concat(conversation)).ended) ends++
   }
-  assert.ok(ends > 1000, 'and many of them were found out')
+  assert.ok(ends > 2000, 'and many of them were found out')
+})
+
+test("100 000 mutated messages of a server's never throw out of a session", () => {
+  const prng = new Prng(2026)
+  let ends = 0
+  let messages = 0
+  while (messages < 100_000) {
+    const conversation = mutate(prng, politeServer(prng.chance(0.5)))
+    messages += conversation.length
+    if (ask(prng, conversation).ended) ends++
+  }
+  assert.ok(ends > 2000, 'and many of them were found out')
 })
 
 test('a reply that is longer, elsewhere, twice or unasked ends the conversation', () => {
