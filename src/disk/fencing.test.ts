@@ -10,6 +10,7 @@ import { type TestContext, test } from 'node:test'
 import { MiB } from '../base/units.ts'
 import { ArbiterClient } from './arbiter-client.ts'
 import type { DiskServer } from './disk-server.ts'
+import { foreignServer, nbdkit, needs } from './foreign-server.test-support.ts'
 import { formatExportName } from './names.ts'
 import { NbdClient } from './nbd-client.ts'
 import { NbdClientSession } from './nbd-client-session.ts'
@@ -382,3 +383,30 @@ test('a wrong token opens no disk and no session', async (t) => {
   })
   await assert.rejects(stranger.read(patienceMs), { reason: 'denied' })
 })
+
+test(
+  'a grant waits for a write that a foreign server has not answered, and refuses what comes after',
+  needs('nbdkit'),
+  async (t) => {
+    const folder = temporaryFolder()
+    const image = makeImage(folder, 'foreign.img')
+    const socket = join(folder, 'nbd')
+    const slow = nbdkit(socket, '--filter=delay', 'file', image, 'wdelay=200ms')
+    const foreign = await foreignServer(t, socket, '', slow)
+    const server = await startTestServer(t, folder, { exports: [{ name: 'disk0', nbd: foreign.uri, machine: 'web' }] })
+    const [primary, backup] = [arbiterClient(t, server, 'a'), arbiterClient(t, server, 'b')]
+    assert.deepEqual(await primary.start(patienceMs), { granted: true, generation: 1 })
+    assert.equal((await primary.setEligible(1, ['b'], patienceMs)).accepted, true)
+    const sockets = serverSockets(t)
+    const old = await nbdClient(t, server, 'disk0', passOf('a', 1))
+    const write = old.write(0, Buffer.alloc(512, 0xee)).catch((error) => assert.ok(isLostOrFenced(error)))
+    await hasReceived(sockets.at(-1)!, sockets.at(-1)!.bytesRead + 28 + 512)
+    assert.deepEqual(await backup.testAndSet(1, patienceMs), { won: true, generation: 2 })
+    assert.equal(readFileSync(image)[0], 0xee, 'the old write had landed before the answer')
+    await write
+    await assert.rejects(old.write(0, Buffer.alloc(512, 0xdd)), isLostOrFenced)
+    const winner = await nbdClient(t, server, 'disk0', passOf('b', 2))
+    await winner.write(0, Buffer.alloc(512, 0x22))
+    assert.equal(readFileSync(image)[0], 0x22)
+  },
+)

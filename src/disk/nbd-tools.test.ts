@@ -1,33 +1,19 @@
 /** The NBD server as seen by clients that nobody here wrote: libnbd's tools and QEMU's. */
 
 import assert from 'node:assert/strict'
-import { execFile, spawnSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { execFile } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { MiB } from '../base/units.ts'
-import { startDiskServer } from './disk-server.ts'
+import type { DiskExport } from './disk-server.ts'
+import { foreignServer, nbdkit, needs, qemuNbd } from './foreign-server.test-support.ts'
 import { formatExportName } from './names.ts'
-import {
-  arbiterClient,
-  freeSocket,
-  makeImage,
-  nbdUri,
-  passOf,
-  patienceMs,
-  startTestServer,
-  temporaryFolder,
-} from './test-disk.ts'
+import { arbiterClient, makeImage, nbdUri, passOf, patienceMs, startTestServer, temporaryFolder } from './test-disk.ts'
 
 const run = promisify(execFile)
-
-/** Skips with a reason when the tool is not there. */
-function needs(tool: string): { skip: string | false } {
-  const isThere = spawnSync(tool, ['--version']).error === undefined
-  return { skip: isThere ? false : `${tool} is not installed` }
-}
 
 const timeout = patienceMs
 
@@ -51,59 +37,98 @@ test('nbdinfo lists every export and reads size and flags', needs('nbdinfo'), as
   assert.equal(plain.is_read_only, false)
 })
 
+const exportBytes = 24 * MiB
+
+/** Runs `use` against an export of ours on an image file, and against others in front of servers that nobody here wrote. */
+async function onEveryExport(
+  t: TestContext,
+  use: (uri: string, contents: () => Buffer, kind: string) => Promise<void>,
+): Promise<void> {
+  const folder = temporaryFolder()
+  const image = (kind: string): string => join(folder, `${kind}.img`)
+  for (const kind of ['file', 'nbdkit', 'qemu-nbd']) makeImage(folder, `${kind}.img`, exportBytes)
+  const exports: DiskExport[] = [{ name: 'file', path: image('file') }]
+  const foreign = {
+    nbdkit: (socket: string, path: string) => nbdkit(socket, 'file', path),
+    'qemu-nbd': (socket: string, path: string) => qemuNbd(socket, 'disk', path),
+  }
+  for (const [kind, command] of Object.entries(foreign)) {
+    if (needs(kind).skip) continue
+    const socket = join(folder, `${kind}.socket`)
+    // nbdkit calls its export anything.
+    exports.push({ name: kind, nbd: (await foreignServer(t, socket, 'disk', command(socket, image(kind)))).uri })
+  }
+  const server = await startTestServer(t, folder, { exports })
+  for (const { name } of exports) await use(nbdUri(server, name), () => readFileSync(image(name)), name)
+}
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
+
 test('nbdcopy writes an image and reads the same bytes back', needs('nbdcopy'), async (t) => {
   const folder = temporaryFolder()
-  const server = await startDiskServer({
-    exports: [{ name: 'big', path: makeImage(folder, 'big.img', 40 * MiB) }],
-    nbd: freeSocket(),
-    arbiter: freeSocket(),
-    recordFolder: join(folder, 'arbiter'),
-    tokens: {},
-  })
-  t.after(() => server.close())
-  const uri = nbdUri(server, 'big')
-  const source = join(folder, 'source')
-  const content = Buffer.concat([randomBytes(10 * MiB), Buffer.alloc(20 * MiB), randomBytes(10 * MiB)])
+  const [source, back] = [join(folder, 'source'), join(folder, 'back')]
+  const content = Buffer.concat([randomBytes(7 * MiB), Buffer.alloc(10 * MiB), randomBytes(7 * MiB)])
   writeFileSync(source, content)
-  await run('nbdcopy', ['--flush', source, uri], { timeout })
-  assert.ok(readFileSync(join(folder, 'big.img')).equals(content), 'the image file holds what was copied')
-  await run('nbdcopy', [uri, join(folder, 'back')], { timeout })
-  assert.ok(readFileSync(join(folder, 'back')).equals(content))
+  await onEveryExport(t, async (uri, image, kind) => {
+    await run('nbdcopy', ['--flush', source, uri], { timeout })
+    assert.equal(sha256(image()), sha256(content), `the image behind ${kind} holds what was copied`)
+    await run('nbdcopy', [uri, back], { timeout })
+    assert.equal(sha256(readFileSync(back)), sha256(content))
+  })
 })
 
-test('qemu-img compares an export equal to its image', needs('qemu-img'), async (t) => {
+test('qemu-img converts to an export and back, and finds it equal to its source', needs('qemu-img'), async (t) => {
   const folder = temporaryFolder()
-  const server = await startTestServer(t, folder)
-  const uri = nbdUri(server, 'plain')
-  const { stdout } = await run('qemu-img', ['info', '--output=json', uri], { timeout })
-  assert.equal(JSON.parse(stdout)['virtual-size'], MiB)
-  const args = ['compare', '-f', 'raw', '-F', 'raw', uri, join(folder, 'plain.img')]
-  await run('qemu-img', args, { timeout })
+  const [source, back] = [join(folder, 'source'), join(folder, 'back.qcow2')]
+  writeFileSync(source, Buffer.concat([Buffer.alloc(9 * MiB), randomBytes(6 * MiB), Buffer.alloc(9 * MiB)]))
+  await onEveryExport(t, async (uri, image) => {
+    const { stdout } = await run('qemu-img', ['info', '--output=json', uri], { timeout })
+    assert.equal(JSON.parse(stdout)['virtual-size'], exportBytes)
+    await run('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', source, uri], { timeout })
+    assert.equal(sha256(image()), sha256(readFileSync(source)))
+    await run('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', uri, source], { timeout })
+    await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', uri, back], { timeout })
+    await run('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', back, source], { timeout })
+  })
 })
 
 test('qemu-io writes, zeroes, discards, flushes and reads with verification', needs('qemu-io'), async (t) => {
-  const folder = temporaryFolder()
-  const server = await startTestServer(t, folder)
-  const uri = nbdUri(server, 'plain')
   const commands = [
     'write -P 0xaa 4096 65536',
     'write -f -P 0xbb 100352 512',
     'write -z 8192 4096',
     'write -z -u 12288 4096',
+    'aio_write -P 0xdd 1048576 1M',
+    'aio_write -P 0xee 4194304 1M',
+    'aio_flush',
     'discard 524288 65536',
     'flush',
     'read -P 0xaa 4096 4096',
     'read -P 0 8192 8192',
     'read -P 0xaa 16384 53248',
     'read -P 0xbb 100352 512',
+    'read -P 0xdd 1048576 1M',
+    'read -P 0xee 4194304 1M',
   ]
-  const args = ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri]
-  const { stdout } = await run('qemu-io', args, { timeout })
-  assert.doesNotMatch(stdout, /verification failed|error/i)
-  const image = readFileSync(join(folder, 'plain.img'))
-  assert.ok(image.subarray(4096, 8192).every((byte) => byte === 0xaa))
-  assert.ok(image.subarray(8192, 16384).every((byte) => byte === 0))
-  assert.ok(image.subarray(100352, 100864).every((byte) => byte === 0xbb))
+  await onEveryExport(t, async (uri, contents) => {
+    const args = ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri]
+    const { stdout } = await run('qemu-io', args, { timeout })
+    assert.doesNotMatch(stdout, /verification failed|error/i)
+    const image = contents()
+    assert.ok(image.subarray(4096, 8192).every((byte) => byte === 0xaa))
+    assert.ok(image.subarray(8192, 16384).every((byte) => byte === 0))
+    assert.ok(image.subarray(100352, 100864).every((byte) => byte === 0xbb))
+  })
+})
+
+test('nbdcopy with the pass of the holder uses the one connection it has', needs('nbdcopy'), async (t) => {
+  const folder = temporaryFolder()
+  const server = await startTestServer(t, folder)
+  assert.equal((await arbiterClient(t, server, 'a').start(patienceMs)).granted, true)
+  const [source, uri] = [join(folder, 'source'), nbdUri(server, formatExportName('disk0', passOf('a', 1)))]
+  writeFileSync(source, randomBytes(MiB))
+  await run('nbdcopy', ['--connections=4', '--flush', source, uri], { timeout })
+  assert.equal(sha256(readFileSync(join(folder, 'disk0.img'))), sha256(readFileSync(source)))
 })
 
 test(

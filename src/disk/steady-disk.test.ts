@@ -139,9 +139,9 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate)
 }
 
-function steadyDisk(server: ToyServer): SteadyDisk {
+function steadyDisk(server: ToyServer, bootIdOf = (text: string): string | undefined => text): SteadyDisk {
   const disk = new SteadyDisk({
-    bootIdOf: (description) => description,
+    bootIdOf,
     onFenced: (error) => assert.fail(error.message),
     trace: () => {},
     reconnectIntervalMs: 0,
@@ -308,6 +308,32 @@ test('a server that comes back in the same boot has lost nothing: only what wait
     ['read'],
   )
   assert.equal(disk.unflushed.count, 1, 'and the write is still kept')
+})
+
+test('a server that does not name its boot may have lost something whenever the connection was cut', async () => {
+  const server = new ToyServer()
+  const disk = steadyDisk(server, () => undefined)
+  await settle()
+  const write = disk.request({ operation: 'write', offset: 0, data: Uint8Array.of(1) })
+  server.finish(0)
+  await write
+  server.cut(() => false)
+  await settle()
+  assert.deepEqual(
+    server.executing.map(({ work }) => work.operation),
+    ['write'],
+  )
+})
+
+test('what waits for a disk out of reach fails when nobody waits any longer', async () => {
+  const server = new ToyServer()
+  const disk = steadyDisk(server)
+  await settle()
+  server.crash(() => false)
+  await settle()
+  const waiting = assert.rejects(disk.request({ operation: 'flush' }), { reason: 'connection-lost' })
+  disk.giveUp()
+  await waiting
 })
 
 test('nothing is sent to a new boot before all that is kept is written again, in order where ranges overlap', async () => {

@@ -219,6 +219,16 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a server that does not name its boot counts as the same one for ever',
+    file: 'src/disk/steady-disk.ts',
+    from: 'if (bootId !== undefined && bootId === this.#bootId) return',
+    to: 'if (bootId === this.#bootId) return',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'a server that does not name its boot may have lost something whenever the connection was cut',
+    },
+  },
+  {
     name: 'a flush counts for what was completed while it ran',
     file: 'src/disk/unflushed-writes.ts',
     from: '      if (order >= reach) break\n',
