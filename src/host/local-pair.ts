@@ -230,15 +230,25 @@ export async function repairVm(vm: string): Promise<Repair> {
   const { config } = readVmConfig(vm)
   const folder = new VmFolder(config.name)
   let run = folder.requireRun()
-  const diskServer = !isAlive(run.diskServerPid)
+  const diskServer = await hasEnded(folder.controlPath('disk'), run.diskServerPid)
   if (diskServer) {
     const { pid } = await startDiskServerProcess(config, folder)
     run = { ...run, diskServerPid: pid }
     folder.writeRun(run)
   }
-  const lan = run.lanPid > 0 && !isAlive(run.lanPid)
+  const lan = run.lanPid > 0 && (await hasEnded(folder.controlPath('lan'), run.lanPid))
   if (lan) folder.writeRun({ ...run, lanPid: (await startLanProcess(config, folder, () => {})).pid })
   return { diskServer, lan }
+}
+
+/** A killed process is there for a moment longer, but answers nothing: it is waited for. A frozen one has not ended. */
+async function hasEnded(controlPath: string, pid: number): Promise<boolean> {
+  const deadline = performance.now() + orderlyEndMs
+  while (isAlive(pid)) {
+    if (performance.now() > deadline || (await ask(controlPath, 'status', {}, orderlyEndMs))) return false
+    await sleep(20)
+  }
+  return true
 }
 
 /**
