@@ -24,7 +24,7 @@ export interface DemoOptions {
   readonly onGuestProgress: (progress: GuestProgress) => void
 }
 
-/** A client that waits no longer than this may not have looked. */
+/** The longest pause of the client that the demo accepts. */
 const longestStallMs = 1000
 
 export interface DemoReport {
