@@ -42,8 +42,9 @@ function dataEntry(address: Expression, dataSet: Expression): Expression {
     .add(dataSet)
 }
 
-function tagMask(size: Size): bigint {
-  return -4096n | BigInt(size - 1)
+/** Page address and alignment of an access: what a tag is compared with. */
+function tagMask(size: Size): number {
+  return -4096 | (size - 1)
 }
 
 /** Emits a load; the result is a local, zero-extended. */

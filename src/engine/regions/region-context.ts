@@ -76,7 +76,10 @@ export class RegionContext implements InstructionContext {
     return this.#region.pcAt(this.#offset)
   }
   get nextPc(): Expression {
-    return this.#region.pcAt(this.#offset + this.#decoded.lengthBytes)
+    return this.#region.pcAt(this.#following)
+  }
+  get #following(): number {
+    return this.#offset + this.#decoded.lengthBytes
   }
 
   i32(value: number): Expression {
@@ -112,11 +115,11 @@ export class RegionContext implements InstructionContext {
       left: this.#left,
       afterSlow: (after, result) => {
         f.if(after.ne(this.#left), () => {
-          f.if(after.eqz(), () => this.#region.fault(this.pc, this.#left))
+          this.#region.faultIf(after.eqz(), this.#offset, this.#remaining)
           const { instruction } = this.#decoded
           const place = { offset: this.#offset, decoded: this.#decoded, remaining: this.#remaining, facts: this.#facts }
           instruction.semantics(new RegionContext(this.#region, place, { result }))
-          this.#region.stop(this.nextPc, this.#left)
+          this.#region.stop(this.#following, this.#remaining - 1)
         })
       },
     }
@@ -173,10 +176,10 @@ export class RegionContext implements InstructionContext {
   }
 
   illegal(): void {
-    this.#region.illegal(this.#offset, this.#left)
+    this.#region.illegal(this.#offset, this.#remaining)
   }
   system(operation: SystemOperation): void {
-    this.#region.system(operation, this.#offset, this.#left)
+    this.#region.system(operation, this.#offset)
   }
 
   /** Attempted before this instruction. */
@@ -194,7 +197,7 @@ export class RegionContext implements InstructionContext {
   writeCsr(value: Value): void {
     const { f, core } = this.#region
     const effect = f.call(core.writeCsr, i32(this.#decoded.csr), value as Expression, this.#count.add(1))
-    f.if(effect, () => this.#region.finish(this.nextPc, this.#left))
+    f.if(effect, () => this.#region.finish(this.#following, this.#remaining))
   }
 
   requireFloat(): void {

@@ -3,9 +3,10 @@
  * locals at entry and written back where the region leaves; control flow inside is structured (flow-graph.ts).
  *
  * Each block first takes its instructions off `left`; when that does not suffice, the region leaves in front of the block
- * and the interpreter runs the rest one by one. Ways out that are rare share one piece of code each, behind the body.
+ * and the interpreter runs the rest one by one. Ways out share their code behind the body, to keep the function small.
  */
 
+import { pageBytes } from '../../base/units.ts'
 import type { SystemOperation } from '../../riscv/semantics.ts'
 import { counterAddress, emitCount, fBase, get, type RegionLeave, recordBytesPerByte, xBase } from '../core/layout.ts'
 import type { RegionCore } from '../core/region-imports.ts'
@@ -14,11 +15,16 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
 import type { Block, RegionPlan, Target } from './discovery.ts'
 import { analyzeFlow, type FlowGraph } from './flow-graph.ts'
 import { RegionContext } from './region-context.ts'
-import { namedBy, type RegisterMask, registersIn, union, writtenBy } from './region-registers.ts'
+import { namedBy, type RegisterMask, registersIn, writtenBy } from './region-registers.ts'
 
-/** Ways out that leave through shared code: what is called there with (pc or record, left). */
-const sharedExits = ['fault', 'stop', 'resume', 'illegal', 'finish'] as const
-type SharedExit = (typeof sharedExits)[number]
+/** Ways out that are rare: they share one piece of code, which learns from a number, the site, why and where. */
+const rareExits = ['fault', 'stop', 'resume', 'illegal', 'finish'] as const
+type RareExit = (typeof rareExits)[number]
+
+/** A site: which rare exit, the offset in the page (up to the page's end), and what `left` gets back. */
+const siteOffsetShift = 3
+const siteOffsetMask = 0x1fff
+const siteRemainingShift = 16
 
 function blockSuccessors({ terminator }: Block): number[] {
   const inside = (target: Target): number[] => (target.kind === 'block' ? [target.block] : [])
@@ -40,7 +46,7 @@ export interface RegionSettings {
   readonly isProfiled: boolean
 }
 
-const leaveNames: Readonly<Record<SharedExit, RegionLeave>> = {
+const leaveNames: Readonly<Record<RareExit, RegionLeave>> = {
   fault: 'fault',
   stop: 'attention',
   resume: 'budget',
@@ -57,14 +63,14 @@ export class RegionFunction {
   readonly #record: Local
   readonly #pagePc: Local
   readonly #exitPc: Local
+  readonly #site: Local
   readonly #blocks: readonly Block[]
   readonly #graph: FlowGraph
   readonly #x = new Map<number, Local>()
   readonly #floats = new Map<number, Local>()
   readonly #written: RegisterMask
-  /** Registers that may differ from memory when a block ends. */
-  readonly #dirty: readonly RegisterMask[]
-  readonly #exits = new Map<SharedExit, Label>()
+  /** Behind the body: goes on at `exitPc`, at `record`, or does what `site` says. */
+  readonly #labels: { jump?: Label; near?: Label; rare?: Label } = {}
   readonly #blockEnds = new Map<number, Label>()
   readonly #loopStarts = new Map<number, Label>()
 
@@ -81,33 +87,14 @@ export class RegionFunction {
     this.dataSet = f.local('i32')
     this.#pagePc = f.local('i64')
     this.#exitPc = f.local('i64')
+    this.#site = f.local('i32')
     this.#entryLeft = isProfiled ? f.local('i32') : undefined
-    const successors = blocks.map(blockSuccessors)
-    this.#graph = analyzeFlow(successors)
+    this.#graph = analyzeFlow(blocks.map(blockSuccessors))
     const all = this.#graph.order.flatMap((block) => blocks[block]!.instructions)
     this.#written = writtenBy(all)
-    this.#dirty = this.#dirtyAtEnd(successors)
     const named = namedBy(all)
     for (const register of registersIn(named.x)) this.#x.set(register, f.local('i64'))
     for (const register of registersIn(named.f)) this.#floats.set(register, f.local('i64'))
-  }
-
-  #dirtyAtEnd(successors: readonly (readonly number[])[]): RegisterMask[] {
-    const own = this.#blocks.map(({ instructions }) => writtenBy(instructions))
-    const dirty = [...own]
-    for (let changed = true; changed; ) {
-      changed = false
-      for (const block of this.#graph.order) {
-        for (const successor of successors[block]!) {
-          const next = union(dirty[successor]!, dirty[block]!)
-          if (next.x !== dirty[successor]!.x || next.f !== dirty[successor]!.f) {
-            dirty[successor] = next
-            changed = true
-          }
-        }
-      }
-    }
-    return dirty
   }
 
   emit(): void {
@@ -117,30 +104,43 @@ export class RegionFunction {
     f.set(this.#pagePc, get('pagePc'))
     for (const [register, local] of this.#x) f.set(local, load('i64', 'load', i32(0), xBase + register * 8))
     for (const [register, local] of this.#floats) f.set(local, load('i64', 'load', i32(0), fBase + register * 8))
-    this.#withExits([...sharedExits], () => this.#emitNode(0))
+    f.block((jump) => {
+      f.block((near) => {
+        f.block((rare) => {
+          Object.assign(this.#labels, { jump, near, rare })
+          this.#emitNode(0)
+        })
+        this.#emitRareExits()
+      })
+      this.#spill()
+      f.returnCall(this.core.enterRecord, this.#record, this.left)
+    })
+    this.#spill()
+    f.returnCall(this.core.jumpOut, this.#exitPc, this.left)
   }
 
-  /** Runs `body` inside one block per shared exit; behind each block stands the exit's code. */
-  #withExits(exits: SharedExit[], body: () => void): void {
-    const exit = exits.pop()
-    if (!exit) {
-      body()
-      return
-    }
-    this.f.block((label) => {
-      this.#exits.set(exit, label)
-      this.#withExits(exits, body)
-    })
+  #emitRareExits(): void {
     const { f, core } = this
-    this.#leave(leaveNames[exit], this.#written)
-    const leave: Readonly<Record<SharedExit, () => void>> = {
+    const site = this.#site
+    this.#spill()
+    const offset = f.let(site.shrU(siteOffsetShift).and(siteOffsetMask))
+    f.set(this.left, this.left.add(site.shrU(siteRemainingShift)))
+    f.set(this.#exitPc, this.#pagePc.add(offset.toI64U()))
+    const record = this.#record.add(offset.sub(this.#blocks[0]!.offset).mul(recordBytesPerByte))
+    const leave: Readonly<Record<RareExit, () => void>> = {
       fault: () => f.returnCall(core.raiseAt, this.#exitPc, this.left),
       stop: () => f.returnCall(core.stopAt, this.#exitPc),
       resume: () => f.returnCall(core.resumeOut, this.#exitPc, this.left),
-      illegal: () => f.returnCall(core.raiseIllegal, this.#record, this.left),
+      illegal: () => f.returnCall(core.raiseIllegal, record, this.left),
       finish: () => f.returnCall(core.finish, this.#exitPc, this.left),
     }
-    leave[exit]()
+    rareExits.forEach((exit, number) => {
+      f.if(site.and((1 << siteOffsetShift) - 1).eq(number), () => {
+        this.#count(leaveNames[exit])
+        leave[exit]()
+      })
+    })
+    f.unreachable()
   }
 
   // Structured control flow
@@ -173,11 +173,8 @@ export class RegionFunction {
     const { instructions, terminator } = block
     const facts = { floatIsOn: false, floatIsDirty: false }
     f.set(left, left.sub(instructions.length))
-    f.if(left.ltS(0), () => {
-      f.set(left, left.add(instructions.length))
-      f.set(this.#exitPc, this.pcAt(block.offset))
-      f.br(this.#exits.get('resume')!)
-    })
+    this.#atSite('resume', block.offset, instructions.length)
+    f.brIf(this.#labels.rare!, left.ltS(0))
     let last: RegionContext | undefined
     instructions.forEach(({ offset, decoded }, index) => {
       f.reuseLocals(() => {
@@ -207,11 +204,11 @@ export class RegionFunction {
 
   #go(from: number, target: Target): void {
     if (target.kind === 'outside') {
-      this.#leaveTo(from, target.offset)
+      this.#leaveTo(target.offset)
       return
     }
     const to = target.block
-    if (this.#graph.isIrreducible(from, to)) this.#leaveTo(from, this.#blocks[to]!.offset)
+    if (this.#graph.isIrreducible(from, to)) this.#leaveTo(this.#blocks[to]!.offset)
     else if (this.#graph.isBackEdge(from, to)) this.f.br(this.#loopStarts.get(to)!)
     else if (this.#graph.isMerge[to]) this.f.br(this.#blockEnds.get(to)!)
     else this.#emitNode(to)
@@ -222,31 +219,40 @@ export class RegionFunction {
     for (const block of returns) {
       f.if(target.eq(this.pcAt(this.#blocks[block]!.offset)), () => this.#go(from, { kind: 'block', block }))
     }
-    this.#leave('indirectJump', this.#dirty[from]!)
-    f.returnCall(this.core.jumpOut, target, this.left)
+    this.#count('indirectJump')
+    f.set(this.#exitPc, target)
+    f.br(this.#labels.jump!)
   }
 
-  #leaveTo(from: number, offset: number): void {
-    const { f, core } = this
-    const isNear = offset >= 0 && offset < 4096
-    this.#leave(isNear ? 'outside' : 'otherPage', this.#dirty[from]!)
-    if (isNear) f.returnCall(core.enterRecord, this.#recordAt(offset), this.left)
-    else f.returnCall(core.jumpOut, this.pcAt(offset), this.left)
-  }
-
-  /** Writes registers back, and counts if somebody wants to know. */
-  #leave(reason: RegionLeave, dirty: RegisterMask): void {
-    if (this.#entryLeft) {
-      emitCount(this.f, counterAddress(reason))
-      emitCount(this.f, counterAddress('regionInstructions'), this.#entryLeft.sub(this.left).toI64U())
-    }
-    this.#spill(dirty)
-  }
-
-  #spill({ x, f: floats }: RegisterMask): void {
+  #leaveTo(offset: number): void {
     const { f } = this
-    for (const register of registersIn(x)) f.store(8, i32(0), this.#x.get(register)!, xBase + register * 8)
-    for (const register of registersIn(floats)) f.store(8, i32(0), this.#floats.get(register)!, fBase + register * 8)
+    if (offset >= 0 && offset < pageBytes) {
+      this.#count('outside')
+      f.set(this.#record, this.#recordAt(offset))
+      f.br(this.#labels.near!)
+    } else {
+      this.#count('otherPage')
+      f.set(this.#exitPc, this.pcAt(offset))
+      f.br(this.#labels.jump!)
+    }
+  }
+
+  /** Counts a way out, if somebody wants to know; `left` is exact here. */
+  #count(reason: RegionLeave): void {
+    if (!this.#entryLeft) return
+    emitCount(this.f, counterAddress(reason))
+    emitCount(this.f, counterAddress('regionInstructions'), this.#entryLeft.sub(this.left).toI64U())
+  }
+
+  /** Writes registers back. */
+  #spill(): void {
+    const { f } = this
+    for (const register of registersIn(this.#written.x)) {
+      f.store(8, i32(0), this.#x.get(register)!, xBase + register * 8)
+    }
+    for (const register of registersIn(this.#written.f)) {
+      f.store(8, i32(0), this.#floats.get(register)!, fBase + register * 8)
+    }
   }
 
   // What instructions ask for
@@ -273,37 +279,40 @@ export class RegionFunction {
     return this.#record.add((offset - this.#blocks[0]!.offset) * recordBytesPerByte)
   }
 
-  #exit(exit: SharedExit, pc: Expression, left: Expression): void {
-    this.f.set(this.#exitPc, pc)
-    this.f.set(this.left, left)
-    this.f.br(this.#exits.get(exit)!)
+  #atSite(exit: RareExit, offset: number, remaining: number): void {
+    const number = rareExits.indexOf(exit)
+    this.f.set(this.#site, number | (offset << siteOffsetShift) | (remaining << siteRemainingShift))
   }
 
-  /** The instruction at `pc` faulted; cause and value are in their cells. */
-  fault(pc: Expression, left: Expression): void {
-    this.#exit('fault', pc, left)
+  #rare(exit: RareExit, offset: number, remaining: number): void {
+    this.#atSite(exit, offset, remaining)
+    this.f.br(this.#labels.rare!)
   }
 
-  /** The instruction is complete, and something needs a look before the next one at `pc`. */
-  stop(pc: Expression, left: Expression): void {
-    this.#exit('stop', pc, left.sub(1))
+  /** If `condition`, the instruction faulted; cause and value are in their cells. */
+  faultIf(condition: Expression, offset: number, remaining: number): void {
+    this.#atSite('fault', offset, remaining)
+    this.f.brIf(this.#labels.rare!, condition)
   }
 
-  /** The instruction before `pc` may have changed mode, mappings or interrupts. */
-  finish(pc: Expression, left: Expression): void {
-    this.#exit('finish', pc, left)
+  /** The instruction in front of this offset is complete, and something needs a look. */
+  stop(offset: number, remaining: number): void {
+    this.#rare('stop', offset, remaining)
   }
 
-  illegal(offset: number, left: Expression): void {
-    const { f } = this
-    f.set(this.left, left)
-    f.set(this.#record, this.#recordAt(offset))
-    f.br(this.#exits.get('illegal')!)
+  /** The instruction in front of this offset may have changed mode, mappings or interrupts. */
+  finish(offset: number, remaining: number): void {
+    this.#rare('finish', offset, remaining)
   }
 
-  system(operation: SystemOperation, offset: number, left: Expression): void {
-    this.#leave('system', this.#written)
-    this.f.returnCall(this.core.systemOperations[operation], this.#recordAt(offset), left)
+  illegal(offset: number, remaining: number): void {
+    this.#rare('illegal', offset, remaining)
+  }
+
+  system(operation: SystemOperation, offset: number): void {
+    this.#count('system')
+    this.#spill()
+    this.f.returnCall(this.core.systemOperations[operation], this.#recordAt(offset), this.left.add(1))
   }
 }
 

@@ -41,9 +41,9 @@ export interface TranslationOptions {
 }
 
 export const defaultTranslation: TranslationOptions = {
-  threshold: 1000,
-  batchRegions: 16,
-  batchRuns: 4,
+  threshold: 4000,
+  batchRegions: 32,
+  batchRuns: 12,
   cacheBytes: 100 * MiB,
 }
 
@@ -171,21 +171,27 @@ export class Translator {
     if (--region.batch.live === 0) this.#liveBytes -= region.batch.costBytes
   }
 
-  #writeCoverage(page: number): void {
-    const { pageSlotBase, coverageBase, pageFlagsBase } = this.#layout
+  /** Where the core keeps which halfwords of a page are covered. */
+  #coverageAt(page: number): Uint8Array {
+    const { pageSlotBase, coverageBase } = this.#layout
     const slot = this.#view.getUint16(pageSlotBase + page * 2, true) - 1
     assert(slot >= 0, 'a page with regions has a slot')
-    const coverage = this.#bytes.subarray(
-      coverageBase + slot * coverageBytes,
-      coverageBase + (slot + 1) * coverageBytes,
-    )
-    coverage.fill(0)
+    const first = coverageBase + slot * coverageBytes
+    return this.#bytes.subarray(first, first + coverageBytes)
+  }
+
+  #addCoverage({ page, coverage }: Region): void {
+    const all = this.#coverageAt(page)
+    for (let index = 0; index < coverageBytes; index++) all[index]! |= coverage[index]!
+    this.#bytes[this.#layout.pageFlagsBase + page]! |= pageFlag.regions
+  }
+
+  /** After regions of a page were dropped. */
+  #writeCoverage(page: number): void {
     const regions = this.#byPage.get(page)!
-    for (const region of regions) {
-      for (let index = 0; index < coverageBytes; index++) coverage[index]! |= region.coverage[index]!
-    }
-    const flags = this.#bytes[pageFlagsBase + page]!
-    this.#bytes[pageFlagsBase + page] = regions.size > 0 ? flags | pageFlag.regions : flags & ~pageFlag.regions
+    this.#coverageAt(page).fill(0)
+    this.#bytes[this.#layout.pageFlagsBase + page]! &= ~pageFlag.regions
+    for (const region of regions) this.#addCoverage(region)
     if (regions.size === 0) this.#byPage.delete(page)
   }
 
@@ -292,7 +298,7 @@ export class Translator {
     this.#regions.set(number, region)
     const ofPage = this.#byPage.get(page) ?? new Set()
     this.#byPage.set(page, ofPage.add(region))
-    this.#writeCoverage(page)
+    this.#addCoverage(region)
     this.#table.set(this.#parts.regionTableBase + number, entry)
     this.#setNeed(number, plan.blocks[0]!.instructions.length)
     this.#setMark(record, number)

@@ -222,6 +222,12 @@ export class Expression {
 }
 
 export function constant(type: ValueType, value: number | bigint): Expression {
+  if (typeof value === 'number' && value === (value | 0)) {
+    return new Expression(type, (code) => {
+      code.byte(type === 'i32' ? 0x41 : 0x42)
+      code.signed32(value)
+    })
+  }
   return new Expression(type, (code) => {
     if (type === 'i32') {
       code.byte(0x41)
