@@ -9,6 +9,7 @@
 
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
+import { translationMutations } from './translation-mutations.ts'
 
 export interface Mutation {
   /** What the broken product does, as a sentence. */
@@ -136,4 +137,9 @@ export const determinismMutations: readonly Mutation[] = [
   },
 ]
 
-export const mutations: readonly Mutation[] = [...determinismMutations, ...protectionMutations, ...privacyMutations]
+export const mutations: readonly Mutation[] = [
+  ...determinismMutations,
+  ...protectionMutations,
+  ...privacyMutations,
+  ...translationMutations,
+]

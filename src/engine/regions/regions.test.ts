@@ -4,9 +4,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import { Prng } from '../../base/prng.ts'
-import { bareHart, stateOf } from '../test-support/bare-hart.ts'
+import { MiB } from '../../base/units.ts'
+import { csr } from '../../riscv/csrs.ts'
+import { mstatusBit } from '../core/csr-fields.ts'
+import { type Assembler, encode, reg } from '../test-support/assembler.ts'
+import { bareHart, loadProgram, stateOf, step } from '../test-support/bare-hart.ts'
 import { type HotMode, hotProgramRamBytes, loadHotProgram, scriptDevice } from '../test-support/hot-program.ts'
-import type { Engine } from '../types.ts'
+import { type Engine, ramBase } from '../types.ts'
 import type { EngineOptions } from '../wasm-engine.ts'
 
 interface Drive {
@@ -52,6 +56,8 @@ function copyInto(from: Engine, to: Engine): void {
   to.loadState(new ByteReader(writer.finish()))
 }
 
+const base = BigInt(ramBase)
+
 const always = (count: number) => () => count
 
 function drives(prng: Prng): Record<string, Drive> {
@@ -90,4 +96,84 @@ describe('a random program has one state at every count, translated or not', () 
       })
     }
   }
+})
+
+/** The same short program, interpreted and translated: ends in the same state after so many instructions. */
+function assertAlike(instructions: number, write: (a: Assembler) => void, prepare?: (engine: Engine) => void): void {
+  const states = (['off', { threshold: 1, batchRuns: 1 }] as const).map((translation) => {
+    const { engine } = bareHart(1 * MiB, translation)
+    loadProgram(engine, 0, write)
+    prepare?.(engine)
+    for (let done = 0; done < instructions; done += 100) step(engine, 100)
+    if (translation !== 'off') assert.ok(engine.profile.regions.built > 0, 'something was translated')
+    return stateOf(engine)
+  })
+  assert.equal(states[1], states[0])
+}
+
+const { a0, a1, a2, a3, t0, t1 } = reg
+
+test('a store into the region that is running counts from the next instruction on', () => {
+  assertAlike(6000, (a) => {
+    a.li(a1, BigInt(encode('addi', { rd: a0, rs1: a0, imm: 1 })))
+      .li(t1, base)
+      .li(a3, 1n << 20n)
+    a.label('loop').emit('addi', { rd: a2, rs1: a2, imm: 1 }).emit('andi', { rd: t0, rs1: a2, imm: 63 })
+    a.to('skip', 'bne', { rs1: t0 })
+    // Every 64th round another immediate for the instruction right behind the store.
+    a.emit('add', { rd: a1, rs1: a1, rs2: a3 }).emit('sw', { rs1: t1, rs2: a1, imm: a.offset + 4 })
+    a.label('skip').emit('addi', { rd: a0, rs1: a0, imm: 1 })
+    a.to('loop', 'jal')
+  })
+})
+
+test('a region is forgotten when its code changes while others run', () => {
+  assertAlike(
+    6000,
+    (a) => {
+      a.li(a1, BigInt(encode('addi', { rd: a0, rs1: a0, imm: 1 })))
+        .li(t1, base + 0x2000n)
+        .li(a3, 1n << 20n)
+      a.label('loop')
+      a.emit('jalr', { rd: reg.ra, rs1: t1 })
+      a.emit('addi', { rd: a2, rs1: a2, imm: 1 }).emit('andi', { rd: t0, rs1: a2, imm: 127 })
+      a.to('loop', 'bne', { rs1: t0 })
+      a.emit('add', { rd: a1, rs1: a1, rs2: a3 }).emit('sw', { rs1: t1, rs2: a1, imm: 4 })
+      a.to('loop', 'jal')
+    },
+    (engine) =>
+      loadProgram(engine, 0x2000, (a) => {
+        a.emit('xor', { rd: a0, rs1: a0, rs2: a2 }).emit('addi', { rd: a0, rs1: a0, imm: 1 })
+        a.emit('jalr', { rs1: reg.ra })
+      }),
+  )
+})
+
+test('the count is exact at a fault, and the registers are those in front of it', () => {
+  assertAlike(
+    2000,
+    (a) => {
+      a.label('loop').emit('addi', { rd: a0, rs1: a0, imm: 1 }).emit('addi', { rd: a2, rs1: a2, imm: 3 })
+      a.emit('ld', { rd: a0, rs1: 0 }).emit('addi', { rd: a2, rs1: a2, imm: 5 })
+      a.to('loop', 'jal')
+    },
+    (engine) => {
+      engine.setCsr(csr.mtvec, base + 0x1000n)
+      loadProgram(engine, 0x1000, (a) => {
+        a.emit('csrrs.read', { rd: t0, csr: csr.mepc }).emit('addi', { rd: t0, rs1: t0, imm: 4 })
+        a.emit('csrrw', { rs1: t0, csr: csr.mepc }).emit('csrrs.read', { rd: t1, csr: csr.mcycle })
+        a.emit('xor', { rd: a1, rs1: a1, rs2: t1 }).emit('mret')
+      })
+    },
+  )
+})
+
+test('a floating-point result makes FS Dirty in the instruction that writes it', () => {
+  assertAlike(2000, (a) => {
+    a.li(a1, mstatusBit.fs).li(a3, 1n << 13n)
+    a.label('loop').emit('csrrc', { rs1: a1, csr: csr.mstatus }).emit('csrrs', { rs1: a3, csr: csr.mstatus })
+    a.emit('addi', { rd: a2, rs1: a2, imm: 1 }).emit('fmv.d.x', { rd: 1, rs1: a2 })
+    a.emit('csrrs.read', { rd: t0, csr: csr.mstatus }).emit('add', { rd: a0, rs1: a0, rs2: t0 })
+    a.to('loop', 'jal')
+  })
 })

@@ -1,0 +1,44 @@
+/** Ways to get translated code a little wrong: by one instruction, one flag, one store that nobody heeds. */
+
+import type { Mutation } from './mutations.ts'
+
+const file = 'src/engine/regions/regions.test.ts'
+const noticedBy = { file, test: 'in supervisor mode, seed 1' } as const
+
+export const translationMutations: readonly Mutation[] = [
+  {
+    name: 'a block of translated code takes one instruction too few off the budget',
+    file: 'src/engine/regions/region-function.ts',
+    from: 'f.set(left, left.sub(instructions.length))',
+    to: 'f.set(left, left.sub(instructions.length - 1))',
+    noticedBy,
+  },
+  {
+    name: 'a fault in translated code comes one instruction early',
+    file: 'src/engine/regions/region-context.ts',
+    from: 'this.#region.faultIf(after.eqz(), this.#offset, this.#remaining)',
+    to: 'this.#region.faultIf(after.eqz(), this.#offset, this.#remaining + 1)',
+    noticedBy: { file, test: 'the count is exact at a fault, and the registers are those in front of it' },
+  },
+  {
+    name: 'translated code forgets that it made the floating-point registers dirty',
+    file: 'src/engine/regions/region-function.ts',
+    from: 'floatIsDirty: false',
+    to: 'floatIsDirty: true',
+    noticedBy: { file, test: 'a floating-point result makes FS Dirty in the instruction that writes it' },
+  },
+  {
+    name: 'translated code goes on behind a store into itself',
+    file: 'src/engine/regions/translator.ts',
+    from: '    this.#parts.leaveRegion()\n',
+    to: '',
+    noticedBy: { file, test: 'a store into the region that is running counts from the next instruction on' },
+  },
+  {
+    name: 'a store into code leaves the regions made from it',
+    file: 'src/engine/regions/translator.ts',
+    from: 'if (!covers(region.coverage, first, last)) continue',
+    to: 'if (covers(region.coverage, first, last)) continue',
+    noticedBy: { file, test: 'a region is forgotten when its code changes while others run' },
+  },
+]
