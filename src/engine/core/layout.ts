@@ -278,7 +278,7 @@ export const pageFlag = {
 export const trackedFlags = pageFlag.table | pageFlag.code | pageFlag.watched
 
 /** Enough for the code of a kernel and its services (Debian's boot alone runs 1,500 pages); 42 KB each, once used. */
-const mostSlots = 4096
+const mostSlots = 3072
 
 export interface Layout {
   readonly ramBytes: number

@@ -44,7 +44,7 @@ export const defaultTranslation: TranslationOptions = {
   threshold: 4000,
   batchRegions: 32,
   batchRuns: 12,
-  cacheBytes: 100 * MiB,
+  cacheBytes: 64 * MiB,
 }
 
 /** V8's own part of a live module, and what it makes of a byte of one (ENGINE, "Batch"). */
