@@ -10,7 +10,7 @@ import { pageBytes } from '../base/units.ts'
 import { csr } from '../riscv/csrs.ts'
 import { buildCoreModule } from './core/core-module.ts'
 import { interruptBit, menvcfgBit, mstatusBit } from './core/csr-fields.ts'
-import { regionTableBase } from './core/interpreter.ts'
+import { regionTableBase } from './core/handler-numbers.ts'
 import {
   attention,
   type CellName,

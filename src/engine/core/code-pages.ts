@@ -14,6 +14,7 @@ import { exceptionCause } from '../../riscv/causes.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, FunctionReference } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core, entryAt } from './core.ts'
+import { handlerIndex, regionTableBase } from './handler-numbers.ts'
 import {
   counterAddress,
   coverageBytes,
@@ -21,6 +22,7 @@ import {
   fetchEntries,
   fetchSetBytes,
   fetchTlbBase,
+  firstRegion,
   get,
   halfwordsPerPage,
   pageFlag,
@@ -45,6 +47,22 @@ export function recordAt(pc: Expression): Expression {
   return get('pageRecords').add(pc.toI32().and(0xffe).mul(recordBytesPerByte))
 }
 
+/** i32: what is left suffices for the first block of a region. */
+export function fitsRegion({ layout }: Core, region: Expression, left: Expression): Expression {
+  return load('i32', 'load', entryAt(layout.regionNeedsBase, region, 4)).leU(left)
+}
+
+/** Goes on at a record that a jump leads to. */
+function emitEnterRecord(f: FunctionBuilder, core: Core, record: Expression, left: Expression): void {
+  const region = f.let(load('i32', 'load16u', record, recordField.region))
+  f.if(region.geU(firstRegion).and(fitsRegion(core, region, left)), () =>
+    f.returnCallIndirect(core.raise, region.add(regionTableBase), record, left),
+  )
+  // Where only the end of a budget leads is no place that is hot.
+  f.if(region.eqz().and(left.ne(0)), () => f.store(2, record, i32(regionMark.counted), recordField.region))
+  f.returnCall(core.interpret, record, left)
+}
+
 /** A jump leads to this record: from now on it is counted how often, until it is translated. */
 export function emitCounted(f: FunctionBuilder, record: Expression): void {
   f.if(load('i32', 'load16u', record, recordField.region).eqz(), () =>
@@ -63,15 +81,6 @@ export interface CodeHandlers {
   /** First half of an instruction whose second half is in the next page. */
   readonly straddling: FunctionReference
 }
-
-export const handlerIndex = {
-  decodeHere: 0,
-  nextPage: 1,
-  nextPageBehindStraddling: 2,
-  straddling: 3,
-  illegal: 4,
-} as const
-export const firstInstructionHandler = 5
 
 export function defineCodePages(core: Core): CodeHandlers {
   const { module, layout } = core
@@ -209,8 +218,10 @@ export function defineCodePages(core: Core): CodeHandlers {
     const records = f.let(load('i32', 'load', entry, 8))
     put(f, 'pagePc', tag)
     put(f, 'pageRecords', records)
-    f.returnCall(core.enterRecord, records.add(pc!.toI32().and(0xffe).mul(recordBytesPerByte)), left!)
+    emitEnterRecord(f, core, f.let(records.add(pc!.toI32().and(0xffe).mul(recordBytesPerByte))), left!)
   })
+
+  module.define(core.enterRecord, (f, record, left) => emitEnterRecord(f, core, record!, left!))
 
   const decodeHere = module.function('decodeHere', ['i32', 'i32'], [], (f, record, left) => {
     const slot = record!.sub(slotsBase).divU(slotBytes)

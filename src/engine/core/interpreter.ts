@@ -9,13 +9,20 @@
 
 import type { Instruction } from '../../riscv/instruction.ts'
 import { instructions } from '../../riscv/instructions.ts'
-import { type Expression, i32, load } from '../wasm/expression.ts'
+import { type Expression, load } from '../wasm/expression.ts'
 import type { FunctionReference, Label } from '../wasm/function-builder.ts'
-import { type CodeHandlers, firstInstructionHandler, handlerIndex } from './code-pages.ts'
+import { type CodeHandlers, fitsRegion } from './code-pages.ts'
 import { type Core, entryAt } from './core.ts'
 import type { FloatFunctions } from './float.ts'
+import {
+  firstInstructionHandler,
+  formsPerInstruction,
+  handlerCount,
+  handlerIndex,
+  regionTableBase,
+} from './handler-numbers.ts'
 import { type HandlerForm, InterpreterContext } from './interpreter-context.ts'
-import { firstRegion, get, hotCounters, recordField, regionLimit, regionMark, regionShift } from './layout.ts'
+import { get, hotCounters, regionLimit, regionMark, regionShift } from './layout.ts'
 
 /** Branches and jumps have two handlers per length. */
 export function hasTarget(instruction: Instruction): boolean {
@@ -33,8 +40,6 @@ function isFrequent(instruction: Instruction): boolean {
   )
 }
 
-const formsPerInstruction = 4
-
 /** Spreads records over the counters (Knuth's multiplicative hashing). */
 const hashMultiplier = 0x9e37_79b1 | 0
 
@@ -45,11 +50,6 @@ export function handlerOf({ instruction, lengthBytes, withinPage }: HandlerForm)
   const row = rowOf.get(instruction)!
   return firstInstructionHandler + row * formsPerInstruction + (lengthBytes === 4 ? 1 : 0) + (withinPage ? 2 : 0)
 }
-
-const handlerCount = firstInstructionHandler + instructions.length * formsPerInstruction
-
-/** Region r is function `regionTableBase + r` of the table. */
-export const regionTableBase = handlerCount
 
 function allForms(): HandlerForm[] {
   return instructions.flatMap((instruction) =>
@@ -83,18 +83,6 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
   }
 
   const regionOf = (number: Expression): Expression => number.shrU(regionShift)
-  const fits = (region: Expression, left: Expression): Expression =>
-    load('i32', 'load', entryAt(core.layout.regionNeedsBase, region, 4)).leU(left)
-
-  module.define(core.enterRecord, (f, record, left) => {
-    const region = f.let(load('i32', 'load16u', record!, recordField.region))
-    f.if(region.geU(firstRegion).and(fits(region, left!)), () =>
-      f.returnCallIndirect(core.raise, region.add(regionTableBase), record!, left!),
-    )
-    f.if(region.eqz().and(left!.ne(0)), () => f.store(2, record!, i32(regionMark.counted), recordField.region))
-    f.returnCall(core.interpret, record!, left!)
-  })
-
   /** Counts that a place was reached; the one that makes it hot nominates it for translation. */
   const count = module.function('count', ['i32'], [], (f, record) => {
     const index = record!
@@ -143,7 +131,7 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
           regionOf(number).eq(regionMark.counted),
           () => f.do(count, record!),
           () =>
-            f.if(fits(regionOf(number), left!), () =>
+            f.if(fitsRegion(core, regionOf(number), left!), () =>
               f.returnCallIndirect(core.raise, regionOf(number).add(regionTableBase), record!, left!),
             ),
         )

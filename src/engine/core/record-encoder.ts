@@ -2,7 +2,7 @@
 
 import { pageBytes } from '../../base/units.ts'
 import { decode, isCompressed } from '../../riscv/decoder.ts'
-import { handlerIndex } from './code-pages.ts'
+import { handlerIndex } from './handler-numbers.ts'
 import { handlerOf, hasTarget } from './interpreter.ts'
 import {
   discardedRegister,

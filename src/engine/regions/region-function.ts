@@ -15,7 +15,7 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
 import type { Block, RegionPlan, Target } from './discovery.ts'
 import { analyzeFlow, type FlowGraph } from './flow-graph.ts'
 import { RegionContext } from './region-context.ts'
-import { namedBy, type RegisterMask, registersIn, writtenBy } from './region-registers.ts'
+import { namedBy, type RegisterMask, registersIn, union, writtenBy } from './region-registers.ts'
 
 /** Ways out that are rare: they share one piece of code, which learns from a number, the site, why and where. */
 const rareExits = ['fault', 'stop', 'resume', 'illegal', 'finish'] as const
@@ -69,6 +69,8 @@ export class RegionFunction {
   readonly #x = new Map<number, Local>()
   readonly #floats = new Map<number, Local>()
   readonly #written: RegisterMask
+  /** Registers that may differ from memory when a block ends. */
+  readonly #dirty: readonly RegisterMask[]
   /** Behind the body: goes on at `exitPc`, at `record`, or does what `site` says. */
   readonly #labels: { jump?: Label; near?: Label; rare?: Label } = {}
   readonly #blockEnds = new Map<number, Label>()
@@ -89,12 +91,30 @@ export class RegionFunction {
     this.#exitPc = f.local('i64')
     this.#site = f.local('i32')
     this.#entryLeft = isProfiled ? f.local('i32') : undefined
-    this.#graph = analyzeFlow(blocks.map(blockSuccessors))
+    const successors = blocks.map(blockSuccessors)
+    this.#graph = analyzeFlow(successors)
+    this.#dirty = this.#dirtyAtEnd(successors)
     const all = this.#graph.order.flatMap((block) => blocks[block]!.instructions)
     this.#written = writtenBy(all)
     const named = namedBy(all)
     for (const register of registersIn(named.x)) this.#x.set(register, f.local('i64'))
     for (const register of registersIn(named.f)) this.#floats.set(register, f.local('i64'))
+  }
+
+  #dirtyAtEnd(successors: readonly (readonly number[])[]): RegisterMask[] {
+    const dirty = this.#blocks.map(({ instructions }) => writtenBy(instructions))
+    for (let changed = true; changed; ) {
+      changed = false
+      for (const block of this.#graph.order) {
+        for (const successor of successors[block]!) {
+          const next = union(dirty[successor]!, dirty[block]!)
+          if (next.x === dirty[successor]!.x && next.f === dirty[successor]!.f) continue
+          dirty[successor] = next
+          changed = true
+        }
+      }
+    }
+    return dirty
   }
 
   emit(): void {
@@ -219,9 +239,10 @@ export class RegionFunction {
     for (const block of returns) {
       f.if(target.eq(this.pcAt(this.#blocks[block]!.offset)), () => this.#go(from, { kind: 'block', block }))
     }
+    // Most ways out are returns, and few a region: worth code of their own, which writes back only what may have changed.
     this.#count('indirectJump')
-    f.set(this.#exitPc, target)
-    f.br(this.#labels.jump!)
+    this.#spill(this.#dirty[from]!)
+    f.returnCall(this.core.jumpOut, target, this.left)
   }
 
   #leaveTo(offset: number): void {
@@ -245,12 +266,12 @@ export class RegionFunction {
   }
 
   /** Writes registers back. */
-  #spill(): void {
+  #spill(registers = this.#written): void {
     const { f } = this
-    for (const register of registersIn(this.#written.x)) {
+    for (const register of registersIn(registers.x)) {
       f.store(8, i32(0), this.#x.get(register)!, xBase + register * 8)
     }
-    for (const register of registersIn(this.#written.f)) {
+    for (const register of registersIn(registers.f)) {
       f.store(8, i32(0), this.#floats.get(register)!, fBase + register * 8)
     }
   }

@@ -16,42 +16,56 @@ export function union(a: RegisterMask, b: RegisterMask): RegisterMask {
   return { x: a.x | b.x, f: a.f | b.f }
 }
 
-type Field = 'rd' | 'rs1' | 'rs2' | 'rs3'
+const rd = 1
+const rs1 = 2
+const rs2 = 4
+const rs3 = 8
 
-const fieldsOf: Readonly<Record<Format, readonly Field[]>> = {
-  R: ['rd', 'rs1', 'rs2'],
-  R4: ['rd', 'rs1', 'rs2', 'rs3'],
-  I: ['rd', 'rs1'],
-  shift: ['rd', 'rs1'],
-  S: ['rs1', 'rs2'],
-  B: ['rs1', 'rs2'],
-  U: ['rd'],
-  J: ['rd'],
-  csr: ['rd', 'rs1'],
-  csrImmediate: ['rd'],
-  none: [],
+/** The register fields of a format, as bits. */
+const fieldsOf: Readonly<Record<Format, number>> = {
+  R: rd | rs1 | rs2,
+  R4: rd | rs1 | rs2 | rs3,
+  I: rd | rs1,
+  shift: rd | rs1,
+  S: rs1 | rs2,
+  B: rs1 | rs2,
+  U: rd,
+  J: rd,
+  csr: rd | rs1,
+  csrImmediate: rd,
+  none: 0,
 }
 
-function masksOf(instructions: readonly PlacedInstruction[], isWanted: (field: Field) => boolean): RegisterMask {
+function masksOf(instructions: readonly PlacedInstruction[], wanted: number): RegisterMask {
   let x = 0
   let f = 0
   for (const { decoded } of instructions) {
-    for (const field of fieldsOf[decoded.instruction.format]) {
-      if (!isWanted(field)) continue
-      if (field === 'rs3' || decoded.instruction.files[field] === 'f') f |= 1 << decoded[field]
-      else x |= 1 << decoded[field]
+    const { format, files } = decoded.instruction
+    const fields = fieldsOf[format] & wanted
+    if (fields & rd) {
+      if (files.rd) f |= 1 << decoded.rd
+      else x |= 1 << decoded.rd
     }
+    if (fields & rs1) {
+      if (files.rs1) f |= 1 << decoded.rs1
+      else x |= 1 << decoded.rs1
+    }
+    if (fields & rs2) {
+      if (files.rs2) f |= 1 << decoded.rs2
+      else x |= 1 << decoded.rs2
+    }
+    if (fields & rs3) f |= 1 << decoded.rs3
   }
   // x0 is no variable.
   return { x: x & ~1, f }
 }
 
 export function writtenBy(instructions: readonly PlacedInstruction[]): RegisterMask {
-  return masksOf(instructions, (field) => field === 'rd')
+  return masksOf(instructions, rd)
 }
 
 export function namedBy(instructions: readonly PlacedInstruction[]): RegisterMask {
-  return masksOf(instructions, () => true)
+  return masksOf(instructions, rd | rs1 | rs2 | rs3)
 }
 
 export function registersIn(mask: number): number[] {
