@@ -55,7 +55,8 @@ export function fitsRegion({ layout }: Core, region: Expression, left: Expressio
 /** Goes on at a record that a jump leads to. */
 function emitEnterRecord(f: FunctionBuilder, core: Core, record: Expression, left: Expression): void {
   const region = f.let(load('i32', 'load16u', record, recordField.region))
-  f.if(region.geU(firstRegion).and(fitsRegion(core, region, left)), () =>
+  // Where the budget does not suffice, the region itself leaves at once, for the interpreter.
+  f.if(region.sub(firstRegion).ltU(regionMark.settled - firstRegion), () =>
     f.returnCallIndirect(core.raise, region.add(regionTableBase), record, left),
   )
   // Where only the end of a budget leads is no place that is hot.
