@@ -81,7 +81,7 @@ test('the whole boot in random slices from 1 to 3 million, digested and moved to
 describe('the whole boot, whatever the engine translates', () => {
   const engines = {
     'nothing at all': 'off',
-    'much of it, forgetting it all often': { threshold: 100, cacheBytes: 12 * MiB },
+    'much of it, forgetting it all often': { threshold: 400, cacheBytes: 12 * MiB },
   } as const
   for (const [name, translation] of Object.entries(engines)) {
     test(name, () => {
