@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { type Lan, startLan } from '../lan/lan.ts'
 import { encodePrefix } from '../lan/length-prefix.ts'
 import { connectTo } from '../net/connect.ts'
+import { generateKey } from '../net/shared-key.ts'
 import { LanBackend, type LanBackendOptions } from './lan-backend.ts'
 
 const mac = '52:54:00:00:00:01'
@@ -114,4 +115,28 @@ test('a backup, connected and not bound, knows whether the switch answers; a swi
   await tickUntil(false, 0)
   await lanAt(t, folder)
   await tickUntil(true, 0)
+})
+
+test('a switch that stands still is waited for on a unix socket; over TCP, where a cable may be cut, another connection is tried', async (t) => {
+  const folder = folderOf(t)
+  const key = generateKey()
+  const overTcp = await startLan({
+    replicaListen: { address: { host: '127.0.0.1', port: 0 }, key },
+    machines: [{ name: machine, mac, token }],
+  })
+  t.after(() => overTcp.close())
+  await lanAt(t, folder)
+  const cases = [
+    { endpoint: { address: { path: join(folder, 'lan.socket') } }, triesAnother: false },
+    { endpoint: { address: overTcp.replicaAddress, key }, triesAnother: true },
+  ]
+  for (const { endpoint, triesAnother } of cases) {
+    const lines: string[] = []
+    const backend = backendAt(t, folder, 'a', { endpoint, trace: (line) => lines.push(line) })
+    await backend.connect()
+    // No turn of the event loop comes between these ticks, so no answer does.
+    for (let tick = 0; tick < 1000; tick++) backend.onTick()
+    assert.equal(lines.includes('lan: the switch is gone; connecting again'), triesAnother)
+    assert.equal(backend.onTick(), false, 'out of reach all the same')
+  }
 })

@@ -24,7 +24,10 @@ export interface LanBackendOptions extends NetworkEvents {
 
 const reconnectIntervalMs = 50
 
-/** A connection on which nothing was heard for so many ticks is given up for a new one: 5 s. */
+/**
+ * A TCP connection on which nothing was heard for so many ticks is given up for a new one: 5 s. A unix socket never is: it
+ * ends with its peer, so one that is silent leads to a switch that stands still, and will read all that was sent.
+ */
 const abandonTicks = 250
 
 /** QEMU's schedule for announcing where a machine is now, after the first time at the bind. */
@@ -113,7 +116,8 @@ export class LanBackend implements NetworkBackend {
   /** @returns whether the switch is in reach */
   onTick(): boolean {
     this.#probe.onTick()
-    if (this.#client && this.#probe.silentTicks % abandonTicks === 0) {
+    const mayBeCut = this.#options.endpoint.address.path === undefined
+    if (mayBeCut && this.#client && this.#probe.silentTicks % abandonTicks === 0) {
       // Behind a cable that was cut and mended TCP may need minutes to find out; a new connection does not.
       this.#client.close()
       void this.#reconnect()
