@@ -6,8 +6,7 @@
 import assert from 'node:assert/strict'
 import { connect, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { memoryInUse } from '../../test/support/memory-in-use.ts'
 import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
 import type { BlockStore } from './block-store.ts'
@@ -22,21 +21,6 @@ const wanted = 100_000
 const peers = 8
 /** A server that kept its connections would grow by 20 MiB. */
 const growthLimitBytes = 8 * MiB
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
-
-/** The least of several looks: sockets close, and V8 gives buffers back, some turns of the event loop later. */
-async function memoryInUse(): Promise<number> {
-  let least = Number.POSITIVE_INFINITY
-  for (let look = 0; look < 5; look++) {
-    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
-    collectGarbage()
-    const { heapUsed, external } = process.memoryUsage()
-    least = Math.min(least, heapUsed + external)
-  }
-  return least
-}
 
 /** Has several conversations at a time until enough messages are sent; memory is compared after the first tenth. */
 async function converse(conversation: (prng: Prng) => Promise<number>): Promise<{ grownBytes: number }> {

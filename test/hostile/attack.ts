@@ -5,10 +5,9 @@
 
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { Prng } from '../../src/base/prng.ts'
 import type { SocketAddress } from '../../src/net/address.ts'
+import { memoryInUse } from '../support/memory-in-use.ts'
 
 export const hostileMessages = 100_000
 
@@ -18,15 +17,6 @@ const patienceMs = 60_000
 const attackers = 8
 /** What a heap may gain from 10^5 messages: code that was compiled, tables that were filled once. */
 const mostGrowthBytes = 16 * 2 ** 20
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
-
-function heapBytes(): number {
-  collectGarbage()
-  const { heapUsed, arrayBuffers, external } = process.memoryUsage()
-  return heapUsed + arrayBuffers + external
-}
 
 export interface AttackOptions {
   readonly address: SocketAddress
@@ -65,10 +55,10 @@ export async function attack(options: AttackOptions): Promise<number> {
 }
 
 export async function assertNoGrowth(work: () => Promise<void>): Promise<void> {
-  const before = heapBytes()
+  const before = await memoryInUse()
   await work()
-  const growth = heapBytes() - before
-  assert.ok(growth < mostGrowthBytes, `the heap grew by ${growth} bytes`)
+  const growth = (await memoryInUse()) - before
+  assert.ok(growth < mostGrowthBytes, `memory grew by ${growth} bytes`)
 }
 
 /** @returns messages sent */
