@@ -75,7 +75,9 @@ export class LoggingChannel {
     this.#isClosed = true
     if (this.#isMute) return
     this.#socket.destroySoon()
-    setTimeout(() => this.#socket.destroy(), lingerMs).unref()
+    const lingering = setTimeout(() => this.#socket.destroy(), lingerMs).unref()
+    // Else every connection that ended long ago would be kept for as long.
+    this.#socket.once('close', () => clearTimeout(lingering))
   }
 }
 

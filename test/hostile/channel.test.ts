@@ -246,8 +246,9 @@ function politeBackup(logEnd: number): Message[] {
   ]
 }
 
-test('a primary hears 10^5 mutated messages of backups, before and after hello, and still protects an honest one', async () => {
+test('a primary hears 10^5 mutated messages of backups, before and after hello, and still protects an honest one', async (t) => {
   const host = new PrimaryHost('alone', {})
+  t.after(() => host.close())
   await host.open()
   let honest = 0
   await attack({
@@ -260,7 +261,6 @@ test('a primary hears 10^5 mutated messages of backups, before and after hello, 
     },
   })
   assert.ok(host.lost > 100, `${host.lost} hostile backups got in`)
-  host.close()
 })
 
 const artefacts: BootArtefacts = {
@@ -269,8 +269,9 @@ const artefacts: BootArtefacts = {
   times: { heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000 },
 }
 
-test('a starting primary hears 10^5 mutated messages of strangers that want its boot image', async () => {
+test('a starting primary hears 10^5 mutated messages of strangers that want its boot image', async (t) => {
   const host = new PrimaryHost('starting', { state: 'starting', expectedBackups: 1000, artefacts })
+  t.after(() => host.close())
   await host.open()
   await attack({
     address: { path: host.path },
@@ -281,7 +282,6 @@ test('a starting primary hears 10^5 mutated messages of strangers that want its 
       return mutate(prng, [...politeBackup(0), fetch, fetch].map(encodeMessage), seal)
     },
   })
-  host.close()
 })
 
 function politePrimary(): Message[] {
@@ -306,7 +306,7 @@ function politePrimary(): Message[] {
   ]
 }
 
-test('backups hear 10^5 mutated messages of a hostile primary, and each ends in good order', async () => {
+test('backups hear 10^5 mutated messages of a hostile primary, and each ends in good order', async (t) => {
   const path = join(folder, 'hostile-primary')
   let sent = 0
   let connections = 0
@@ -319,6 +319,7 @@ test('backups hear 10^5 mutated messages of a hostile primary, and each ends in 
     socket.resume()
     socket.end(Buffer.concat(messages))
   }).listen(path)
+  t.after(() => server.close())
   const reasons = new Map<string, number>()
   const run = async (goal: number): Promise<void> => {
     while (sent < goal) {
@@ -330,7 +331,6 @@ test('backups hear 10^5 mutated messages of a hostile primary, and each ends in 
   }
   await run(hostileMessages / 10)
   await assertNoGrowth(() => run(hostileMessages))
-  server.close()
   assert.deepEqual(
     [...reasons.keys()].sort(),
     ['goodbye', 'lostArbitration', 'neverPaired', 'refused'].filter((reason) => reasons.has(reason)),
@@ -338,8 +338,9 @@ test('backups hear 10^5 mutated messages of a hostile primary, and each ends in 
   assert.ok(reasons.get('lostArbitration')! > 100, 'many were heard beyond the welcome')
 })
 
-test('a peer that goes on sending after a bad message, and reads nothing, is not kept', async () => {
+test('a peer that goes on sending after a bad message, and reads nothing, is not kept', async (t) => {
   const host = new PrimaryHost('deaf', { state: 'starting', artefacts })
+  t.after(() => host.close())
   await host.open()
   const socket = connect(host.path)
   socket.on('error', () => {})
@@ -358,11 +359,11 @@ test('a peer that goes on sending after a bad message, and reads nothing, is not
     send()
     await within('the connection ends', closed)
   })
-  host.close()
 })
 
-test('a stranger that asks for the boot image again and again, and reads nothing, is dropped', async () => {
+test('a stranger that asks for the boot image again and again, and reads nothing, is dropped', async (t) => {
   const host = new PrimaryHost('greedy', { state: 'starting', artefacts })
+  t.after(() => host.close())
   await host.open()
   const socket = connect(host.path)
   socket.on('error', () => {})
@@ -382,5 +383,4 @@ test('a stranger that asks for the boot image again and again, and reads nothing
   )
   assert.ok(most < 400 * 2 ** 20, `${most} bytes waited for it`)
   socket.destroy()
-  host.close()
 })

@@ -91,7 +91,7 @@ test('an answer that makes no sense is one clear error, and no crash, for who as
   }
 })
 
-test('10^5 mutated messages to a console, and an endless one, disturb no honest viewer and leave nothing behind', async () => {
+test('10^5 mutated messages to a console, and an endless one, disturb no honest viewer and leave nothing behind', async (t) => {
   const path = join(folder, 'console')
   let keys = 0
   const port = new ConsolePort({ onKeys: (bytes) => (keys += bytes.length) })
@@ -120,9 +120,9 @@ test('10^5 mutated messages to a console, and an endless one, disturb no honest 
     },
     honest,
   })
+  t.after(() => port.close())
   assert.ok(keys > 1000, 'many were understood')
   await assertNoGrowth(() => endlessLine(path))
   await honest()
   while (port.viewers > 0) await new Promise(setImmediate)
-  port.close()
 })
