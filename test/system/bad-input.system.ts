@@ -106,7 +106,7 @@ test('a host port in use exits with one line that names the port', async () => {
   const path = vm('port', `kernel = "Image"\n[network]\nforward = ["${port}:6379"]\n`)
   const result = understudy(['up', path])
   server.close()
-  assertOneLine(result, 1, new RegExp(`${port}.*in use`))
+  assertOneLine(result, 78, new RegExp(`${port}.*in use`))
 })
 
 test('a VM that is not running exits with 4 from down and fail, and 6 from status --check', () => {
