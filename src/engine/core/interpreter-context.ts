@@ -9,6 +9,7 @@ import type { Instruction } from '../../riscv/instruction.ts'
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
+import { emitAtomic, emitLoadReserved, emitStoreConditional } from './atomics.ts'
 import { emitCounted, recordAt } from './code-pages.ts'
 import type { Core } from './core.ts'
 import { mstatusBit } from './csr-fields.ts'
@@ -120,35 +121,22 @@ export class InterpreterContext implements InstructionContext {
   }
 
   atomic(address: Value, sizeBytes: 4 | 8, update: (old: Value) => Value): Expression {
-    const f = this.#f
     const host = emitLocate(this.#site, address as Expression, sizeBytes, 'write')
-    const old = f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
-    f.store(sizeBytes, host, update(old) as Expression)
-    return old
+    return emitAtomic(this.#f, host, sizeBytes, (old) => update(old) as Expression)
   }
 
-  /** The reserved set is the aligned 8-byte word, named by its address in memory. */
   loadReserved(address: Value, sizeBytes: 4 | 8): Expression {
-    const f = this.#f
-    const host = emitLocate(this.#site, address as Expression, sizeBytes, 'read')
-    put(f, 'reservation', this.#reservedWord(host))
-    return f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
+    return emitLoadReserved(
+      this.#f,
+      emitLocate(this.#site, address as Expression, sizeBytes, 'read'),
+      sizeBytes,
+      this.#core.layout.ramStart,
+    )
   }
 
   storeConditional(address: Value, sizeBytes: 4 | 8, value: Value): Expression {
-    const f = this.#f
-    const failed = f.let(i64(1))
     const host = emitLocate(this.#site, address as Expression, sizeBytes, 'write')
-    f.if(get('reservation').eq(this.#reservedWord(host)), () => {
-      f.store(sizeBytes, host, value as Expression)
-      f.set(failed, 0)
-    })
-    put(f, 'reservation', -1)
-    return failed
-  }
-
-  #reservedWord(host: Expression): Expression {
-    return host.sub(this.#core.layout.ramStart).and(-8).toI64U()
+    return emitStoreConditional(this.#f, host, sizeBytes, this.#core.layout.ramStart, value as Expression)
   }
 
   jump(target: Value): void {

@@ -10,11 +10,12 @@
 import type { Decoded } from '../../riscv/decoder.ts'
 import { type FloatFormat, type FloatOperation, floatOperations } from '../../riscv/float-operations.ts'
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
+import { emitAtomic, emitLoadReserved, emitStoreConditional } from '../core/atomics.ts'
 import { mstatusBit } from '../core/csr-fields.ts'
 import { emitFloat } from '../core/float.ts'
 import { get, put } from '../core/layout.ts'
 import { type AccessSite, emitLoad, emitLocate, emitStore } from '../core/memory-access.ts'
-import { type Expression, i32, i64, load } from '../wasm/expression.ts'
+import { type Expression, i32, i64 } from '../wasm/expression.ts'
 import type { Local } from '../wasm/function-builder.ts'
 import type { RegionFunction } from './region-function.ts'
 
@@ -138,34 +139,17 @@ export class RegionContext implements InstructionContext {
   }
 
   atomic(address: Value, sizeBytes: 4 | 8, update: (old: Value) => Value): Expression {
-    const { f } = this.#region
     const host = this.#locate(address, sizeBytes, 'write')
-    const old = f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
-    f.store(sizeBytes, host, update(old) as Expression)
-    return old
+    return emitAtomic(this.#region.f, host, sizeBytes, (old) => update(old) as Expression)
   }
 
   loadReserved(address: Value, sizeBytes: 4 | 8): Expression {
-    const { f } = this.#region
-    const host = this.#locate(address, sizeBytes, 'read')
-    put(f, 'reservation', this.#reservedWord(host))
-    return f.let(load('i64', sizeBytes === 4 ? 'load32s' : 'load', host))
+    return emitLoadReserved(this.#region.f, this.#locate(address, sizeBytes, 'read'), sizeBytes, this.#region.ramStart)
   }
 
   storeConditional(address: Value, sizeBytes: 4 | 8, value: Value): Expression {
-    const { f } = this.#region
-    const failed = f.let(i64(1))
     const host = this.#locate(address, sizeBytes, 'write')
-    f.if(get('reservation').eq(this.#reservedWord(host)), () => {
-      f.store(sizeBytes, host, value as Expression)
-      f.set(failed, 0)
-    })
-    put(f, 'reservation', -1)
-    return failed
-  }
-
-  #reservedWord(host: Expression): Expression {
-    return host.sub(this.#region.ramStart).and(-8).toI64U()
+    return emitStoreConditional(this.#region.f, host, sizeBytes, this.#region.ramStart, value as Expression)
   }
 
   jump(target: Value): void {
