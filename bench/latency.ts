@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { DelaySummary } from '../src/host/delay-histogram.ts'
 import { bringUp, takeDown } from '../src/host/local-pair.ts'
-import { answersPing, RedisConnection } from '../src/host/redis-load.ts'
+import { RedisConnection, waitForRedis } from '../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import { VmFolder } from '../src/host/vm-folder.ts'
@@ -53,11 +53,7 @@ interface Figures {
 async function measure(vm: string, port: number, mode: Figures['mode'], seconds: number): Promise<Figures> {
   await bringUp(vm, { protect: mode === 'protected', onProgress: () => {} })
   try {
-    const deadline = performance.now() + bootWithinMs
-    while (!(await answersPing(port, 2000))) {
-      if (performance.now() > deadline) throw new Error('the guest does not answer')
-      await sleep(100)
-    }
+    await waitForRedis(port, bootWithinMs)
     await sleep(settleMs)
     const { replicas, diskServerPid, lanPid } = new VmFolder(readVmConfig(vm).config.name).requireRun()
     const replicaPids = [replicas.a.pid, replicas.b.pid].filter((pid) => pid !== 0)

@@ -11,12 +11,6 @@ import { bareOptions, icountOptions } from '../support/qemu-options.ts'
 export const contestants = ['understudy', 'qemu', 'icount'] as const
 export type Contestant = (typeof contestants)[number]
 
-export const contestantTitles: Readonly<Record<Contestant, string>> = {
-  understudy: 'understudy run',
-  qemu: 'qemu',
-  icount: 'qemu -icount shift=0,sleep=off',
-}
-
 export const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 
 /** QEMU with these options, in the mode of this contestant. */

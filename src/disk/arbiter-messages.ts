@@ -109,8 +109,6 @@ export const arbiterMessageSchema = z.union([
   z.object({ event: z.literal('fenced'), generation: generationSchema, holder: nameSchema.nullable() }),
 ])
 
-export type ArbiterMessage = z.infer<typeof arbiterMessageSchema>
-
 export function encodeLine(message: unknown): string {
   return `${JSON.stringify(message)}\n`
 }

@@ -12,7 +12,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import type { GuestProgress } from '../guest/guest-progress.ts'
 import type { BytesByCause } from '../log/entry.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
-import { answersPing, IncrementLoad, RedisConnection } from './redis-load.ts'
+import { IncrementLoad, RedisConnection, waitForRedis } from './redis-load.ts'
 import { freePort, readyGuest, writeVmOf } from './redis-vm.ts'
 import { nowMs } from './replica-status.ts'
 import { VmFolder } from './vm-folder.ts'
@@ -63,7 +63,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     await bringUp(vm, { protect: true, onProgress: () => {} })
     try {
       onStep('booting Debian on both replicas')
-      await waitForRedis(vm, port)
+      await waitForRedis(port, bootWithinMs, async () => (await pairStatus(vm)).protection !== 'not running')
       const bootMs = performance.now() - startedAt
       onStep(`Redis answers after ${(bootMs / 1000).toFixed(1)} s; one connection starts to INCR`)
       return await failUnderLoad(vm, port, bootMs, onStep)
@@ -73,21 +73,6 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
-  }
-}
-
-async function waitForRedis(vm: string, port: number): Promise<void> {
-  const deadline = performance.now() + bootWithinMs
-  while (!(await answersPing(port, 2000))) {
-    const { protection } = await pairStatus(vm)
-    if (protection === 'not running' || performance.now() > deadline) {
-      throw new WorldError(
-        'no-boot',
-        'the guest did not answer: see the traces and console.log in its folder',
-        ExitCode.timedOut,
-      )
-    }
-    await sleep(100)
   }
 }
 

@@ -4,7 +4,8 @@
  */
 
 import { createConnection, type Socket } from 'node:net'
-import { WorldError } from '../base/assert.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ExitCode, WorldError } from '../base/assert.ts'
 
 export interface LoadReport {
   /** INCRs that were answered. */
@@ -87,6 +88,31 @@ export async function answersPing(port: number, timeoutMs: number, host?: string
     }
   }
   return await attempt().catch(() => false)
+}
+
+/**
+ * Waits until a guest that boots has its Redis on this port.
+ * @param isRunning whether it is worth to wait on; asked between attempts
+ * @throws WorldError `no-boot`
+ */
+export async function waitForRedis(
+  port: number,
+  withinMs: number,
+  isRunning: () => Promise<boolean> = async () => true,
+): Promise<void> {
+  const deadline = performance.now() + withinMs
+  while (!(await answersPing(port, 2000))) {
+    const isLate = performance.now() > deadline
+    if (isLate || !(await isRunning())) {
+      const what = isLate ? `did not answer within ${withinMs / 1000} s` : 'ended before it answered'
+      throw new WorldError(
+        'no-boot',
+        `the guest ${what}: see the traces and console.log in its folder`,
+        ExitCode.timedOut,
+      )
+    }
+    await sleep(100)
+  }
 }
 
 export class IncrementLoad {

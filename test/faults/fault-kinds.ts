@@ -27,6 +27,19 @@ const leastPauseMs = 3500
 /** Longer than it takes to notice a loss of reach (1 s) and to act upon it (2 s): who does nothing by then does nothing. */
 const longerThanPatienceMs = 5000
 
+/** It stands still for longer than patience lasts, and then wakes. */
+function replicaPaused(role: 'primary' | 'backup'): FaultKind {
+  return {
+    name: `${role}-paused`,
+    survivors: 'one',
+    async inject(vm, prng) {
+      const pid = await vm.signal(role, 'SIGSTOP')
+      await sleep(between(prng, leastPauseMs, 6000))
+      process.kill(pid, 'SIGCONT')
+    },
+  }
+}
+
 /** In an order that needs few boots: faults that leave the VM protected come before one that does not. */
 export const faultKinds: readonly FaultKind[] = [
   {
@@ -85,15 +98,7 @@ export const faultKinds: readonly FaultKind[] = [
       await vm.signal('primary', 'SIGKILL')
     },
   },
-  {
-    name: 'primary-paused',
-    survivors: 'one',
-    async inject(vm, prng) {
-      const pid = await vm.signal('primary', 'SIGSTOP')
-      await sleep(between(prng, leastPauseMs, 6000))
-      process.kill(pid, 'SIGCONT')
-    },
-  },
+  replicaPaused('primary'),
   {
     name: 'channel-cut',
     survivors: 'one',
@@ -134,15 +139,7 @@ export const faultKinds: readonly FaultKind[] = [
       await vm.mustTakeOver()
     },
   },
-  {
-    name: 'backup-paused',
-    survivors: 'one',
-    async inject(vm, prng) {
-      const pid = await vm.signal('backup', 'SIGSTOP')
-      await sleep(between(prng, leastPauseMs, 6000))
-      process.kill(pid, 'SIGCONT')
-    },
-  },
+  replicaPaused('backup'),
   {
     name: 'primary-hart-hangs',
     survivors: 'one',

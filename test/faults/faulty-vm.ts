@@ -14,7 +14,7 @@ import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { consoleLogName } from '../../src/host/console-log.ts'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
-import { answersPing } from '../../src/host/redis-load.ts'
+import { waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
@@ -96,12 +96,7 @@ export class FaultyVm {
   }
 
   async redisAnswers(withinMs: number): Promise<void> {
-    const deadline = performance.now() + withinMs
-    while (!(await answersPing(this.port, 2000))) {
-      if (performance.now() > deadline) throw new Error(`Redis did not answer within ${withinMs / 1000} s`)
-      if ((await this.statuses()).length === 0) throw new Error('no replica lives')
-      await sleep(200)
-    }
+    await waitForRedis(this.port, withinMs, async () => (await this.statuses()).length > 0)
   }
 
   /** What the living replicas say; one that stands still says nothing. */

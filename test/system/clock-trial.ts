@@ -10,7 +10,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bringUp, failReplica, takeDown } from '../../src/host/local-pair.ts'
-import { answersPing, RedisConnection } from '../../src/host/redis-load.ts'
+import { RedisConnection, waitForRedis } from '../../src/host/redis-load.ts'
 import { bestSamples, ClockProbe, certainErrorMs, provenErrorMs } from './clock-probe.ts'
 import { liveReplica, typeOnConsole } from './guest-console.ts'
 
@@ -80,11 +80,7 @@ export async function tryClock(
 ): Promise<TrialReport> {
   await bringUp(vm, { protect: steps.some(({ kind }) => kind === 'failover'), onProgress: () => {} })
   try {
-    const deadline = performance.now() + bootWithinMs
-    while (!(await answersPing(port, 2000))) {
-      if (performance.now() > deadline) throw new Error('the guest does not answer')
-      await sleep(100)
-    }
+    await waitForRedis(port, bootWithinMs)
     await sleep(settleMs)
     const probe = await ClockProbe.start(port, probeIntervalMs)
     try {

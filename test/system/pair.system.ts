@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { ask } from '../../src/host/control.ts'
 import { type DemoReport, demoHolds, isUndisturbed } from '../../src/host/demo.ts'
 import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
-import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
+import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
 
@@ -31,13 +31,7 @@ function understudy(...args: string[]): string {
   return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 120_000 })
 }
 
-async function redisAnswers(): Promise<void> {
-  const deadline = performance.now() + 180_000
-  while (!(await answersPing(port, 2000))) {
-    assert.ok(performance.now() < deadline, 'Redis does not answer')
-    await sleep(100)
-  }
-}
+const bootWithinMs = 180_000
 
 /** Ids of every process of the VM. */
 function processes(): number[] {
@@ -80,7 +74,7 @@ test('up starts a protected VM, and a second up is refused', async () => {
   const second = spawnSync(launcher, ['up', vm], { encoding: 'utf8' })
   assert.equal(second.status, 4)
   assert.match(second.stderr, /^understudy: VM .* is running/m)
-  await redisAnswers()
+  await waitForRedis(port, bootWithinMs)
 })
 
 /** Ports on which these processes listen. */
@@ -134,7 +128,7 @@ test('a VM without a backup needs a restart to get one: protect says so, and doe
   assert.deepEqual(pids.filter(isAlive), [])
   assert.equal(status.protection, 'protected')
   assert.ok(status.replicas[0]!.generation > generation)
-  await redisAnswers()
+  await waitForRedis(port, bootWithinMs)
   assert.equal((JSON.parse(understudy('protect', '--json', vm)) as PairStatus).protection, 'protected', 'nothing to do')
 })
 
@@ -147,7 +141,7 @@ test('a guest that reboots stays protected: no failover, no divergence, and Redi
   await ask(vmFolder.controlPath(primary.name), 'consoleInput', { text: '\nreboot\n' })
   const deadline = performance.now() + 180_000
   while (boots() === bootsBefore && performance.now() < deadline) await sleep(200)
-  await redisAnswers()
+  await waitForRedis(port, bootWithinMs)
   const status = await pairStatus(vm)
   assert.equal(status.protection, 'protected')
   assert.deepEqual(
