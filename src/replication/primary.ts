@@ -25,17 +25,17 @@ import type { Divergence } from '../log/divergence.ts'
 import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import { BackupLink, BackupLinks, type BackupStatus } from './backup-links.ts'
 import { BootOffer } from './boot-offer.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PauseReason, PrimaryEffect } from './effects.ts'
-import { FailureDetector } from './failure-detector.ts'
-import { LagControl } from './lag-control.ts'
-import { LogBuffer } from './log-buffer.ts'
+import { HartBrake } from './hart-brake.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
 import { OutputGate, obeysOutputRule } from './output-gate.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
+import { UncoveredFrames } from './uncovered-frames.ts'
 
 export interface PrimaryOptions {
   readonly identity: MachineIdentity
@@ -57,35 +57,10 @@ export interface PrimaryOptions {
   readonly policy?: ReplicationPolicy
 }
 
-/** One backup, as its primary sees it. From its hello on, outputs are held for it. */
-interface Link {
-  readonly channel: ChannelId
-  readonly replica: ReplicaName
-  readonly buffer: LogBuffer
-  readonly detector: FailureDetector
-  progress: Progress | undefined
-  reach: Reach
-  /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
-  isLost: boolean
-  /** The operator wants it gone. It is a backup in every way until the arbiter has dropped it. */
-  isDismissed: boolean
-  /** The receivers confirmed something this backup does not know yet. */
-  owesConfirmed: boolean
-}
-
 /** The question to the arbiter: open, or to be asked (again) at `retryAtMs`. */
 interface Question {
   readonly eligible: readonly ReplicaName[]
   retryAtMs: number | undefined
-}
-
-export interface BackupStatus {
-  readonly replica: ReplicaName
-  readonly isLost: boolean
-  readonly progress: Progress | undefined
-  readonly reach: Reach
-  readonly unreceivedBytes: number
-  readonly unreplayedBytes: number
 }
 
 export interface PrimaryStatus {
@@ -109,20 +84,18 @@ export class Primary {
   readonly #expectedBackups: number
   readonly #policy: ReplicationPolicy
   readonly #gate: OutputGate
-  readonly #lag: LagControl
   readonly #unconfirmed: UnconfirmedOutputs
-  readonly #links = new Map<ChannelId, Link>()
+  readonly #links = new BackupLinks()
+  readonly #uncovered = new UncoveredFrames()
   /** Connections that have not said hello, and since when. */
   readonly #strangers = new Map<ChannelId, number>()
-  readonly #pauses = new Set<PauseReason>(['starting'])
   #state: PrimaryState
   #generation: Generation
   #logEnd: LogEnd
   #reach: Reach = fullReach
   #question: Question | undefined
-  /** Inbound frames in the log whose entries are not acknowledged yet. */
-  #uncovered: { readonly end: LogEnd; readonly frameId: bigint }[] = []
-  #effects: PrimaryEffect[] = []
+  readonly #effects: PrimaryEffect[] = []
+  readonly #hart: HartBrake
 
   constructor(options: PrimaryOptions) {
     this.#identity = options.identity
@@ -135,7 +108,7 @@ export class Primary {
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     this.#policy = options.policy ?? defaultReplicationPolicy
     this.#gate = new OutputGate(this.#policy.gate)
-    this.#lag = new LagControl(this.#policy.lag)
+    this.#hart = new HartBrake(this.#policy.lag, this.#effects)
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
     assert(this.#expectedBackups > 0, 'a starting primary expects a backup')
   }
@@ -150,15 +123,12 @@ export class Primary {
       generation: this.#generation,
       logEnd: this.#logEnd,
       reach: this.#reach,
-      backups: [...this.#links.values()].map(({ replica, isLost, progress, reach, buffer }) => {
-        const { unreceivedBytes, unreplayedBytes } = buffer
-        return { replica, isLost, progress, reach, unreceivedBytes, unreplayedBytes }
-      }),
+      backups: this.#links.statuses,
       heldOutputs: this.#gate.heldOutputs,
       heldBytes: this.#gate.heldBytes,
       unconfirmedOutputs: this.#unconfirmed.count,
-      cpuPercent: this.#lag.cpuPercent,
-      pausedFor: [...this.#pauses],
+      cpuPercent: this.#hart.cpuPercent,
+      pausedFor: this.#hart.pausedFor,
     }
   }
 
@@ -166,17 +136,17 @@ export class Primary {
 
   /** Call once, first. A primary that is alone runs at once; a starting one waits for its backups. */
   start(): PrimaryEffect[] {
-    if (this.#state === 'alone') this.#resume('starting')
+    if (this.#state === 'alone') this.#hart.resume('starting')
     return this.#takeEffects()
   }
 
   /** A starting primary's operator does not want to wait for backups any longer. */
   runAlone(): PrimaryEffect[] {
     assert(this.#state === 'starting', `a primary that is ${this.#state} does not choose to run alone`)
-    for (const { channel } of this.#links.values()) this.#close(channel, 'the machine runs unprotected')
+    for (const { channel } of this.#links.all) this.#close(channel, 'the machine runs unprotected')
     this.#links.clear()
     this.#moveTo('alone')
-    this.#resume('starting')
+    this.#hart.resume('starting')
     return this.#takeEffects()
   }
 
@@ -189,7 +159,7 @@ export class Primary {
 
   onChannelClosed(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     this.#strangers.delete(channel)
-    const link = this.#links.get(channel)
+    const link = this.#links.at(channel)
     if (link !== undefined) this.#lose(link, 'channelClosed', 'the channel closed', nowMs)
     return this.#takeEffects()
   }
@@ -201,7 +171,7 @@ export class Primary {
   }
 
   onMessage(channel: ChannelId, message: Message, nowMs: number): PrimaryEffect[] {
-    const link = this.#links.get(channel)
+    const link = this.#links.at(channel)
     if (link !== undefined) {
       if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
     } else if (this.#strangers.has(channel)) {
@@ -218,8 +188,8 @@ export class Primary {
     assert(this.#state !== 'starting', 'the hart stands still, and nothing enters it, until the first resumeHart')
     assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
     this.#logEnd = batchEnd(batch)
-    if (batch.lastFrameId !== undefined) this.#uncovered.push({ end: this.#logEnd, frameId: batch.lastFrameId })
-    for (const link of this.#backups()) {
+    if (batch.lastFrameId !== undefined) this.#uncovered.onLogged(this.#logEnd, batch.lastFrameId)
+    for (const link of this.#links.present) {
       this.#sendConfirmed(link, nowMs)
       this.#send(link, { kind: 'entries', batch }, nowMs)
       link.buffer.onSent(this.#logEnd, batch.bytes.length)
@@ -246,7 +216,7 @@ export class Primary {
   onConfirmed(kind: ConfirmedKind, sequence: bigint): PrimaryEffect[] {
     if (this.#state === 'halted') return []
     this.#unconfirmed.confirmReleased(kind, sequence)
-    for (const link of this.#backups()) link.owesConfirmed = true
+    for (const link of this.#links.present) link.owesConfirmed = true
     this.#controlHart()
     return this.#takeEffects()
   }
@@ -255,7 +225,7 @@ export class Primary {
   onReach(reach: Reach, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted' || isSameReach(reach, this.#reach)) return []
     this.#reach = reach
-    for (const link of this.#backups()) this.#sendHeartbeat(link, nowMs)
+    for (const link of this.#links.present) this.#sendHeartbeat(link, nowMs)
     return this.#takeEffects()
   }
 
@@ -281,7 +251,7 @@ export class Primary {
     for (const [channel, sinceMs] of this.#strangers) {
       if (nowMs - sinceMs >= this.#policy.helloTimeoutMs) this.#violation(channel, 'no hello', nowMs)
     }
-    for (const link of this.#backups()) {
+    for (const link of this.#links.present) {
       const suspicion = link.detector.suspicion(nowMs)
       if (suspicion !== undefined) {
         const detail = suspicion === 'silent' ? 'not heard of' : 'does not acknowledge'
@@ -293,7 +263,7 @@ export class Primary {
     }
     const question = this.#question
     if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
-    this.#controlLag(nowMs)
+    this.#hart.onLag(this.#links.longestLagMs, nowMs)
     return this.#takeEffects()
   }
 
@@ -303,7 +273,7 @@ export class Primary {
    */
   unprotect(): PrimaryEffect[] {
     if (this.#state !== 'protected') return []
-    for (const link of this.#backups()) link.isDismissed = true
+    for (const link of this.#links.present) link.isDismissed = true
     this.#moveTo('asking')
     this.#ask([])
     return this.#takeEffects()
@@ -312,7 +282,7 @@ export class Primary {
   /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
   onShutdown(reason: string, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    for (const link of this.#backups()) this.#sayGoodbye(link, reason, nowMs)
+    for (const link of this.#links.present) this.#sayGoodbye(link, reason, nowMs)
     this.#halt('shutdown', reason)
     return this.#takeEffects()
   }
@@ -326,19 +296,9 @@ export class Primary {
       this.#refuse(channel, refusal)
       return
     }
-    const link: Link = {
-      channel,
-      replica: hello.replica,
-      buffer: new LogBuffer(this.#logEnd),
-      detector: new FailureDetector(this.#policy.detector, nowMs),
-      progress: undefined,
-      reach: fullReach,
-      isLost: false,
-      isDismissed: false,
-      owesConfirmed: true,
-    }
+    const link = new BackupLink({ channel, replica: hello.replica, logEnd: this.#logEnd }, this.#policy, nowMs)
     // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
-    this.#links.set(channel, link)
+    this.#links.add(link)
     const accept: Message = {
       kind: 'hello',
       identity: this.#identity,
@@ -376,7 +336,7 @@ export class Primary {
     const mismatch = identityMismatch(this.#identity, hello.identity)
     if (mismatch !== undefined) return mismatch
     if (hello.role !== 'backup') return 'another primary'
-    const names = [this.#replica, ...[...this.#links.values()].map(({ replica }) => replica)]
+    const names = [this.#replica, ...this.#links.all.map(({ replica }) => replica)]
     if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`
     if (this.#state === 'protected') return 'the machine is protected already'
     if (hello.nextIndex !== this.#logEnd) {
@@ -385,7 +345,7 @@ export class Primary {
     return undefined
   }
 
-  #onBackupMessage(link: Link, message: Message, nowMs: number): void {
+  #onBackupMessage(link: BackupLink, message: Message, nowMs: number): void {
     link.detector.onHeard(nowMs)
     switch (message.kind) {
       case 'ack':
@@ -410,7 +370,7 @@ export class Primary {
     }
   }
 
-  #onAck(link: Link, progress: Progress, nowMs: number): void {
+  #onAck(link: BackupLink, progress: Progress, nowMs: number): void {
     const before = link.buffer.receivedEnd
     if (!link.buffer.onProgress(progress.receivedEnd, progress.replayedEnd)) {
       this.#violation(link.channel, `acknowledged ${progress.receivedEnd} of ${link.buffer.sentEnd}`, nowMs)
@@ -420,37 +380,37 @@ export class Primary {
     if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
     link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
     this.#flush()
-    this.#controlLag(nowMs)
+    this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
 
-  #onDiverged(link: Link, divergence: Divergence, nowMs: number): void {
+  #onDiverged(link: BackupLink, divergence: Divergence, nowMs: number): void {
     this.#effects.push({ kind: 'reportDivergence', backup: link.replica, divergence })
     this.#lose(link, 'diverged', describeDivergence(divergence), nowMs)
   }
 
   #violation(channel: ChannelId, detail: string, nowMs: number): void {
     this.#strangers.delete(channel)
-    const link = this.#links.get(channel)
+    const link = this.#links.at(channel)
     if (link === undefined) this.#close(channel, detail)
     else this.#lose(link, 'protocol', detail, nowMs)
   }
 
   /** One path for every loss: stop listening to it, go on holding for it, have the arbiter drop it, then stop holding. */
-  #lose(link: Link, cause: LossCause, detail: string, nowMs: number): void {
+  #lose(link: BackupLink, cause: LossCause, detail: string, nowMs: number): void {
     const { headStartMs } = this.#policy
     if (link.isLost || this.#state === 'halted') return
     link.isLost = true
     this.#close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
     // Nobody named it to the arbiter yet: there is nothing to be dropped from.
-    if (this.#state === 'starting') this.#links.delete(link.channel)
+    if (this.#state === 'starting') this.#links.delete(link)
     else if (this.#state === 'protected') {
       const asksToo = cause !== 'goodbye' && cause !== 'diverged'
       this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
     }
     // `asking`: the open question is answered first; what is lost by then takes another one. `alone` has no backups.
     this.#controlHart()
-    this.#controlLag(nowMs)
+    this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
 
   /**
@@ -459,7 +419,7 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    const eligible = this.#backups().map(({ replica }) => replica)
+    const eligible = this.#links.present.map(({ replica }) => replica)
     if (atMs === undefined) this.#ask(eligible)
     else this.#question = { eligible, retryAtMs: atMs }
   }
@@ -474,110 +434,70 @@ export class Primary {
     this.#question = undefined
     this.#generation = generation
     this.#effects.push({ kind: 'enterGeneration', generation, eligible })
-    for (const link of [...this.#links.values()]) {
+    for (const link of this.#links.all) {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
-      if (link.isLost && !isListed) this.#links.delete(link.channel)
+      if (link.isLost && !isListed) this.#links.delete(link)
       else if (link.isDismissed && !isListed) this.#sayGoodbye(link, 'the operator unprotects the machine', nowMs)
       else if (isListed && !link.isLost) this.#send(link, { kind: 'welcome', generation }, nowMs)
     }
-    const present = this.#backups().map(({ replica }) => replica)
+    const present = this.#links.present.map(({ replica }) => replica)
     const isSettled = present.length === this.#links.size && present.every((replica) => eligible.includes(replica))
     if (isSettled) this.#moveTo(present.length > 0 ? 'protected' : 'alone')
     else this.#ask(present)
-    this.#resume('starting')
+    this.#hart.resume('starting')
     this.#flush()
   }
 
   // ---- outputs, covered frames, the hart -----------------------------------------------------------------------------
 
-  /** The backups that are here. */
-  #backups(): Link[] {
-    return [...this.#links.values()].filter(({ isLost }) => !isLost)
-  }
-
-  /** The Output Rule's bound: every entry below it is acknowledged by every backup outputs wait for, lost ones included. */
-  #acknowledgedEnd(): LogEnd | undefined {
-    let end: LogEnd | undefined
-    for (const { buffer } of this.#links.values()) {
-      if (end === undefined || buffer.receivedEnd < end) end = buffer.receivedEnd
-    }
-    assert(end !== undefined || this.#state === 'alone', `a primary that is ${this.#state} waits for somebody`)
-    return end
-  }
-
   /** Releases what the acknowledgements allow. */
   #flush(): void {
     if (this.#state === 'starting' || this.#state === 'halted') return
-    const afterAcknowledged = this.#acknowledgedEnd()
+    const afterAcknowledged = this.#links.acknowledgedEnd
+    assert(
+      afterAcknowledged !== undefined || this.#state === 'alone',
+      `a primary that is ${this.#state} waits for somebody`,
+    )
     const outputs = this.#gate.release(afterAcknowledged)
     for (const marked of outputs) this.#unconfirmed.add(marked)
     if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })
-    let frameId: bigint | undefined
-    while (this.#uncovered[0] && (afterAcknowledged === undefined || this.#uncovered[0].end <= afterAcknowledged)) {
-      frameId = this.#uncovered.shift()!.frameId
-    }
+    const frameId = this.#uncovered.takeCovered(afterAcknowledged)
     if (frameId !== undefined) this.#effects.push({ kind: 'covered', frameId })
     this.#controlHart()
   }
 
-  /** Full gate or full log buffer: the hart stops. It goes on when half is free, so that it does not flutter. */
+  /** Full gate or full log buffer: the hart stops. */
   #controlHart(): void {
-    const { maxUnreceivedBytes, maxUnreplayedBytes } = this.#policy
     const isAlone = this.#links.size === 0
     const gateFill = isAlone ? 0 : this.#gate.fill(this.#unconfirmed.bytes, this.#unconfirmed.count)
-    let logFill = 0
-    for (const { buffer } of this.#backups()) {
-      const { unreceivedBytes, unreplayedBytes } = buffer
-      logFill = Math.max(logFill, unreceivedBytes / maxUnreceivedBytes, unreplayedBytes / maxUnreplayedBytes)
-    }
-    this.#pauseByFill('gateFull', gateFill)
-    this.#pauseByFill('logFull', logFill)
-  }
-
-  #pauseByFill(reason: PauseReason, fill: number): void {
-    if (fill >= 1) this.#pause(reason)
-    else if (fill <= 0.5) this.#resume(reason)
-  }
-
-  #pause(reason: PauseReason): void {
-    if (this.#pauses.size === 0) this.#effects.push({ kind: 'pauseHart', reason })
-    this.#pauses.add(reason)
-  }
-
-  #resume(reason: PauseReason): void {
-    if (this.#pauses.delete(reason) && this.#pauses.size === 0) this.#effects.push({ kind: 'resumeHart' })
-  }
-
-  #controlLag(nowMs: number): void {
-    const lagMs = Math.max(0, ...this.#backups().map(({ progress }) => progress?.lagMs ?? 0))
-    const percent = this.#lag.onLag(lagMs, nowMs)
-    if (percent !== undefined) this.#effects.push({ kind: 'setCpuPercent', percent })
+    this.#hart.pauseByFill('gateFull', gateFill)
+    this.#hart.pauseByFill('logFull', this.#links.logFill(this.#policy))
   }
 
   // ---- small change --------------------------------------------------------------------------------------------------
 
-  #send(link: Link, message: Message, nowMs: number): void {
+  #send(link: BackupLink, message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', channel: link.channel, message })
     link.detector.onSent(nowMs)
   }
 
-  #sendHeartbeat(link: Link, nowMs: number): void {
-    const isRunning = this.#pauses.size === 0
+  #sendHeartbeat(link: BackupLink, nowMs: number): void {
+    const { isRunning } = this.#hart
     this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
   }
 
-  #sendConfirmed(link: Link, nowMs: number): void {
+  #sendConfirmed(link: BackupLink, nowMs: number): void {
     if (!link.owesConfirmed) return
     link.owesConfirmed = false
     this.#send(link, { kind: 'confirmed', ends: this.#unconfirmed.confirmedEnds }, nowMs)
   }
 
   /** The backup ends, in good order. */
-  #sayGoodbye(link: Link, reason: string, nowMs: number): void {
+  #sayGoodbye(link: BackupLink, reason: string, nowMs: number): void {
     this.#send(link, { kind: 'goodbye', reason }, nowMs)
     this.#close(link.channel, reason)
-    this.#links.delete(link.channel)
+    this.#links.delete(link)
   }
 
   #close(channel: ChannelId, reason: string): void {
@@ -587,7 +507,7 @@ export class Primary {
   #halt(reason: HaltReason, detail: string): void {
     this.#moveTo('halted')
     this.#question = undefined
-    for (const { channel, isLost } of this.#links.values()) if (!isLost) this.#close(channel, detail)
+    for (const { channel, isLost } of this.#links.all) if (!isLost) this.#close(channel, detail)
     this.#links.clear()
     this.#effects.push({ kind: 'halt', reason, detail })
   }

@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const links = 'src/replication/backup-links.ts'
 const reach = 'src/replication/reach.ts'
 const arbiter = 'src/disk/arbiter.ts'
 
@@ -20,7 +21,7 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'one acknowledgement out of several is enough',
-    file: primary,
+    file: links,
     from: 'if (end === undefined || buffer.receivedEnd < end) end',
     to: 'if (end === undefined || buffer.receivedEnd > end) end',
     noticedBy: {
@@ -30,7 +31,7 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a primary stops waiting for a lost backup before the record drops it',
-    file: primary,
+    file: links,
     from: '    for (const { buffer } of this.#links.values()) {\n      if (end',
     to: '    for (const { buffer, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n      if (end',
     noticedBy: {
@@ -341,8 +342,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that is being named may miss outputs: nothing is held for it while the arbiter is asked',
     file: primary,
-    from: '    const afterAcknowledged = this.#acknowledgedEnd()\n',
-    to: "    const afterAcknowledged = this.#state === 'asking' ? undefined : this.#acknowledgedEnd()\n",
+    from: '    const afterAcknowledged = this.#links.acknowledgedEnd\n',
+    to: "    const afterAcknowledged = this.#state === 'asking' ? undefined : this.#links.acknowledgedEnd\n",
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'outputs are held for a backup BEFORE the arbiter is asked to list it, also by a primary that was alone',
@@ -370,8 +371,8 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'the switch may forget a frame whose entry nobody has acknowledged',
-    file: primary,
-    from: '(afterAcknowledged === undefined || this.#uncovered[0].end <= afterAcknowledged)',
+    file: 'src/replication/uncovered-frames.ts',
+    from: '(acknowledgedEnd === undefined || this.#frames[0].end <= acknowledgedEnd)',
     to: 'true',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
