@@ -87,20 +87,7 @@ export class ArbiterConnection {
     if (request.op === 'hello') return this.#hello(request)
     const session = this.#session
     if (!session) throw new WorldError('arbiter-protocol', 'say hello first')
-    switch (request.op) {
-      case 'read':
-        return this.#arbiter.read(session)
-      case 'start':
-        return await this.#arbiter.start(session, request.holderHasEnded)
-      case 'testAndSet':
-        return await this.#arbiter.testAndSet(session, request.generation)
-      case 'setEligible':
-        return this.#arbiter.setEligible(session, request.generation, request.eligible)
-      case 'openGeneration':
-        return this.#arbiter.openGeneration(session, request.generation, request.eligible)
-      case 'release':
-        return await this.#arbiter.release(session, request.generation)
-    }
+    return await this.#arbiter.ask(session, request)
   }
 
   #hello(request: Extract<ArbiterRequest, { op: 'hello' }>): unknown {
@@ -120,7 +107,7 @@ export class ArbiterConnection {
     }
     this.#session = session
     this.#arbiter.join(session)
-    return { bootId: this.#arbiter.bootId, record: this.#arbiter.read(session) }
+    return { bootId: this.#arbiter.bootId, record: this.#arbiter.record(session.machine) }
   }
 
   #send(message: unknown): void {

@@ -67,45 +67,58 @@ function clockedArbiter(folder: string) {
 test('right after its own start the arbiter awaits a holder that did not release: a start would cost a machine that runs', async () => {
   const folder = join(temporaryFolder(), 'records')
   const before = clockedArbiter(folder)
-  await before.arbiter.start(before.session('a'))
+  await before.arbiter.ask(before.session('a'), { op: 'start' })
   const awaited = { granted: false, reason: 'holder-awaited', generation: 1, holder: 'a' }
   const connected = { ...awaited, reason: 'holder-connected' }
 
   const { arbiter, clock, session } = clockedArbiter(folder)
   const other = session('b')
-  assert.deepEqual(await arbiter.start(other), awaited)
+  assert.deepEqual(await arbiter.ask(other, { op: 'start' }), awaited)
   clock.nowMs = 2999
-  assert.deepEqual(await arbiter.start(other), awaited)
+  assert.deepEqual(await arbiter.ask(other, { op: 'start' }), awaited)
   const holder = session('a', 1)
   clock.nowMs = 60_000
-  assert.deepEqual(await arbiter.start(other), connected)
+  assert.deepEqual(await arbiter.ask(other, { op: 'start' }), connected)
   arbiter.leave(holder)
-  assert.deepEqual(await arbiter.start(other), awaited, 'its connection broke: it may come back')
+  assert.deepEqual(await arbiter.ask(other, { op: 'start' }), awaited, 'its connection broke: it may come back')
   clock.nowMs += 3000
-  assert.deepEqual(await arbiter.start(other), { granted: true, generation: 2 }, 'start-up is automatic in the end')
+  assert.deepEqual(
+    await arbiter.ask(other, { op: 'start' }),
+    { granted: true, generation: 2 },
+    'start-up is automatic in the end',
+  )
 })
 
 test('nobody is awaited after a release, nor when every process of the holder is known to have ended', async () => {
   const folder = join(temporaryFolder(), 'records')
   const first = clockedArbiter(folder)
-  await first.arbiter.start(first.session('a'))
+  await first.arbiter.ask(first.session('a'), { op: 'start' })
   const second = clockedArbiter(folder)
   const starting = second.session('b')
-  assert.deepEqual(await second.arbiter.start(starting, true), { granted: true, generation: 2 })
+  assert.deepEqual(await second.arbiter.ask(starting, { op: 'start', holderHasEnded: true }), {
+    granted: true,
+    generation: 2,
+  })
   const stranger = second.session('c')
-  assert.ok(!(await second.arbiter.start(stranger, true)).granted, 'a living holder refutes who says that it has ended')
-  await second.arbiter.release(starting, 2)
-  assert.deepEqual(await clockedArbiter(folder).arbiter.start(stranger), { granted: true, generation: 3 })
+  assert.ok(
+    !(await second.arbiter.ask(stranger, { op: 'start', holderHasEnded: true })).granted,
+    'a living holder refutes who says that it has ended',
+  )
+  await second.arbiter.ask(starting, { op: 'release', generation: 2 })
+  assert.deepEqual(await clockedArbiter(folder).arbiter.ask(stranger, { op: 'start' }), {
+    granted: true,
+    generation: 3,
+  })
 })
 
 test('a backup that takes over waits for nobody', async () => {
   const folder = join(temporaryFolder(), 'records')
   const first = clockedArbiter(folder)
   const holder = first.session('a')
-  await first.arbiter.start(holder)
-  first.arbiter.setEligible(holder, 1, ['b'])
+  await first.arbiter.ask(holder, { op: 'start' })
+  await first.arbiter.ask(holder, { op: 'setEligible', generation: 1, eligible: ['b'] })
   const { arbiter, session } = clockedArbiter(folder)
-  assert.deepEqual(await arbiter.testAndSet(session('b'), 1), { won: true, generation: 2 })
+  assert.deepEqual(await arbiter.ask(session('b'), { op: 'testAndSet', generation: 1 }), { won: true, generation: 2 })
 })
 
 test('the old holder is told before the new one has its answer', async () => {
@@ -118,10 +131,10 @@ test('the old holder is told before the new one has its answer', async () => {
     onFenced: (notice) => told.push(notice),
   }
   arbiter.join(holder)
-  await arbiter.start(holder)
-  arbiter.setEligible(holder, 1, ['b'])
+  await arbiter.ask(holder, { op: 'start' })
+  await arbiter.ask(holder, { op: 'setEligible', generation: 1, eligible: ['b'] })
   assert.deepEqual(told, [])
-  await arbiter.testAndSet(session('b'), 1)
+  await arbiter.ask(session('b'), { op: 'testAndSet', generation: 1 })
   assert.deepEqual(told, [{ generation: 2, holder: 'b' }])
 })
 

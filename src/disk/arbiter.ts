@@ -1,5 +1,5 @@
 /**
- * The arbiter without its socket: sessions, records and fences of all machines. An operation decides by the rules
+ * The arbiter without its socket, and without a promise: sessions, records and fences of all machines. An operation decides by the rules
  * (`arbiter-record.ts`), makes the record durable, raises the fence and tells the replicas whose hold is over, all in one
  * turn of the event loop; a grant is then answered only after the fence has drained (invariant 9).
  *
@@ -11,13 +11,14 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { WorldError } from '../base/assert.ts'
+import { unreachable, WorldError } from '../base/assert.ts'
 import type {
   ArbiterRecord,
   ArbiterRecordFields,
   HolderAnswer,
   Ruling,
   StartAnswer,
+  StartObstacle,
   TestAndSetAnswer,
 } from './arbiter-record.ts'
 import { Fence } from './fence.ts'
@@ -51,9 +52,32 @@ interface ArbitratedMachine {
   awaitHolderUntilMs: number
 }
 
+/** What a session may ask. */
+export type ArbiterQuestion =
+  | { readonly op: 'read' }
+  /** `holderHasEnded`: who asks has seen that no process of the holder is left: it is not awaited. */
+  | { readonly op: 'start'; readonly holderHasEnded?: boolean | undefined }
+  | { readonly op: 'testAndSet' | 'release'; readonly generation: number }
+  | {
+      readonly op: 'setEligible' | 'openGeneration'
+      readonly generation: number
+      readonly eligible: readonly string[]
+    }
+
+interface AnswersByQuestion {
+  readonly read: ArbiterRecordFields
+  readonly start: StartAnswer
+  readonly testAndSet: TestAndSetAnswer
+  readonly setEligible: HolderAnswer
+  readonly openGeneration: HolderAnswer
+  readonly release: HolderAnswer
+}
+
+export type ArbiterAnswerOf<Op extends ArbiterQuestion['op'] = ArbiterQuestion['op']> = AnswersByQuestion[Op]
+
 export class Arbiter {
   /** New at every start of the disk server: what was unflushed in an older one may be lost. */
-  readonly bootId = randomUUID()
+  readonly bootId: string
   readonly #machines: ReadonlyMap<string, ArbitratedMachine>
   readonly #storage: RecordStorage
   readonly #nowMs: () => number
@@ -66,7 +90,9 @@ export class Arbiter {
     storage: RecordStorage,
     tokens: Readonly<Record<string, string>>,
     nowMs: () => number = () => performance.now(),
+    bootId: string = randomUUID(),
   ) {
+    this.bootId = bootId
     this.#storage = storage
     this.#nowMs = nowMs
     const awaitHolderUntilMs = nowMs() + awaitHolderMs
@@ -106,56 +132,73 @@ export class Arbiter {
     machine.sessions.delete(session)
   }
 
-  read(session: ArbiterSession): ArbiterRecordFields {
-    return this.#machine(session).record.fields
+  /**
+   * Decides now, and calls `answer`: at once, but a grant only after the fence has drained (invariant 9).
+   * @throws WorldError, before anything was decided
+   */
+  handle(session: ArbiterSession, question: ArbiterQuestion, answer: (answer: ArbiterAnswerOf) => void): void {
+    const machine = this.#machine(session)
+    const { record } = machine
+    switch (question.op) {
+      case 'read':
+        answer(record.fields)
+        return
+      case 'start': {
+        const obstacle = this.#obstacleTo(machine, question.holderHasEnded ?? false)
+        const ruled = this.#decide(machine, record.start(session.replica, obstacle), (start) => {
+          if (start.granted) session.held = start.generation
+        })
+        if (ruled.granted) machine.fence.whenDrained(() => answer(ruled))
+        else answer(ruled)
+        return
+      }
+      case 'testAndSet': {
+        const ruled = this.#decide(machine, record.testAndSet(session.replica, question.generation), (testAndSet) => {
+          if (testAndSet.won) session.held = testAndSet.generation
+        })
+        if (ruled.won) machine.fence.whenDrained(() => answer(ruled))
+        else answer(ruled)
+        return
+      }
+      case 'setEligible':
+        answer(this.#hold(session, record.setEligible(session.replica, question.generation, question.eligible)))
+        return
+      case 'openGeneration':
+        answer(this.#hold(session, record.openGeneration(session.replica, question.generation, question.eligible)))
+        return
+      case 'release': {
+        // Answered after the last request of the old hold: tools may use the disks then.
+        const ruled = this.#decide(machine, record.release(session.replica, question.generation), ({ accepted }) => {
+          if (accepted) session.held = undefined
+        })
+        if (ruled.accepted) machine.fence.whenDrained(() => answer(ruled))
+        else answer(ruled)
+        return
+      }
+      default:
+        unreachable(question)
+    }
   }
 
-  /** @param holderHasEnded who asks has seen that no process of the holder is left: it is not awaited */
-  async start(session: ArbiterSession, holderHasEnded = false): Promise<StartAnswer> {
-    const machine = this.#machine(session)
-    const obstacle = isHolderConnected(machine)
-      ? 'holder-connected'
-      : holderHasEnded || this.#nowMs() >= machine.awaitHolderUntilMs
-        ? undefined
-        : 'holder-awaited'
-    const answer = this.#decide(machine, machine.record.start(session.replica, obstacle), (ruled) => {
-      if (ruled.granted) session.held = ruled.generation
-    })
-    if (answer.granted) await machine.fence.drained()
-    return answer
-  }
-
-  async testAndSet(session: ArbiterSession, generation: number): Promise<TestAndSetAnswer> {
-    const machine = this.#machine(session)
-    const answer = this.#decide(machine, machine.record.testAndSet(session.replica, generation), (ruled) => {
-      if (ruled.won) session.held = ruled.generation
-    })
-    if (answer.won) await machine.fence.drained()
-    return answer
-  }
-
-  setEligible(session: ArbiterSession, generation: number, eligible: readonly string[]): HolderAnswer {
-    const machine = this.#machine(session)
-    return this.#decide(machine, machine.record.setEligible(session.replica, generation, eligible), (ruled) => {
-      if (ruled.accepted) session.held = ruled.generation
+  /** `handle` as a promise. */
+  ask<Question extends ArbiterQuestion>(
+    session: ArbiterSession,
+    question: Question,
+  ): Promise<ArbiterAnswerOf<Question['op']>> {
+    return new Promise((resolve) => {
+      this.handle(session, question, (answer) => resolve(answer as ArbiterAnswerOf<Question['op']>))
     })
   }
 
-  openGeneration(session: ArbiterSession, generation: number, eligible: readonly string[]): HolderAnswer {
-    const machine = this.#machine(session)
-    return this.#decide(machine, machine.record.openGeneration(session.replica, generation, eligible), (ruled) => {
-      if (ruled.accepted) session.held = ruled.generation
-    })
+  #obstacleTo(machine: ArbitratedMachine, holderHasEnded: boolean): StartObstacle | undefined {
+    if (isHolderConnected(machine)) return 'holder-connected'
+    return holderHasEnded || this.#nowMs() >= machine.awaitHolderUntilMs ? undefined : 'holder-awaited'
   }
 
-  /** Answered after the last request of the old hold: tools may use the disks then. */
-  async release(session: ArbiterSession, generation: number): Promise<HolderAnswer> {
-    const machine = this.#machine(session)
-    const answer = this.#decide(machine, machine.record.release(session.replica, generation), (ruled) => {
-      if (ruled.accepted) session.held = undefined
+  #hold(session: ArbiterSession, ruling: Ruling<HolderAnswer>): HolderAnswer {
+    return this.#decide(this.#machine(session), ruling, ({ accepted, generation }) => {
+      if (accepted) session.held = generation
     })
-    if (answer.accepted) await machine.fence.drained()
-    return answer
   }
 
   /** Durable first, then visible: to the fence, to this session, to the replicas whose hold is over. */

@@ -61,56 +61,61 @@ export class ExportDirectory {
   }
 
   /**
-   * Opens an export by what the client sent; `ExportRefusal` says why not. The empty name is the first export.
+   * Opens an export by what the client sent. `answer` is called at once, but a replica's open only when the fence and its
+   * seat have drained. The empty name is the first export.
    * @param connection who opens it, to know it again
    */
-  async open(text: string, connection: object): Promise<OpenExport> {
-    const { exportName, pass } = parse(text)
-    const found = exportName === '' ? this.#exports[0] : this.#exports.find(({ name }) => name === exportName)
-    if (!found) throw new ExportRefusal(OptionError.unknown, `no export is called "${exportName}"`)
-    if (found.machine === undefined) {
-      if (pass) throw new ExportRefusal(OptionError.unknown, `export "${found.name}" belongs to no machine`)
-      return this.#openUnfenced(found)
+  open(text: string, connection: object, answer: (answer: OpenExport | ExportRefusal) => void): void {
+    try {
+      const { exportName, pass } = parse(text)
+      const found = exportName === '' ? this.#exports[0] : this.#exports.find(({ name }) => name === exportName)
+      if (!found) throw new ExportRefusal(OptionError.unknown, `no export is called "${exportName}"`)
+      if (found.machine === undefined) {
+        if (pass) throw new ExportRefusal(OptionError.unknown, `export "${found.name}" belongs to no machine`)
+        answer(this.#openUnfenced(found))
+      } else if (pass) this.#openForReplica(found, found.machine, pass, connection, answer)
+      else answer(this.#openForTool(found, found.machine))
+    } catch (error) {
+      if (!(error instanceof ExportRefusal)) throw error
+      answer(error)
     }
-    return pass
-      ? await this.#openForReplica(found, found.machine, pass, connection)
-      : this.#openForTool(found, found.machine)
   }
 
   #openUnfenced(found: StoredExport): OpenExport {
     return { info: this.#info(found, found.readOnly), store: found.store, permits: () => true, enter: () => () => {} }
   }
 
-  async #openForReplica(
+  #openForReplica(
     found: StoredExport,
     machine: string,
     pass: ReplicaPass,
     connection: object,
-  ): Promise<OpenExport> {
+    answer: (answer: OpenExport | ExportRefusal) => void,
+  ): void {
     if (pass.machine !== machine || !this.#arbiter.knows(machine, pass.token)) {
       throw new ExportRefusal(OptionError.policy, `export "${found.name}": wrong machine or token`)
     }
     const fence = this.#fence(machine)
     const diskPass: DiskPass = { kind: 'replica', replica: pass.replica, generation: pass.generation }
-    const seatName = `${found.name}/${pass.replica}`
-    const seat = this.#seats.get(seatName) ?? new Seat()
-    let hold: SeatHold | undefined
-    if (fence.permits(diskPass)) {
-      this.#seats.set(seatName, seat)
-      hold = seat.take(connection)
-      // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
-      await fence.drained()
-      await seat.drained()
-    }
-    if (!hold || !fence.permits(diskPass)) {
+    const refusal = (): ExportRefusal => {
       const { generation, holder } = this.#arbiter.record(machine)!
-      throw new ExportRefusal(
+      return new ExportRefusal(
         OptionError.policy,
         `${fencedPrefix}${pass.replica} does not hold ${machine} in generation ${pass.generation}; ` +
           `generation ${generation} is held by ${holder ?? 'nobody'}`,
       )
     }
-    return this.#openSeated(this.#openFenced(found, machine, diskPass), seat, hold)
+    if (!fence.permits(diskPass)) throw refusal()
+    const seatName = `${found.name}/${pass.replica}`
+    const seat = this.#seats.get(seatName) ?? new Seat()
+    this.#seats.set(seatName, seat)
+    const hold = seat.take(connection)
+    const opened = (): void => {
+      if (fence.permits(diskPass)) answer(this.#openSeated(this.#openFenced(found, machine, diskPass), seat, hold))
+      else answer(refusal())
+    }
+    // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
+    fence.whenDrained(() => seat.whenDrained(opened))
   }
 
   #openSeated(opened: OpenExport, seat: Seat, hold: SeatHold): OpenExport {

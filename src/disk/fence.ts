@@ -4,7 +4,7 @@
  * touch the image. Between `enter` and `leave` it is in execution: in the thread pool, in the kernel.
  *
  *   raise(record)   from now on older requests are refused
- *   drained()       … and the last one that was in execution has finished: only now may a grant be answered
+ *   whenDrained()   … and the last one that was in execution has finished: only now may a grant be answered
  *
  * The fence decides by the arbiter's record alone; it has no clock and never gives up waiting, because a request that
  * cannot be called back must not be overtaken.
@@ -32,7 +32,7 @@ interface Ticket {
 export class Fence {
   #record: ArbiterRecord
   readonly #executing = new Set<Ticket>()
-  #waiters: (() => void)[] = []
+  readonly #waiters: (() => void)[] = []
 
   constructor(record: ArbiterRecord) {
     this.#record = record
@@ -67,9 +67,10 @@ export class Fence {
     this.#wakeIfDrained()
   }
 
-  /** Resolves once no request is in execution that the present record would refuse. */
-  async drained(): Promise<void> {
-    while (!this.#isDrained()) await new Promise<void>((resolve) => this.#waiters.push(resolve))
+  /** Calls `then` once no request is in execution that the present record would refuse: at once if none is now. */
+  whenDrained(then: () => void): void {
+    if (this.#isDrained()) then()
+    else this.#waiters.push(then)
   }
 
   #isDrained(): boolean {
@@ -78,9 +79,7 @@ export class Fence {
   }
 
   #wakeIfDrained(): void {
-    if (this.#waiters.length === 0 || !this.#isDrained()) return
-    const waiters = this.#waiters
-    this.#waiters = []
-    for (const wake of waiters) wake()
+    // One by one, because what one of them does may raise the fence again.
+    while (this.#waiters.length > 0 && this.#isDrained()) this.#waiters.shift()!()
   }
 }

@@ -248,12 +248,10 @@ test('a pass of a grant that still drains is answered only after the drain', asy
   const grant = backup.testAndSet(1, patienceMs)
   await recordMoved(t, server)
   const witness = arbiterClient(t, server, 'witness')
-  let landed = false
-  void write.finally(() => {
-    landed = true
-  })
-  const early = nbdClient(t, server, 'disk0', passOf('b', 2)).then(() => landed)
+  let isReleased = false
+  const early = nbdClient(t, server, 'disk0', passOf('b', 2)).then(() => isReleased)
   await witness.read(patienceMs)
+  isReleased = true
   release()
   await Promise.all([grant, write])
   assert.equal(await early, true)

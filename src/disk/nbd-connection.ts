@@ -91,7 +91,7 @@ export class NbdConnection {
         return
       case 'open':
         this.#isOpening = true
-        void this.#open(event.exportName)
+        this.#open(event.exportName)
         return
       case 'startTls':
         throw new AssertionError('TLS begins before a conversation is handed over')
@@ -108,20 +108,21 @@ export class NbdConnection {
     }
   }
 
-  async #open(exportName: string): Promise<void> {
-    let answer: () => NbdServerEvent[]
-    try {
-      const opened = await this.#directory.open(exportName, this)
-      this.#export = opened
-      this.#watch(opened)
-      answer = () => this.#session.accept(opened.info)
-    } catch (error) {
-      if (!(error instanceof ExportRefusal)) throw error
-      this.#trace(`nbd: refused: ${error.message}`)
-      answer = () => this.#session.refuse(error.optionError, error.message)
-    }
-    this.#isOpening = false
-    if (this.#phase === 'open') this.#onEvents(answer())
+  #open(exportName: string): void {
+    this.#directory.open(exportName, this, (opened) => {
+      this.#isOpening = false
+      if (opened instanceof ExportRefusal) this.#trace(`nbd: refused: ${opened.message}`)
+      else {
+        this.#export = opened
+        this.#watch(opened)
+      }
+      if (this.#phase !== 'open') return
+      this.#onEvents(
+        opened instanceof ExportRefusal
+          ? this.#session.refuse(opened.optionError, opened.message)
+          : this.#session.accept(opened.info),
+      )
+    })
   }
 
   /** A newer connection of the same replica: whatever is still unread, queued or half on the wire here must not land. */

@@ -4,8 +4,8 @@
  * again and issues again what was not answered; the guest goes on and writes newer data to the same sectors. An old copy
  * that landed after that would undo it. The generation is the same, so the fence does not help.
  *
- *   take()     from now on the earlier connections' requests are refused, and `lost` tells them so
- *   drained()  … and the last of those in execution has finished: only now may the newest connection begin
+ *   take()         from now on the earlier connections' requests are refused, and `lost` tells them so
+ *   whenDrained()  … and the last of those in execution has finished: only now may the newest connection begin
  */
 
 import { assert } from '../base/assert.ts'
@@ -35,7 +35,7 @@ export class Seat {
   #newest: SeatHold | undefined
   /** Earlier connections that have requests in execution. */
   readonly #leaving = new Set<SeatHold>()
-  #waiters: (() => void)[] = []
+  readonly #waiters: (() => void)[] = []
 
   /** A connection that takes it again (NBD lets a client ask about an export before it opens it) keeps it. */
   take(connection: object): SeatHold {
@@ -56,14 +56,15 @@ export class Seat {
     return () => {
       assert(hold.executing > 0, 'a request left its seat twice')
       hold.executing--
-      if (hold.executing === 0 && this.#leaving.delete(hold) && this.#leaving.size === 0) {
-        for (const wake of this.#waiters.splice(0)) wake()
-      }
+      if (hold.executing > 0 || !this.#leaving.delete(hold)) return
+      // One by one, because what one of them does may make a newer connection take the seat.
+      while (this.#waiters.length > 0 && this.#leaving.size === 0) this.#waiters.shift()!()
     }
   }
 
-  /** Resolves once no request of an earlier connection is in execution. */
-  async drained(): Promise<void> {
-    while (this.#leaving.size > 0) await new Promise<void>((resolve) => this.#waiters.push(resolve))
+  /** Calls `then` once no request of an earlier connection is in execution: at once if none is now. */
+  whenDrained(then: () => void): void {
+    if (this.#leaving.size === 0) then()
+    else this.#waiters.push(then)
   }
 }

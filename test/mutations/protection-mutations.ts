@@ -192,8 +192,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a replica that connects again does not wait for what its broken connection left in execution',
     file: 'src/disk/export-directory.ts',
-    from: '      await seat.drained()\n',
-    to: '',
+    from: 'fence.whenDrained(() => seat.whenDrained(opened))',
+    to: 'fence.whenDrained(opened)',
     noticedBy: {
       file: 'src/disk/fencing.test.ts',
       test: 'a replica that comes back waits for what its broken connection left in execution; what was queued is gone',
