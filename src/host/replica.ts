@@ -12,29 +12,25 @@ import { randomBytes } from 'node:crypto'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
-import type { BootImage, Input } from '../machine/types.ts'
+import type { Input } from '../machine/types.ts'
 import { Cable } from '../net/cable.ts'
-import { Backup } from '../replication/backup.ts'
+import type { Backup } from '../replication/backup.ts'
 import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
-import { Primary, type PrimaryStatus } from '../replication/primary.ts'
+import type { Primary, PrimaryStatus } from '../replication/primary.ts'
 import { fullReach, type Reach } from '../replication/reach.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
-import { machineConfig, readBootImage } from './boot-files.ts'
 import { ConsoleLog } from './console-log.ts'
-import { type DiskBackend, diskSizes } from './disk-backend.ts'
+import type { DiskBackend } from './disk-backend.ts'
 import { EffectQueue } from './effect-queue.ts'
 import { type Equipment, equip } from './equipment.ts'
-import { exportName } from './export-name.ts'
-import { fetchMachine } from './fetch-machine.ts'
 import type { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
-import { untilThere } from './patience.ts'
 import { PrimaryChannel } from './primary-channel.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
+import { type OwnVm, ReplicaStart, readOwnVm } from './replica-start.ts'
 import type { FailoverTimes, FlowStatus, Repeats, ReplicaStatus } from './replica-status.ts'
-import { readVmConfig, type VmConfig } from './vm-config.ts'
 
 const tickIntervalMs = 20
 /** A main thread that is so late, and later, explains a suspicion. */
@@ -49,7 +45,7 @@ type Role =
 export class Replica {
   readonly #settings: ReplicaSettings
   readonly #events: ReplicaEvents
-  readonly #vm: { readonly config: VmConfig; readonly image: BootImage } | undefined
+  readonly #vm: OwnVm | undefined
   readonly #arbiter: ArbiterBackend
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
@@ -84,10 +80,7 @@ export class Replica {
       ...(settings.lan ? { lan: { ...settings.lan, cable: lan } } : {}),
     }
     this.#events = events
-    if (settings.vmPath !== undefined) {
-      const { config } = readVmConfig(settings.vmPath)
-      this.#vm = { config, image: readBootImage(config) }
-    }
+    this.#vm = settings.vmPath === undefined ? undefined : readOwnVm(settings.vmPath)
     const { machine, replica, token } = settings
     this.#arbiter = new ArbiterBackend({
       endpoint: this.#settings.arbiter,
@@ -129,40 +122,49 @@ export class Replica {
   async start(): Promise<void> {
     this.#lastTickMs = performance.now()
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs)
-    if (this.#settings.role === 'backup') {
-      await this.#startBackup()
-      return
-    }
-    assert(this.#vm, 'a primary has a VM file')
-    const { policy, identity, artefacts, network, disk } = this.#equip(await this.#ownArtefacts(this.#vm))
-    await this.#untilThere(async () => network?.connect())
-    this.#generation = await this.#untilThere(() =>
-      this.#arbiter.takeGeneration(this.#settings.holderHasEnded ?? false),
-    )
-    await network?.bind({ generation: BigInt(this.#generation), coveredFrameId: 0n, logId: this.#runId })
-    await disk.connect(BigInt(this.#generation))
-    const primary = new Primary({
-      identity,
-      artefacts,
-      replica: this.#settings.replica,
-      generation: this.#generation,
-      runId: this.#runId,
-      state: this.#settings.role === 'alone' ? 'alone' : 'starting',
-      policy,
+    const start = new ReplicaStart({
+      settings: this.#settings,
+      vm: this.#vm,
+      arbiter: this.#arbiter,
+      equip: (artefacts) => this.#equip(artefacts),
+      trace: this.#events.trace,
+      signal: this.#ending.signal,
     })
+    if (this.#settings.role === 'backup') await this.#startAsBackup(start)
+    else await this.#startAsPrimary(start)
+  }
+
+  async #startAsPrimary(start: ReplicaStart): Promise<void> {
+    assert(this.#vm, 'a primary has a VM file')
+    const primary = await start.primary(this.#vm, this.#runId)
     this.#role = { kind: 'primary', primary }
+    this.#generation = primary.status.generation
     this.#consoleLog.begin(this.#runId)
     this.#events.onLive(this.#generation)
+    if (this.#settings.role === 'primary') await this.#listenForBackups()
+    this.#withPrimary(() => primary.start())
+  }
+
+  async #listenForBackups(): Promise<void> {
     const onBackup: BackupChannelsEvents = {
       onOpen: (id) => this.#withPrimary((role) => role.onChannelOpen(id, performance.now())),
       onMessage: (id, message) => this.#withPrimary((role) => role.onMessage(id, message, performance.now())),
       onBadMessage: (id, detail) => this.#withPrimary((role) => role.onBadMessage(id, detail, performance.now())),
       onClosed: (id) => this.#withPrimary((role) => role.onChannelClosed(id, performance.now())),
     }
-    if (this.#settings.role === 'primary') {
-      await this.#backups.listen(this.#settings.channel, onBackup, this.#events.trace)
-    }
-    this.#withPrimary(() => primary.start())
+    await this.#backups.listen(this.#settings.channel, onBackup, this.#events.trace)
+  }
+
+  async #startAsBackup(start: ReplicaStart): Promise<void> {
+    const backup = await start.backup(this.#toPrimary)
+    if (!backup) return
+    this.#role = { kind: 'backup', backup }
+    this.#toPrimary.listen({
+      onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
+      onBadMessage: (detail) => this.#withBackup(() => backup.onBadMessage(detail, performance.now())),
+      onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),
+    })
+    this.#withBackup(() => backup.onChannelOpen(performance.now()))
   }
 
   /** Ends in good order: the peer is told, the arbiter's hold is let go. */
@@ -258,19 +260,7 @@ export class Replica {
     }
   }
 
-  // ---- start -----------------------------------------------------------------------------------------------------------
-
-  /** What the VM's file says, with the disks that the disk server has. */
-  async #ownArtefacts({ config, image }: { config: VmConfig; image: BootImage }): Promise<BootArtefacts> {
-    const exports = config.disks.map((_, index) => exportName(index))
-    const sizes = await this.#untilThere(() => diskSizes(this.#settings.disk, exports))
-    const { heartbeat, timeout, digestEvery } = config.protection
-    return {
-      config: machineConfig(config, sizes),
-      image,
-      times: { heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery },
-    }
-  }
+  // ---- equipment -----------------------------------------------------------------------------------------------------------
 
   /** The machine is known: from here on this host has a hart, disks and a network for it. */
   #equip(artefacts: BootArtefacts): Equipment {
@@ -288,33 +278,6 @@ export class Replica {
 
   #onFenced(): void {
     this.#halt(new WorldError('lost-arbitration', 'another replica holds the machine', ExitCode.lostArbitration))
-  }
-
-  #untilThere<Result>(attempt: () => Promise<Result>): Promise<Result> {
-    const patience = { trace: this.#events.trace, signal: this.#ending.signal }
-    return untilThere(attempt, this.#settings.isPatient ? patience : undefined)
-  }
-
-  async #startBackup(): Promise<void> {
-    const { machine, replica } = this.#settings
-    const { trace } = this.#events
-    await this.#untilThere(() => this.#arbiter.connect())
-    const channel = this.#toPrimary
-    const connect = (): Promise<void> => this.#untilThere(() => channel.connect())
-    const own = this.#vm && (await this.#ownArtefacts(this.#vm))
-    const artefacts = own ?? (await fetchMachine({ machine, channel, connect, trace }))
-    const { identity, policy, network } = this.#equip(artefacts)
-    await this.#untilThere(async () => network?.connect())
-    if (!channel.isOpen) await connect()
-    if (this.#ending.signal.aborted) return
-    const backup = new Backup({ identity, replica, artefacts, policy }, performance.now())
-    this.#role = { kind: 'backup', backup }
-    channel.listen({
-      onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
-      onBadMessage: (detail) => this.#withBackup(() => backup.onBadMessage(detail, performance.now())),
-      onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),
-    })
-    this.#withBackup(() => backup.onChannelOpen(performance.now()))
   }
 
   // ---- facts -----------------------------------------------------------------------------------------------------------
