@@ -21,7 +21,8 @@ import type { BlockStore } from './block-store.ts'
 import { NbdClient } from './nbd-client.ts'
 import { NbdError } from './nbd-error.ts'
 import { type NbdLocation, parseNbdUri } from './nbd-uri.ts'
-import { type DiskWork, SteadyDisk } from './steady-disk.ts'
+import { SteadyDisk } from './steady-disk.ts'
+import type { DiskWork } from './steady-requests.ts'
 
 export interface NbdStoreOptions {
   readonly readOnly: boolean

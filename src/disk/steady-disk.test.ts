@@ -8,7 +8,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { NbdError } from './nbd-error.ts'
-import { type DiskConnection, type DiskWork, overlap, SteadyDisk } from './steady-disk.ts'
+import { type DiskConnection, SteadyDisk } from './steady-disk.ts'
+import { type DiskWork, overlap } from './steady-requests.ts'
 import { type DiskChange, lengthOf } from './unflushed-writes.ts'
 
 /** Bytes of the toy disk; a change is of a few of them. */

@@ -211,9 +211,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'what a disk server may have lost in its crash is not written again',
-    file: 'src/disk/steady-disk.ts',
-    from: '          await this.#restore(client)\n',
-    to: '',
+    file: 'src/disk/steady-requests.ts',
+    from: 'this.#restore(link, apart(this.unflushed.inOrder()))',
+    to: 'this.#onRestored(link)',
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
       test: 'whatever crashes, cuts and late answers come, the disk is as if none had, and a flush is true',
@@ -221,9 +221,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a server that does not name its boot counts as the same one for ever',
-    file: 'src/disk/steady-disk.ts',
-    from: 'if (bootId !== undefined && bootId === this.#bootId) return',
-    to: 'if (bootId === this.#bootId) return',
+    file: 'src/disk/steady-requests.ts',
+    from: 'link.bootId !== undefined && link.bootId === this.#bootId',
+    to: 'link.bootId === this.#bootId',
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
       test: 'a server that does not name its boot may have lost something whenever the connection was cut',
