@@ -20,12 +20,13 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   disk: ['base', 'net'],
   lan: ['base', 'net'],
   guest: ['base'],
+  sim: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'net', 'disk', 'lan'],
   host: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'net', 'disk', 'lan', 'guest'],
   cli: ['base', 'net', 'host', 'guest'],
 }
 
 /** Layers whose code is deterministic: a pure function of its inputs. */
-const pureLayers = new Set(['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication'])
+const pureLayers = new Set(['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'sim'])
 
 /** Ambient time, randomness and asynchrony, as they would appear in source text. */
 const ambient: readonly [RegExp, string][] = [

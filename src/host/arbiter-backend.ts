@@ -9,7 +9,7 @@ import { ArbiterClient, ArbiterError } from '../disk/arbiter-client.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { ArbiterAnswer } from '../replication/effects.ts'
 import type { Generation, ReplicaName } from '../replication/messages.ts'
-import { ReachProbe } from './reach-probe.ts'
+import { ReachProbe } from '../replication/reach-probe.ts'
 
 export interface ArbiterBackendOptions {
   readonly endpoint: Endpoint

@@ -1,8 +1,6 @@
 /**
  * The machine's network card on our own switch: released frames go there, inbound ones come back as inputs. Frames sent
- * before the MAC is bound wait for it, in order, so that a go-live's unconfirmed outputs come first.
- *
- * The switch's numbers are one above output sequences: there 0 means none.
+ * before the MAC is bound wait for it (machine-place.ts).
  *
  * When the switch is gone, frames are lost as on any network; the client connects again and binds again.
  */
@@ -10,9 +8,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { type LanBinding, LanClient } from '../lan/lan-client.ts'
+import { MachinePlace } from '../lan/machine-place.ts'
 import type { Endpoint } from '../net/address.ts'
+import { ReachProbe } from '../replication/reach-probe.ts'
 import type { NetworkBackend, NetworkEvents } from './network-backend.ts'
-import { ReachProbe } from './reach-probe.ts'
 
 export interface LanBackendOptions extends NetworkEvents {
   readonly endpoint: Endpoint
@@ -33,31 +32,24 @@ const abandonTicks = 250
 /** QEMU's schedule for announcing where a machine is now, after the first time at the bind. */
 const announceAgainMs = [50, 150, 250, 350]
 
-interface QueuedFrame {
-  readonly sequence: bigint
-  readonly bytes: Uint8Array
-}
-
 export class LanBackend implements NetworkBackend {
   readonly #options: LanBackendOptions
   #client: LanClient | undefined
-  #isBound = false
-  #place: { readonly generation: bigint; readonly logId: bigint } | undefined
-  /** The last frame that reached this replica: a switch that was started again goes on numbering after it. */
-  #receivedFrameId = 0n
+  readonly #place: MachinePlace
+  /** The last bind that was sent. */
+  #binding: Promise<void> | undefined
   readonly #probe = new ReachProbe(() => this.#client?.ping())
-  #queue: QueuedFrame[] = []
-  #lastSequence: bigint | undefined
   #isConnecting = false
   #isClosed = false
 
   constructor(options: LanBackendOptions) {
     this.#options = options
+    this.#place = new MachinePlace(options.onConfirmed)
   }
 
   /** Connects, without binding: a backup does so early, to be quick later. */
   async connect(): Promise<void> {
-    const { endpoint, machine, mac, replica, token, onConfirmed, onFenced } = this.#options
+    const { endpoint, machine, mac, replica, token, onFenced } = this.#options
     const client = await LanClient.connect({
       ...endpoint,
       machine,
@@ -65,16 +57,26 @@ export class LanBackend implements NetworkBackend {
       replica,
       token,
       onFrame: (frameId, bytes) => {
-        this.#receivedFrameId = frameId
+        this.#place.onFrame(frameId)
         this.#options.onFrame(frameId, bytes)
       },
       onPong: () => this.#probe.onAnswer(),
-      onConfirmed: (numberOnLan) => onConfirmed(numberOnLan - 1n),
+      onConfirmed: (numberOnLan) => this.#place.onConfirmed(numberOnLan),
       onFenced,
       onClosed: () => void this.#reconnect(),
     })
-    if (this.#isClosed) client.close()
-    else this.#client = client
+    if (this.#isClosed) {
+      client.close()
+      return
+    }
+    this.#client = client
+    this.#place.onConnected({
+      bind: (binding) => {
+        this.#binding = this.#bindTo(client, binding)
+      },
+      sendOutput: (sequence, frame) => client.sendOutput(sequence, frame),
+      covered: (frameId) => client.covered(frameId),
+    })
   }
 
   /**
@@ -83,14 +85,13 @@ export class LanBackend implements NetworkBackend {
    * @throws WorldError `bind-refused`: another replica has the MAC
    */
   async bind({ generation, coveredFrameId, logId }: Required<LanBinding>): Promise<void> {
-    this.#place = { generation, logId }
-    if (coveredFrameId > this.#receivedFrameId) this.#receivedFrameId = coveredFrameId
-    if (this.#client) await this.#bindTo(this.#client, this.#place)
+    this.#place.bind(generation, logId, coveredFrameId)
+    await this.#binding
   }
 
-  async #bindTo(client: LanClient, place: { generation: bigint; logId: bigint }): Promise<void> {
+  async #bindTo(client: LanClient, binding: Required<LanBinding>): Promise<void> {
     try {
-      await client.bind({ ...place, coveredFrameId: this.#receivedFrameId })
+      await client.bind(binding)
     } catch (error) {
       // The switch went away in the middle: whoever connects again binds again.
       if (error instanceof WorldError && error.code === 'lan-closed') return
@@ -98,19 +99,16 @@ export class LanBackend implements NetworkBackend {
     }
     // Before the answer was heard the connection may have ended, and another one begun.
     if (this.#client !== client) return
-    this.#isBound = true
+    this.#place.onBound()
     for (const delayMs of announceAgainMs) setTimeout(() => this.#client?.announce(), delayMs).unref()
-    for (const { sequence, bytes } of this.#queue.splice(0)) client.sendOutput(sequence + 1n, bytes)
   }
 
   send(sequence: bigint, bytes: Uint8Array): void {
-    this.#lastSequence = sequence
-    if (this.#isBound && this.#client) this.#client.sendOutput(sequence + 1n, bytes)
-    else this.#queue.push({ sequence, bytes })
+    this.#place.send(sequence, bytes)
   }
 
   covered(frameId: bigint): void {
-    if (this.#isBound) this.#client?.covered(frameId)
+    this.#place.covered(frameId)
   }
 
   /** @returns whether the switch is in reach */
@@ -132,16 +130,16 @@ export class LanBackend implements NetworkBackend {
 
   async #reconnect(): Promise<void> {
     this.#client = undefined
-    this.#isBound = false
+    this.#place.onClosed()
     if (this.#isConnecting) return
     this.#isConnecting = true
     this.#options.trace('lan: the switch is gone; connecting again')
     try {
       while (!this.#isClosed && !this.#client) {
-        this.#giveUpQueue()
+        this.#place.giveUpQueue()
         try {
           await this.connect()
-          if (this.#client && this.#place) await this.#bindTo(this.#client, this.#place)
+          await this.#binding
         } catch (error) {
           if (error instanceof WorldError && error.code === 'bind-refused') {
             this.#options.onFenced()
@@ -153,11 +151,5 @@ export class LanBackend implements NetworkBackend {
     } finally {
       this.#isConnecting = false
     }
-  }
-
-  /** Without a switch there is no network: frames are lost, and nobody needs to keep them. */
-  #giveUpQueue(): void {
-    this.#queue = []
-    if (this.#lastSequence !== undefined) this.#options.onConfirmed(this.#lastSequence)
   }
 }

@@ -312,7 +312,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'frames after a restart of the switch have the numbers of frames before it',
     file: 'src/host/lan-backend.ts',
-    from: '        this.#receivedFrameId = frameId\n',
+    from: '        this.#place.onFrame(frameId)\n',
     to: '',
     noticedBy: {
       file: 'src/host/lan-backend.test.ts',
