@@ -4,10 +4,16 @@
  * inherits the debts whose answer did not make it into the log.
  */
 
+import type { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { readOutput, writeOutput } from '../log/output-codec.ts'
+import { readBoundedVarint, writeVarint } from '../log/varint.ts'
 import type { Input, Output } from '../machine/types.ts'
 
 export type EntropyRequest = Extract<Output, { kind: 'entropyRequest' }>
 export type PowerRequest = Extract<Output, { kind: 'power' }>
+
+/** More than any machine has open at once: it has one entropy device. */
+const maxRequests = 4096
 
 export class Obligations {
   #entropy: EntropyRequest[] = []
@@ -36,5 +42,19 @@ export class Obligations {
   onOutput(output: Output): void {
     if (output.kind === 'entropyRequest') this.#entropy.push(output)
     if (output.kind === 'power') this.#power = output
+  }
+
+  /** For a copy of the machine: it owes the same. */
+  save(writer: ByteWriter): void {
+    const requests = [...this.#entropy, ...(this.#power ? [this.#power] : [])]
+    writeVarint(writer, requests.length)
+    for (const request of requests) writeOutput(writer, request)
+  }
+
+  /** @throws WorldError */
+  load(reader: ByteReader): void {
+    for (let left = readBoundedVarint(reader, maxRequests, 'number of requests'); left > 0; left--) {
+      this.onOutput(readOutput(reader))
+    }
   }
 }

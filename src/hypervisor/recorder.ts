@@ -53,6 +53,11 @@ export class Recorder {
     return this.#builder.nextIndex
   }
 
+  /** Entries were written that nobody has taken. */
+  get hasPending(): boolean {
+    return this.#closed.length > 0 || this.#builder.pendingBytes > 0
+  }
+
   /** Encoded log bytes so far, by cause, those not taken yet left out. */
   get bytesByCause(): Readonly<BytesByCause> {
     return this.#bytesByCause

@@ -64,7 +64,7 @@ export interface GoneLive {
 
 export class Replayer {
   readonly machine: Machine
-  readonly #obligations = new Obligations()
+  readonly #obligations: Obligations
   #queue: LogEntry[] = []
   /** Entries of `#queue` before this position are done. */
   #head = 0
@@ -78,9 +78,13 @@ export class Replayer {
   #isLive = false
   #digestsCompared = 0n
 
-  /** @param nextIndex index of the first entry to come: 0 for a new machine, the snapshot's position otherwise */
-  constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n)) {
+  /**
+   * @param nextIndex index of the first entry to come: 0 for a new machine, the snapshot's position otherwise
+   * @param obligations what the log before that left unanswered
+   */
+  constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n), obligations: Obligations = new Obligations()) {
     this.machine = machine
+    this.#obligations = obligations
     this.#replayedEnd = nextIndex
     this.#appendedEnd = nextIndex
     this.#agreedEnd = nextIndex

@@ -34,6 +34,7 @@ import { describeKernel } from './kernel-image.ts'
 import { MemoryDigest } from './memory-digest.ts'
 import { firstVirtioLine, memoryMap, rtcLine, uartLine, virtioSlotBase, virtioSlots } from './memory-map.ts'
 import { Outbox } from './outbox.ts'
+import { decodePages, PageCopy } from './page-copy.ts'
 import { Power } from './power.ts'
 import { SupervisorBinaryInterface } from './sbi.ts'
 import { decodeSnapshot, encodeSnapshot, hashLong } from './snapshot.ts'
@@ -46,6 +47,7 @@ import {
   instructionCount,
   type Machine,
   type MachineConfig,
+  type MachineCopy,
   type Output,
   type StopReason,
   type Ticks,
@@ -139,6 +141,8 @@ class EmulatedMachine implements Machine {
   readonly #devices: MmioDevice[]
   readonly #memoryDigest: MemoryDigest
   readonly #state = new ByteWriter(4096)
+  /** A copy of RAM that is being made. */
+  #copy: PageCopy | undefined
   /** The last instruction was a WFI that found nothing to do. */
   #isWaiting = false
 
@@ -307,6 +311,14 @@ class EmulatedMachine implements Machine {
     this.#engine.setClock(clock)
     this.#engine.takeWrittenPages()
     this.#memoryDigest.clear()
+    this.#copy?.markAll()
+  }
+
+  /** What was written since the last call: digest and copy take note. */
+  #noteWrittenPages(): void {
+    const pages = this.#engine.takeWrittenPages()
+    this.#memoryDigest.update(this.#engine.ram, pages)
+    this.#copy?.markWritten(pages)
   }
 
   takeOutputs(): Output[] {
@@ -319,7 +331,7 @@ class EmulatedMachine implements Machine {
   }
 
   digest(): bigint {
-    this.#memoryDigest.update(this.#engine.ram, this.#engine.takeWrittenPages())
+    this.#noteWrittenPages()
     return hash64(this.#saveState(), this.#memoryDigest.value)
   }
 
@@ -353,7 +365,15 @@ class EmulatedMachine implements Machine {
     this.#clearMemory()
     for (const { page, content } of pages) this.#engine.restorePage(page, content)
 
-    const reader = new ByteReader(state)
+    this.#loadState(new ByteReader(state))
+    this.#engine.takeWrittenPages()
+    this.#memoryDigest.update(
+      this.#engine.ram,
+      pages.map(({ page }) => page),
+    )
+  }
+
+  #loadState(reader: ByteReader): void {
     this.#engine.count = reader.u64()
     this.#isWaiting = reader.bool()
     this.#power.loadState(reader)
@@ -365,10 +385,50 @@ class EmulatedMachine implements Machine {
     this.#engine.loadState(reader)
     reader.end()
     this.#htif?.watch()
-    this.#engine.takeWrittenPages()
-    this.#memoryDigest.update(
-      this.#engine.ram,
-      pages.map(({ page }) => page),
-    )
+  }
+
+  startCopy(): MachineCopy {
+    // What was written before belongs to the digest alone.
+    this.#noteWrittenPages()
+    const copy = new PageCopy(this.#engine.ram)
+    this.#copy = copy
+    return {
+      get duePages() {
+        return copy.duePages
+      },
+      get round() {
+        return copy.round
+      },
+      beginRound: () => {
+        this.#noteWrittenPages()
+        copy.beginRound()
+      },
+      takePages: (maxPages) => copy.take(maxPages),
+      takeState: () => this.#copiedState(copy),
+      end: () => {
+        if (this.#copy === copy) this.#copy = undefined
+      },
+    }
+  }
+
+  #copiedState(copy: PageCopy): Uint8Array {
+    assert(this.#outbox.isEmpty, 'a copy while outputs wait to be taken')
+    this.#noteWrittenPages()
+    assert(copy.duePages === 0, `${copy.duePages} pages are not copied yet`)
+    return new ByteWriter().u64(this.#fingerprint).raw(this.#saveState()).finish()
+  }
+
+  loadPages(bytes: Uint8Array): void {
+    const pages = decodePages(bytes, this.#engine.ramBytes / pageBytes)
+    for (const { page, content } of pages) this.#engine.restorePage(page, content)
+    this.#noteWrittenPages()
+  }
+
+  loadState(state: Uint8Array): void {
+    const reader = new ByteReader(state)
+    if (reader.u64() !== this.#fingerprint) {
+      throw new WorldError('state-of-other-machine', 'the state is of a machine with another config or boot image')
+    }
+    this.#loadState(reader)
   }
 }

@@ -151,4 +151,32 @@ export interface Machine {
   snapshot(): Uint8Array
   /** Replaces the whole state by a snapshot of a machine with the same config. */
   restore(snapshot: Uint8Array): void
+  /**
+   * Begins to copy the machine while it runs: for a backup that shall follow it from some later position on. An earlier copy
+   * ends with it.
+   */
+  startCopy(): MachineCopy
+  /**
+   * The other side of a copy: takes pages into a machine that has never run.
+   * @throws WorldError when they are of no such machine
+   */
+  loadPages(pages: Uint8Array): void
+  /** After all pages: the rest. @throws WorldError */
+  loadState(state: Uint8Array): void
+}
+
+/** A copy that is being made of a running machine. It changes nothing that a digest could see. */
+export interface MachineCopy {
+  /** How many pages are still to be taken, those left out that were written since the present round began. */
+  readonly duePages: number
+  /** From 1: every page. Each later round has what was written during the one before. */
+  readonly round: number
+  /** Everything of this round was taken: what was written meanwhile is due now. */
+  beginRound(): void
+  /** Takes up to `maxPages` due pages for the other side's `loadPages`. Empty bytes: it has these already. */
+  takePages(maxPages: number): Uint8Array
+  /** After the last pages, with the machine not run in between: everything but RAM, for `loadState`. */
+  takeState(): Uint8Array
+  /** Nobody wants it any more. */
+  end(): void
 }

@@ -18,6 +18,7 @@ import {
   instructionCount,
   type Machine,
   type MachineConfig,
+  type MachineCopy,
   type Output,
   type StopReason,
   type Ticks,
@@ -192,6 +193,27 @@ export class ToyMachine implements Machine {
     this.#inFlight = list()
     this.#queued = list()
     this.#outputs = []
+  }
+
+  /** Its state is its only page. */
+  startCopy(): MachineCopy {
+    let round = 1
+    return {
+      duePages: 0,
+      get round() {
+        return round
+      },
+      beginRound: () => void round++,
+      takePages: () => new Uint8Array(),
+      takeState: () => this.snapshot(),
+      end: () => {},
+    }
+  }
+
+  loadPages(): void {}
+
+  loadState(state: Uint8Array): void {
+    this.restore(state)
   }
 
   #mix(value: bigint): void {
