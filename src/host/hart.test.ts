@@ -38,11 +38,11 @@ test('a hart whose thread dies is reported at once, and once', async (t) => {
 
 test('a hart that sleeps, is paused or works is not reported, and ends in order', async (t) => {
   const { hart, failures } = startHart(t)
-  for (let tick = 0; tick < 300; tick++) {
-    if (tick === 100) hart.send({ kind: 'powerOn' })
-    if (tick === 200) hart.send({ kind: 'pause', isPaused: true })
+  for (let tick = 0; tick < 45; tick++) {
+    if (tick === 15) hart.send({ kind: 'powerOn' })
+    if (tick === 30) hart.send({ kind: 'pause', isPaused: true })
     hart.watch()
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await new Promise((resolve) => setTimeout(resolve, 50))
   }
   await hart.stop()
   assert.equal(failures(), 0)

@@ -20,10 +20,10 @@ export interface HartOptions {
   readonly onFailed: (error: Error) => void
 }
 
-/** 250 ticks of 20 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
-const hartSilenceTicks = 250
+/** 20 ticks of 250 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
+const hartSilenceTicks = 20
 /** Twice a second: a ring wakes a hart that sleeps with its guest. */
-const ringEveryTicks = 25
+const ringEveryTicks = 2
 const stopWithinMs = 1000
 
 export class Hart {
@@ -99,7 +99,7 @@ export class Hart {
     this.#ring()
   }
 
-  /** Call every 20 ms or so: rings now and then, and sees whether the thread still comes to the door. */
+  /** Call at every tick: rings now and then, and sees whether the thread still comes to the door. */
   watch(): void {
     if (this.#ticks++ % ringEveryTicks === 0) this.#ring()
     const heard = Atomics.load(this.#progress, progressCell.heard)

@@ -18,6 +18,7 @@ import type { Backup } from '../replication/backup.ts'
 import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
 import type { Primary, PrimaryStatus } from '../replication/primary.ts'
 import { fullReach, type Reach } from '../replication/reach.ts'
+import { Alarm } from './alarm.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
 import { ConsoleLog } from './console-log.ts'
@@ -32,7 +33,8 @@ import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-set
 import { type OwnVm, ReplicaStart, readOwnVm } from './replica-start.ts'
 import type { FailoverTimes, FlowStatus, Repeats, ReplicaStatus } from './replica-status.ts'
 
-const tickIntervalMs = 20
+/** Hart and surroundings are looked after so often, whatever the protocol has to do. */
+export const tickIntervalMs = 250
 /** A main thread that is so late, and later, explains a suspicion. */
 const worthTellingLateMs = 200
 
@@ -65,6 +67,7 @@ export class Replica {
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
   #lastTickMs = 0
+  readonly #alarm = new Alarm(() => this.#tickRole())
   #reach = fullReach
   readonly #runId = randomBytes(8).readBigUInt64LE()
   /** Ends what `start` still waits for. */
@@ -292,6 +295,11 @@ export class Replica {
     this.#reach = { disk: this.#arbiter.onTick(), lan: this.#network?.onTick() ?? true }
     this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
     this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
+    this.#tickRole()
+  }
+
+  /** The protocol's own time: a heartbeat, a suspicion, a question to be asked again. */
+  #tickRole(): void {
     this.#withPrimary((primary) => primary.onTick(performance.now()))
     this.#withBackup((backup) => backup.onTick(performance.now()))
   }
@@ -347,11 +355,18 @@ export class Replica {
   #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
     if (this.#role.kind !== 'primary') return
     this.#effects.run(fact(this.#role.primary), (effect) => this.#carryOutPrimary(effect))
+    this.#setAlarm()
   }
 
   #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
     if (this.#role.kind !== 'backup') return
     this.#effects.run(fact(this.#role.backup), (effect) => this.#carryOutBackup(effect))
+    this.#setAlarm()
+  }
+
+  #setAlarm(): void {
+    if (this.#role.kind === 'primary') this.#alarm.set(this.#role.primary.dueMs)
+    else if (this.#role.kind === 'backup') this.#alarm.set(this.#role.backup.dueMs)
   }
 
   // ---- effects of a primary ----------------------------------------------------------------------------------------------
@@ -529,6 +544,7 @@ export class Replica {
 
   async #end(): Promise<void> {
     clearInterval(this.#ticker)
+    this.#alarm.cancel()
     this.#backups.closeAll()
     this.#toPrimary.close()
     this.#consoleLog.close()

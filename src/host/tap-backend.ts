@@ -50,7 +50,7 @@ const retryIntervalMs = 20
 const forwardingWithinMs = 100
 
 /** Half a second. */
-const lookEveryTicks = 25
+const lookEveryTicks = 2
 
 interface QueuedFrame {
   readonly sequence: bigint

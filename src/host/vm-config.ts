@@ -80,7 +80,7 @@ export const vmSchema = z.strictObject({
     .optional(),
   protection: z
     .strictObject({
-      heartbeat: duration.default(50),
+      heartbeat: duration.default(200),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
     })

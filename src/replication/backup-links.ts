@@ -28,6 +28,8 @@ export class BackupLink {
   isDismissed = false
   /** The receivers confirmed something this backup does not know yet. */
   owesConfirmed = true
+  /** When it was told last. */
+  confirmedAtMs: number
 
   /** @param logEnd index of the first entry that it is sent */
   constructor(
@@ -39,6 +41,7 @@ export class BackupLink {
     this.replica = replica
     this.buffer = new LogBuffer(logEnd)
     this.detector = new FailureDetector(policy.detector, nowMs)
+    this.confirmedAtMs = nowMs
   }
 
   get status(): BackupStatus {
@@ -104,6 +107,17 @@ export class BackupLinks {
       if (end === undefined || buffer.receivedEnd < end) end = buffer.receivedEnd
     }
     return end
+  }
+
+  /** The latest time for the next tick, as far as these backups go. */
+  dueMs({ confirmEveryMs }: ReplicationPolicy): number {
+    let dueMs = Number.POSITIVE_INFINITY
+    for (const { isLost, owesConfirmed, confirmedAtMs, detector } of this.#links.values()) {
+      if (isLost) continue
+      dueMs = Math.min(dueMs, detector.dueMs)
+      if (owesConfirmed) dueMs = Math.min(dueMs, confirmedAtMs + confirmEveryMs)
+    }
+    return dueMs
   }
 
   /** Of the backup that is furthest behind, in milliseconds. */

@@ -149,14 +149,19 @@ test('a replica that stood still itself has learnt nothing about its peer', () =
 })
 
 test('heartbeats go both ways: an idle backup repeats its acknowledgement, with its progress and its lag', () => {
+  const { heartbeatMs } = defaultReplicationPolicy.detector
   const backup = join()
   backup.onMessage({ kind: 'entries', batch: batchAt(0, 2) }, 1)
   backup.onMessage({ kind: 'entries', batch: batchAt(2, 2) }, 21)
   backup.onReplayed(replayed(2), 30)
-  const progress = { receivedEnd: end(4), replayedEnd: end(2), replayedCount: 2n, lagMs: 60 }
-  assert.deepEqual(backup.onTick(81), [{ kind: 'send', message: { kind: 'ack', progress, reach: fullReach } }])
-  backup.onReplayed(replayed(4), 100)
-  assert.equal(backup.status(120).progress.lagMs, 0)
+  const progress = { receivedEnd: end(4), replayedEnd: end(2), replayedCount: 2n, lagMs: heartbeatMs }
+  assert.deepEqual(backup.onTick(21 + heartbeatMs - 1), [])
+  assert.equal(backup.dueMs, 21 + heartbeatMs)
+  assert.deepEqual(backup.onTick(21 + heartbeatMs), [
+    { kind: 'send', message: { kind: 'ack', progress, reach: fullReach } },
+  ])
+  backup.onReplayed(replayed(4), 300)
+  assert.equal(backup.status(320).progress.lagMs, 0)
 })
 
 test('no output is lost between acknowledgement and send: each is kept until its receiver confirmed it', () => {

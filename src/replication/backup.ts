@@ -113,6 +113,12 @@ export class Backup {
     }
   }
 
+  /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
+  get dueMs(): number {
+    if (this.#state === 'replaying') return this.#detector.dueMs
+    return (this.#state === 'asking' ? this.#retryAtMs : undefined) ?? Number.POSITIVE_INFINITY
+  }
+
   // ---- facts from the host -------------------------------------------------------------------------------------------
 
   /** Connected to the primary: introduces itself. */
@@ -203,7 +209,7 @@ export class Backup {
     return this.#takeEffects()
   }
 
-  /** Call every heartbeat interval or more often. */
+  /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): BackupEffect[] {
     if (this.#state === 'replaying') {
       const suspicion = this.#detector.suspicion(nowMs)

@@ -19,9 +19,10 @@ export interface DetectorPolicy {
  * A killed process is noticed at once, by its closed socket: this is for frozen hosts and cut links. Two seconds ride out
  * what a loaded host does to a process (600 ms were measured too short with three busy processes a core: the pair lost
  * its redundancy to a scheduler's pause), and are still short of the guest's soft-lockup detector and of TCP's patience.
+ * Ten heartbeats fit into them, and more would only cost: an idle pair's main threads wake for little else.
  */
 export const defaultDetectorPolicy: DetectorPolicy = {
-  heartbeatMs: 50,
+  heartbeatMs: 200,
   timeoutMs: 2000,
   logSilenceMs: 5000,
   outOfReachMs: 2000,
@@ -92,6 +93,23 @@ export class FailureDetector {
 
   isHeartbeatDue(nowMs: number): boolean {
     return nowMs - this.#lastSentMs >= this.#policy.heartbeatMs
+  }
+
+  /**
+   * The latest time for the next tick: before it nothing here changes by time alone. Several ticks a time-out, so that a
+   * long gap between two of them means that we stood still ourselves.
+   */
+  get dueMs(): number {
+    const { heartbeatMs, timeoutMs, logSilenceMs, outOfReachMs } = this.#policy
+    let dueMs = Math.min(
+      this.#lastSentMs + heartbeatMs,
+      this.#lastHeardMs + timeoutMs,
+      this.#lastTickMs + timeoutMs / 4,
+    )
+    if (this.#owesSinceMs !== undefined) dueMs = Math.min(dueMs, this.#owesSinceMs + timeoutMs)
+    if (this.#isLogExpected) dueMs = Math.min(dueMs, this.#lastLogMs + logSilenceMs)
+    if (this.#betterPlacedSinceMs !== undefined) dueMs = Math.min(dueMs, this.#betterPlacedSinceMs + outOfReachMs)
+    return dueMs
   }
 
   /** Call at every tick. */

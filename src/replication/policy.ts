@@ -12,6 +12,8 @@ export interface ReplicationPolicy {
   readonly maxUnreceivedBytes: number
   /** The primary stops when the backup has so much of the log to replay yet: it is the backup's memory. */
   readonly maxUnreplayedBytes: number
+  /** Confirmations that no entries take along go out by themselves after this time, so that a backup keeps little. */
+  readonly confirmEveryMs: number
   /** How long to wait before an unreachable arbiter is asked again. */
   readonly arbiterRetryMs: number
   /** When the two part, a replica that knows the other to be better placed (reach.ts) asks so much later. */
@@ -26,6 +28,7 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   lag: defaultLagPolicy,
   maxUnreceivedBytes: 16 * 1024 * 1024,
   maxUnreplayedBytes: 128 * 1024 * 1024,
+  confirmEveryMs: 20,
   arbiterRetryMs: 200,
   headStartMs: 1000,
   helloTimeoutMs: 5000,

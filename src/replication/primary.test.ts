@@ -209,8 +209,10 @@ test('failure detection watches acknowledgements too: a backup that is there but
 test('heartbeats go out when nothing else does, and say how far the log is', () => {
   const primary = protectedBy(['b'])
   primary.onBatch(batchAt(0, 4), 10)
-  assert.deepEqual(kindsOf(primary.onTick(40)), [])
-  assert.deepEqual(primary.onTick(60), [
+  const dueMs = 10 + defaultReplicationPolicy.detector.heartbeatMs
+  assert.deepEqual(kindsOf(primary.onTick(dueMs - 1)), [])
+  assert.equal(primary.dueMs, dueMs)
+  assert.deepEqual(primary.onTick(dueMs), [
     { kind: 'send', channel: 0, message: { kind: 'heartbeat', logEnd: end(4), isRunning: true, reach: fullReach } },
   ])
 })

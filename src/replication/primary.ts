@@ -132,6 +132,13 @@ export class Primary {
     }
   }
 
+  /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
+  get dueMs(): number {
+    let dueMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY
+    for (const sinceMs of this.#strangers.values()) dueMs = Math.min(dueMs, sinceMs + this.#policy.helloTimeoutMs)
+    return Math.min(dueMs, this.#links.dueMs(this.#policy))
+  }
+
   // ---- facts from the host -------------------------------------------------------------------------------------------
 
   /** Call once, first. A primary that is alone runs at once; a starting one waits for its backups. */
@@ -245,7 +252,7 @@ export class Primary {
     return this.#takeEffects()
   }
 
-  /** Call every heartbeat interval or more often. */
+  /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
     for (const [channel, sinceMs] of this.#strangers) {
@@ -490,6 +497,7 @@ export class Primary {
   #sendConfirmed(link: BackupLink, nowMs: number): void {
     if (!link.owesConfirmed) return
     link.owesConfirmed = false
+    link.confirmedAtMs = nowMs
     this.#send(link, { kind: 'confirmed', ends: this.#unconfirmed.confirmedEnds }, nowMs)
   }
 

@@ -13,8 +13,8 @@ export interface ReachPolicy {
   readonly silenceTicks: number
 }
 
-/** Ticks are 20 ms. A second rides out a busy peer's pauses; what follows from silence waits for longer anyway. */
-export const defaultReachPolicy: ReachPolicy = { askEveryTicks: 10, silenceTicks: 50 }
+/** Ticks are 250 ms. A second rides out a busy peer's pauses; what follows from silence waits for longer anyway. */
+export const defaultReachPolicy: ReachPolicy = { askEveryTicks: 2, silenceTicks: 4 }
 
 export class ReachProbe {
   readonly #policy: ReachPolicy

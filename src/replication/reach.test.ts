@@ -161,7 +161,7 @@ test('a primary tells its reach at once when it changes, and in every heartbeat'
   assert.deepEqual(reaches(primary.onReach(noLan, 1)), [noLan])
   assert.deepEqual(primary.onReach(noLan, 2), [], 'no news')
   primary.onTick(60)
-  assert.deepEqual(reaches(primary.onTick(120)), [noLan])
+  assert.deepEqual(reaches(primary.onTick(primary.dueMs)), [noLan])
 })
 
 test('a primary lets a better placed backup ask first, and waits with its outputs as ever', () => {

@@ -179,9 +179,29 @@ export class ToyPair {
     this.#nowMs += 10
     for (const replica of this.replicas) {
       if (replica.isDead || replica.halted !== undefined) continue
-      if (replica.primary) this.#onPrimary(replica, replica.primary.onTick(this.#nowMs))
-      else if (replica.backup) this.#onBackup(replica, replica.backup.onTick(this.#nowMs))
+      const role = replica.primary ?? replica.backup
+      const isDue = role !== undefined && this.#nowMs >= role.dueMs
+      if (replica.primary) this.#onPrimary(replica, this.#checkTick(replica.primary, isDue))
+      else if (replica.backup) this.#onBackup(replica, this.#checkTick(replica.backup, isDue))
     }
+  }
+
+  /** A host ticks a role when it says that it is due, so time alone may change nothing before, and does something then. */
+  #checkTick<Effect extends PrimaryEffect | BackupEffect>(
+    role: { readonly dueMs: number; onTick(nowMs: number): Effect[] },
+    isDue: boolean,
+  ): Effect[] {
+    const effects = role.onTick(this.#nowMs)
+    const isEarly = (effect: Effect): boolean =>
+      effect.kind === 'setCpuPercent' || (effect.kind === 'send' && effect.message.kind === 'confirmed')
+    if (!isDue)
+      assert.deepEqual(
+        effects.filter((effect) => !isEarly(effect)),
+        [],
+        'nothing happens before it is due',
+      )
+    assert.ok(role.dueMs > this.#nowMs, 'what was due is done')
+    return effects
   }
 
   // ---- the channel ---------------------------------------------------------------------------------------------------

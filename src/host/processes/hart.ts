@@ -18,9 +18,8 @@ import { type Input, instructionCount, type Machine, type StopReason } from '../
 import { DelayHistogram } from '../delay-histogram.ts'
 import { type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
 import { Profiler } from '../profiler.ts'
+import { SlicePacer } from '../slice-pacer.ts'
 
-/** ~0.1 ms at 200 million instructions per second: how long an arrived input may wait for its entry. */
-const maxSliceInstructions = 25_000n
 const replaySliceInstructions = 500_000n
 
 const settings = workerData as HartSettings
@@ -55,6 +54,7 @@ interface Mode {
 /** Writes the log: the machine runs from live devices. */
 class Live implements Mode {
   readonly #recorder: Recorder
+  readonly #pacer = new SlicePacer()
   #keeper: ClockKeeper | undefined
   #outputs: MarkedOutput[] = []
   #stop: StopReason = { kind: 'off' }
@@ -101,11 +101,15 @@ class Live implements Mode {
     const before = process.hrtime.bigint()
     this.#keepTime(keeper, before)
     const countBefore = machine.count
-    const slice = keeper.sliceInstructions < maxSliceInstructions ? keeper.sliceInstructions : maxSliceInstructions
+    const slice =
+      this.#pacer.instructions < keeper.sliceInstructions ? this.#pacer.instructions : keeper.sliceInstructions
     const { stop, outputs } = this.#recorder.run(instructionCount(countBefore + slice))
     this.#stop = stop
     const after = process.hrtime.bigint()
-    if (stop.kind !== 'waiting') keeper.onRan(machine.count - countBefore, after - before)
+    if (stop.kind !== 'waiting') {
+      keeper.onRan(machine.count - countBefore, after - before)
+      this.#pacer.onRan(machine.count - countBefore, after - before)
+    }
     this.#handle(outputs)
     this.#flush()
     showProgress(machine)

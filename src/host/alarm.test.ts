@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { Alarm } from './alarm.ts'
+
+/** A clock that the test moves; `rings` is when the alarm rang. */
+function alarmOf(t: TestContext): { alarm: Alarm; rings: number[]; pass: (ms: number) => void } {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let nowMs = 1000
+  t.mock.method(performance, 'now', () => nowMs)
+  const rings: number[] = []
+  const pass = (ms: number): void => {
+    for (let passed = 0; passed < ms; passed++) {
+      nowMs++
+      t.mock.timers.tick(1)
+    }
+  }
+  return { alarm: new Alarm(() => rings.push(nowMs)), rings, pass }
+}
+
+test('rings once, at the earliest of the times it was set to', (t) => {
+  const { alarm, rings, pass } = alarmOf(t)
+  alarm.set(1500)
+  alarm.set(1200.5)
+  alarm.set(1300)
+  alarm.set(Number.POSITIVE_INFINITY)
+  pass(1000)
+  assert.deepEqual(rings, [1201], 'not before, and not again')
+  alarm.set(2100)
+  pass(1000)
+  assert.deepEqual(rings, [1201, 2100])
+})
+
+test('a time that has passed rings at the next turn, not within this one', (t) => {
+  const { alarm, rings, pass } = alarmOf(t)
+  alarm.set(5)
+  assert.deepEqual(rings, [])
+  pass(1)
+  assert.deepEqual(rings, [1001])
+})
+
+test('a cancelled alarm does not ring', (t) => {
+  const { alarm, rings, pass } = alarmOf(t)
+  alarm.set(1100)
+  alarm.cancel()
+  pass(500)
+  assert.deepEqual(rings, [])
+})

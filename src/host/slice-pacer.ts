@@ -1,0 +1,37 @@
+/**
+ * How long the hart runs before it looks at its doorbell again: so many instructions as should take `sliceNs`, by the speed
+ * of the last slices. An input that arrives waits for half a slice; each slice costs a look at the host's clock.
+ *
+ * Guest code runs at anything from a few to a thousand million instructions a second, and changes from one to the other
+ * at once. What was just slow is believed at once, so that not many slices are too long; what is fast only by and by.
+ *
+ * Nothing of this can be seen by the machine: where slices end is no part of the log.
+ */
+
+/** A frame may wait 200 µs in the median for its entry, the way from the main thread included. */
+const sliceNs = 100_000
+
+/** A stretch of fewer says nothing about speed: it is mostly the way in and out. */
+const leastInstructions = 2_000
+const mostInstructions = 1_000_000
+/** Share of a faster measurement that is believed. */
+const trust = 1 / 4
+
+export class SlicePacer {
+  #instructionsPerNs = 0.05
+
+  /** Instructions of the next slice. */
+  get instructions(): bigint {
+    const wanted = Math.round(this.#instructionsPerNs * sliceNs)
+    return BigInt(Math.min(mostInstructions, Math.max(leastInstructions, wanted)))
+  }
+
+  /** Report every stretch that the hart ran without a break. */
+  onRan(instructions: bigint, durationNs: bigint): void {
+    const tookNs = Number(durationNs)
+    if (instructions < leastInstructions || tookNs <= 0) return
+    const measured = Number(instructions) / tookNs
+    const faster = measured - this.#instructionsPerNs
+    this.#instructionsPerNs += faster < 0 ? faster : faster * trust
+  }
+}
