@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { bareGuestConfig, bareGuestImage } from '../../test/determinism/bare-guest.ts'
-import type { LogBatch } from '../log/batch.ts'
+import { decodeBatch, type LogBatch } from '../log/batch.ts'
 import { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 
@@ -82,4 +82,15 @@ test('every frame is counted with the time it waited for its log entry', async (
   const { count, medianMs, p99Ms } = hart.frameDelays
   assert.equal(count, 1)
   assert.ok(medianMs > 0 && medianMs === p99Ms)
+})
+
+test('a hart that goes live with an empty log switches the machine on: its primary died before it had', async (t) => {
+  const switchedOn = Promise.withResolvers<LogBatch>()
+  const { hart } = startHart(t, 'replaying', (message) => {
+    if (message.kind === 'recorded') switchedOn.resolve(message.batches[0]!)
+  })
+  hart.send({ kind: 'goLive' })
+  const [first] = decodeBatch((await switchedOn.promise).bytes)
+  assert.equal(first?.index, 0n)
+  assert.equal(first?.body.kind, 'boot')
 })

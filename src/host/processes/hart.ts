@@ -72,6 +72,11 @@ class Live implements Mode {
 
   /** Takes over where the log ends: the clock goes on, and what the log left unanswered is answered. */
   goOn(outputs: readonly MarkedOutput[]): void {
+    if (this.#recorder.nextIndex === 0n) {
+      // The log begins with the power-on, and its writer died before that had reached anybody.
+      this.powerOn()
+      return
+    }
     this.#startClock()
     const { entropyRequests, powerRequest } = this.#recorder.obligations
     for (const request of [...entropyRequests]) this.#answerEntropy(request.lengthBytes)
