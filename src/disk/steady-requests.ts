@@ -60,6 +60,8 @@ const restoredAtOnce = 16
 export class SteadyRequests {
   /** Completed, and not known to be on stable storage. */
   readonly unflushed = new UnflushedWrites()
+  /** Changes that were written again, to boots of the server that may have lost them. */
+  restoredChanges = 0
   readonly #outside: SteadyOutside
   readonly #waiting = new Set<Waiting>()
   /** The connection that serves requests. */
@@ -82,9 +84,6 @@ export class SteadyRequests {
   get inFlight(): number {
     return this.#waiting.size
   }
-
-  /** Changes that were written again, to boots of the server that may have lost them. */
-  restoredChanges = 0
 
   /** Connects, and connects again whenever that is needed. */
   connect(): void {

@@ -1,0 +1,112 @@
+/**
+ * `npm run sim -- [--seeds N] [--from SEED] [--jobs N] [--json] [--trace]`: the simulator (src/sim/, docs/SIMULATOR.md).
+ *
+ * Seeds that ever failed are run first. Progress is shown; a failing seed prints what is wrong and the one command that
+ * repeats it; the last line of `--json` is the report. Exits with 1 if a seed failed.
+ */
+
+import { parseArgs } from 'node:util'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { Campaign, type CampaignResult, sumOf } from '../src/sim/campaign.ts'
+import { knownSeeds } from '../src/sim/known-seeds.ts'
+import { repeatCommand, runSeed } from '../src/sim/simulation.ts'
+
+/** Seeds between two signs of life. */
+const chunk = 25
+
+interface Share {
+  readonly from: number
+  readonly step: number
+  readonly end: number
+}
+
+/** Runs every `step`th seed from `from` on below `end`, and tells after each chunk how far it is. */
+function runShare({ from, step, end }: Share, onProgress: (result: CampaignResult) => void): void {
+  const campaign = new Campaign()
+  let done = 0
+  for (let seed = from; seed < end; seed += step) {
+    campaign.run(seed)
+    if (++done % chunk === 0) onProgress(campaign.result)
+  }
+  onProgress(campaign.result)
+}
+
+function runInWorker(share: Share, onProgress: (result: CampaignResult) => void): Promise<void> {
+  const worker = new Worker(new URL(import.meta.url), { workerData: share })
+  worker.on('message', onProgress)
+  return new Promise((resolve, reject) => {
+    worker.once('error', reject)
+    worker.once('exit', () => resolve())
+  })
+}
+
+function report(total: CampaignResult, seconds: number) {
+  return {
+    seeds: total.seeds,
+    violations: total.failed.length,
+    seeds_per_second: Number((total.seeds / seconds).toFixed(1)),
+    entries: total.entries,
+    least_entries: total.leastEntries,
+    least_faults: total.leastFaults,
+    situations: total.situations,
+  }
+}
+
+function traceOne(seed: number): void {
+  const { violations, situations, ...rest } = runSeed(seed, { trace: (line) => console.log(line) })
+  const met = Object.entries(situations).filter(([, times]) => times > 0)
+  console.log({ ...rest, situations: Object.fromEntries(met) })
+  for (const violation of violations) console.log(`VIOLATION ${violation}`)
+  process.exitCode = violations.length > 0 ? 1 : 0
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: 'string', default: '500' },
+      from: { type: 'string', default: '1' },
+      jobs: { type: 'string', default: '1' },
+      json: { type: 'boolean', default: false },
+      trace: { type: 'boolean', default: false },
+    },
+  })
+  const from = Number(values.from)
+  const seeds = Number(values.seeds)
+  const jobs = Math.max(1, Number(values.jobs))
+  if (values.trace) {
+    traceOne(from)
+    return
+  }
+  const startedMs = performance.now()
+  const known = new Campaign()
+  for (const { seed } of knownSeeds) known.run(seed)
+  const results = [known.result, ...Array.from({ length: jobs }, () => new Campaign().result)]
+  const told = new Set<number>()
+  const say = (line: string): void => (values.json ? console.error(line) : console.log(line))
+  let saidAtMs = startedMs
+  const onProgress = (job: number, result: CampaignResult): void => {
+    results[job] = result
+    for (const { seed, violations } of sumOf(results).failed) {
+      if (told.has(seed)) continue
+      told.add(seed)
+      say(`seed ${seed}: ${violations.join('\n  ')}\n  repeat: ${repeatCommand(seed)}`)
+    }
+    const nowMs = performance.now()
+    if (nowMs - saidAtMs < 5000) return
+    saidAtMs = nowMs
+    const { seeds: done, failed } = sumOf(results)
+    const rate = (done / ((nowMs - startedMs) / 1000)).toFixed(0)
+    say(`${done} of ${seeds + knownSeeds.length} seeds, ${failed.length} failed, ${rate} a second`)
+  }
+  onProgress(0, known.result)
+  const shares = Array.from({ length: jobs }, (_, job) => ({ from: from + job, step: jobs, end: from + seeds }))
+  if (jobs === 1) runShare(shares[0]!, (result) => onProgress(1, result))
+  else await Promise.all(shares.map((share, job) => runInWorker(share, (result) => onProgress(job + 1, result))))
+  const total = report(sumOf(results), (performance.now() - startedMs) / 1000)
+  if (values.json) console.log(JSON.stringify(total))
+  else console.log(total)
+  process.exitCode = total.violations > 0 ? 1 : 0
+}
+
+if (isMainThread) await main()
+else runShare(workerData as Share, (result) => parentPort!.postMessage(result))

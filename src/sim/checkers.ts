@@ -1,0 +1,273 @@
+/**
+ * The checkers of a simulation, apart from its workload. They see what leaves replicas and where it arrives (witness.ts), know
+ * nothing of roles, gates and acknowledgements, and hold the product to what it promises:
+ *
+ *  - **never two live**: a generation has one holder; once a grant is answered, nobody of an older generation touches the
+ *    disk; the switch forwards what the newest bound replica sends and nothing else;
+ *  - **one execution**: what was seen outside is what one machine does that runs by the surviving log, in its order, without
+ *    a gap, and again only after a failover;
+ *  - **nothing acknowledged is lost**: see also `stations.ts` and `disk-model.ts`;
+ *  - **digests equal**: no divergence, and the live machine is what its log says.
+ *
+ * The log is the truth: what was written by who is live. When another replica goes live, what it does not have never was.
+ */
+
+import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
+import type { DiskWork } from '../disk/steady-requests.ts'
+import { Replayer } from '../hypervisor/replayer.ts'
+import { batchEnd, decodeBatch, type LogBatch } from '../log/batch.ts'
+import { type Divergence, describeDivergence } from '../log/divergence.ts'
+import type { LogEnd, Output } from '../log/entry.ts'
+import { outputChecksum } from '../log/output-codec.ts'
+import { instructionCount, type Machine } from '../machine/types.ts'
+import { DiskModel } from './disk-model.ts'
+import { noSituations, type Situation } from './situations.ts'
+import { type DiskRequest, TinyMachine } from './tiny-machine.ts'
+import type { DiskVisitor, FrameFate, Witness } from './witness.ts'
+
+interface Seen {
+  readonly kind: 'frame' | 'console'
+  readonly sequence: bigint
+  readonly bytes: Uint8Array
+  readonly replica: string
+  /** Failovers before it, in this run of the machine. */
+  readonly failovers: number
+}
+
+export interface Verdicts {
+  /** Frames may be missing: switch or LAN had a fault. */
+  readonly mayLoseFrames: boolean
+  /** A replica is live and has had time to send all it has. */
+  readonly isSettled: boolean
+}
+
+export class Checkers implements Witness {
+  readonly violations: string[] = []
+  readonly counts = noSituations()
+  /** Entries of logs that survived, over all runs of the machine. */
+  entries = 0
+  #batches: LogBatch[] = []
+  #writer = ''
+  #seen: Seen[] = []
+  #failovers = 0
+  #isFirstRun = true
+  /** Who held each generation. */
+  readonly #holders = new Map<number, string>()
+  /** The last grant that was answered. */
+  #granted: DiskVisitor = { replica: '', generation: 0 }
+  #bound: DiskVisitor = { replica: '', generation: 0 }
+  readonly #describeTime: () => string
+  readonly #isAnotherLive: (replica: string) => boolean
+
+  constructor(describeTime: () => string, isAnotherLive: (replica: string) => boolean) {
+    this.#describeTime = describeTime
+    this.#isAnotherLive = isAnotherLive
+  }
+
+  count(situation: Situation): void {
+    this.counts[situation]++
+  }
+
+  violate(what: string): void {
+    if (this.violations.length < 20) this.violations.push(`${this.#describeTime()} ${what}`)
+  }
+
+  /** The end of the log as far as it is written and told. */
+  get logEnd(): bigint {
+    const last = this.#batches.at(-1)
+    return last ? batchEnd(last) : 0n
+  }
+
+  // ---- what is seen --------------------------------------------------------------------------------------------------
+
+  onArbiterAnswer(replica: string, question: ArbiterQuestion, answer: ArbiterAnswerOf): void {
+    if (question.op === 'testAndSet' && 'won' in answer) {
+      if (answer.won) this.#granted = { replica, generation: answer.generation }
+      else this.count('test_and_set_lost')
+    } else if (question.op === 'start' && 'granted' in answer && answer.granted) {
+      this.#granted = { replica, generation: answer.generation }
+    } else if (question.op === 'openGeneration' && 'accepted' in answer && !answer.accepted) {
+      this.count('open_generation_lost')
+    }
+  }
+
+  onDiskTouched({ replica, generation }: DiskVisitor, work: DiskWork): void {
+    if (replica === this.#granted.replica && generation >= this.#granted.generation) return
+    this.violate(
+      `${replica} of generation ${generation} does a ${work.operation} on the disk after ` +
+        `${this.#granted.replica} was granted generation ${this.#granted.generation}: two live`,
+    )
+  }
+
+  onFencedRequest(): void {
+    this.count('late_old_primary')
+  }
+
+  onBound(replica: string, generation: number, redelivered: number): void {
+    if (redelivered > 0) this.count('frame_redelivered')
+    if (generation < this.#bound.generation) this.violate(`the switch binds ${replica} in old generation ${generation}`)
+    this.#bound = { replica, generation }
+  }
+
+  onFrameOutput(replica: string, sequence: bigint, bytes: Uint8Array, fate: FrameFate): void {
+    if (fate === 'fenced') {
+      this.count('late_frame_fenced')
+      return
+    }
+    if (replica !== this.#bound.replica)
+      this.violate(`a frame of ${replica} passes while ${this.#bound.replica} is bound`)
+    if (fate === 'forwarded') this.#see('frame', sequence, bytes, replica)
+    else {
+      this.count('unconfirmed_sent_again')
+      if (this.#failovers === 0) this.violate(`frame ${sequence} was sent again without a failover`)
+    }
+  }
+
+  onConsoleOutput(replica: string, sequence: bigint, bytes: Uint8Array): void {
+    this.#see('console', sequence, bytes, replica)
+  }
+
+  #see(kind: Seen['kind'], sequence: bigint, bytes: Uint8Array, replica: string): void {
+    this.#seen.push({ kind, sequence, bytes, replica, failovers: this.#failovers })
+  }
+
+  onRecorded(replica: string, batch: LogBatch): void {
+    if (replica !== this.#writer) return
+    if (batch.firstIndex !== this.logEnd)
+      this.violate(`${replica} writes entry ${batch.firstIndex} after ${this.logEnd}`)
+    this.#batches.push(batch)
+  }
+
+  onReceived(): void {}
+
+  onBackupDropped(): void {
+    this.count('backup_dropped')
+  }
+
+  onReissued(_replica: string, requests: readonly DiskRequest[]): void {
+    if (requests.some(({ operation }) => operation === 'write')) this.count('reissued_write')
+  }
+
+  onHolds(replica: string, generation: number): void {
+    const holder = this.#holders.get(generation)
+    if (holder !== undefined && holder !== replica) {
+      this.violate(`${holder} and ${replica} both hold generation ${generation}: two live`)
+    }
+    this.#holders.set(generation, replica)
+    if (this.#writer === '') this.#writer = replica
+  }
+
+  onLive(replica: string, _generation: number, logEnd: LogEnd): void {
+    this.count('failover')
+    if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
+    this.#failovers++
+    if (logEnd > this.logEnd) this.violate(`${replica} goes live at entry ${logEnd} of ${this.logEnd}`)
+    if (logEnd < this.logEnd) this.count('entries_lost_with_primary')
+    while (this.#batches.length > 0 && this.#batches.at(-1)!.firstIndex >= logEnd) this.#batches.pop()
+    if (this.logEnd !== logEnd) this.violate(`${replica} goes live at entry ${logEnd}, in the middle of a batch`)
+    this.#writer = replica
+  }
+
+  onDivergence(replica: string, divergence: Divergence): void {
+    this.violate(`${replica}: ${describeDivergence(divergence)}`)
+  }
+
+  // ---- the verdict on a run of the machine -----------------------------------------------------------------------------
+
+  /**
+   * A run of the machine is over: compares what was seen with what its log says.
+   * @param live the machine that is live at the end, if one is, and entries it has written and not told
+   * @param image the disk, if everything answered is on it
+   */
+  finishRun(
+    live: { machine: Machine; batches: readonly LogBatch[] } | undefined,
+    image: Uint8Array | undefined,
+    verdicts: Verdicts,
+  ): void {
+    if (live) for (const batch of live.batches) this.#batches.push(batch)
+    this.entries += Number(this.logEnd)
+    const made = this.#replayTruth(live?.machine, image)
+    if (made) {
+      this.#compare('frame', made, verdicts.isSettled && !verdicts.mayLoseFrames, verdicts)
+      this.#compare('console', made, verdicts.isSettled, verdicts)
+    }
+    this.#batches = []
+    this.#writer = ''
+    this.#seen = []
+    this.#failovers = 0
+    this.#isFirstRun = false
+  }
+
+  /** Runs the surviving log on a machine of its own. */
+  #replayTruth(live: Machine | undefined, image: Uint8Array | undefined): readonly Output[] | undefined {
+    const truth = new Replayer(new TinyMachine())
+    const model = new DiskModel(this.#isFirstRun)
+    const made: Output[] = []
+    for (const batch of this.#batches) {
+      truth.append(batch)
+      const { state, outputs } = truth.run(1n << 50n)
+      if (state.kind === 'diverged') {
+        this.violate(`the log does not describe a machine: ${describeDivergence(state.divergence)}`)
+        return undefined
+      }
+      const starts = new Map(outputs.map(({ output, markerIndex }) => [markerIndex as bigint, output]))
+      for (const { index, body } of decodeBatch(batch.bytes)) {
+        if (body.kind === 'marker') {
+          const output = starts.get(index)!
+          made.push(output)
+          if (output.kind === 'disk') model.onRequest(output)
+        } else if (body.kind === 'diskCompletion') {
+          const wrong = model.onAnswer(body.sequence, body.status, body.data)
+          if (wrong) this.violate(wrong)
+        } else if (body.kind === 'frame') this.#checkFrame(body.frameId)
+      }
+    }
+    if (live) {
+      const { machine } = truth
+      if (machine.count < live.count) machine.run(instructionCount(live.count))
+      if (machine.digest() !== live.digest()) this.violate('the live machine is not what its log says: digests differ')
+      const wrong = image && model.compare(image)
+      if (wrong) this.violate(`disk at the end: ${wrong}`)
+    }
+    this.#lastFrameId = 0n
+    return made
+  }
+  #lastFrameId = 0n
+
+  #checkFrame(frameId: bigint): void {
+    if (frameId <= this.#lastFrameId) this.violate(`inbound frame ${frameId} entered after ${this.#lastFrameId}`)
+    this.#lastFrameId = frameId
+  }
+
+  #compare(kind: Seen['kind'], made: readonly Output[], mustBeComplete: boolean, { mayLoseFrames }: Verdicts): void {
+    const truth = made.filter((output) => output.kind === kind)
+    const positions = new Map(truth.map((output, position) => [output.sequence, position]))
+    const isSeen = new Array<boolean>(truth.length).fill(false)
+    let next = 0
+    let lastBy = ''
+    let lastFailovers = 0
+    for (const { sequence, bytes, replica, failovers } of this.#seen.filter((seen) => seen.kind === kind)) {
+      const position = positions.get(sequence)
+      const output = position === undefined ? undefined : truth[position]!
+      if (position === undefined || output === undefined) {
+        this.violate(`${kind} ${sequence} was seen, and the machine never made it: released before it was acknowledged`)
+        continue
+      }
+      if (outputChecksum({ kind, sequence, bytes }) !== outputChecksum(output)) {
+        this.violate(`${kind} ${sequence} was seen, and the machine made another one`)
+      }
+      if (isSeen[position] && (failovers === lastFailovers || replica === lastBy)) {
+        if (kind === 'frame' || failovers === 0) this.violate(`${kind} ${sequence} was seen twice without a failover`)
+      }
+      if (position > next && !(kind === 'frame' && mayLoseFrames)) {
+        this.violate(`${kind} ${sequence} was seen, and one before it never: an output is lost`)
+      }
+      isSeen[position] = true
+      next = Math.max(next, position + 1)
+      if (replica !== lastBy || failovers !== lastFailovers) [lastBy, lastFailovers] = [replica, failovers]
+    }
+    if (mustBeComplete && next < truth.length) {
+      this.violate(`${kind} ${truth[next]!.sequence} was made and never seen: an output is lost`)
+    }
+  }
+}

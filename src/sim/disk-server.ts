@@ -1,0 +1,203 @@
+/**
+ * The fake disk server's process: the real arbiter, fence, seats and exports of `disk/`, behind fake connections, before a
+ * fake image. It may be killed and started again: records and image stay, sessions and requests do not.
+ *
+ * Requests are carried out as `NbdConnection` does: admitted when they arrive, asked again when they touch the image, at most
+ * so many at a time, and a client that has gone is served to the end of what was read.
+ */
+
+import { Arbiter, type ArbiterAnswerOf, type ArbiterQuestion, type ArbiterSession } from '../disk/arbiter.ts'
+import { ArbiterRecord } from '../disk/arbiter-record.ts'
+import type { BlockStore } from '../disk/block-store.ts'
+import { ExportDirectory, ExportRefusal, type OpenExport } from '../disk/export-directory.ts'
+import { bootIdOf, fencedPrefix, parseExportName } from '../disk/names.ts'
+import type { RecordStorage } from '../disk/record-storage.ts'
+import type { DiskWork } from '../disk/steady-requests.ts'
+import type { Actor } from './actor.ts'
+import type { DiskStore } from './disk-store.ts'
+import { exportName, machineName, token } from './names.ts'
+import type { End } from './network.ts'
+import type { Witness } from './witness.ts'
+
+export type ToArbiter =
+  | { readonly kind: 'hello'; readonly id: number; readonly replica: string; readonly held: number | undefined }
+  | { readonly kind: 'ask'; readonly id: number; readonly question: ArbiterQuestion }
+
+export type FromArbiter =
+  | { readonly kind: 'answer'; readonly id: number; readonly answer: ArbiterAnswerOf | undefined }
+  | { readonly kind: 'fenced' }
+
+export type ToDisk =
+  | { readonly kind: 'open'; readonly name: string }
+  | { readonly kind: 'request'; readonly id: number; readonly work: DiskWork }
+
+export type FromDisk =
+  | { readonly kind: 'opened'; readonly bootId: string | undefined }
+  | { readonly kind: 'refused'; readonly isFenced: boolean; readonly detail: string }
+  | { readonly kind: 'done'; readonly id: number; readonly data: Uint8Array | undefined }
+  | { readonly kind: 'failed'; readonly id: number; readonly reason: 'io' | 'fenced' }
+
+const maxExecuting = 16
+
+/** Stays when the disk server's process ends. */
+export class RecordFile implements RecordStorage {
+  #record = ArbiterRecord.fresh(machineName)
+
+  load(): ArbiterRecord {
+    return this.#record
+  }
+
+  save(record: ArbiterRecord): void {
+    this.#record = record
+  }
+}
+
+export interface DiskServerParts {
+  readonly actor: Actor
+  readonly store: DiskStore
+  readonly records: RecordFile
+  /** Of this start. */
+  readonly bootId: string
+  readonly witness: Witness
+}
+
+export class DiskServer {
+  readonly actor: Actor
+  readonly arbiter: Arbiter
+  readonly #store: DiskStore
+  readonly #directory: ExportDirectory
+  readonly #witness: Witness
+
+  constructor({ actor, store, records, bootId, witness }: DiskServerParts) {
+    this.actor = actor
+    this.#store = store
+    this.#witness = witness
+    this.arbiter = new Arbiter(records, { [machineName]: token }, () => actor.nowMs, bootId)
+    const image = { sizeBytes: store.cache.length } as BlockStore
+    const stored = { name: exportName, store: image, readOnly: false, machine: machineName }
+    this.#directory = new ExportDirectory([stored], this.arbiter)
+    actor.onDeath((how) => store.onDeath(how))
+  }
+
+  /** A replica connected to the arbiter. */
+  onArbiterConnection(end: End<FromArbiter, ToArbiter>): void {
+    let session: ArbiterSession | undefined
+    end.listen({
+      onMessage: (message) => {
+        const { id } = message
+        if (message.kind === 'hello') {
+          const { replica, held } = message
+          session = { machine: machineName, replica, held, onFenced: () => end.send({ kind: 'fenced' }) }
+          this.arbiter.join(session)
+          end.send({ kind: 'answer', id, answer: undefined })
+          return
+        }
+        if (!session) return
+        const { replica } = session
+        this.arbiter.handle(session, message.question, (answer) => {
+          this.#witness.onArbiterAnswer(replica, message.question, answer)
+          end.send({ kind: 'answer', id, answer })
+        })
+      },
+      onClosed: () => {
+        if (session) this.arbiter.leave(session)
+      },
+    })
+  }
+
+  /** A replica connected to the disk. */
+  onDiskConnection(end: End<FromDisk, ToDisk>): void {
+    const connection = new DiskConnection(end, this.#store, this.#witness)
+    end.listen({
+      onMessage: (message) => {
+        if (message.kind === 'request') connection.onRequest(message.id, message.work)
+        else this.#directory.open(message.name, connection, (opened) => connection.onOpened(message.name, opened))
+      },
+      onClosed: () => connection.onClosed(),
+    })
+  }
+}
+
+interface Admitted {
+  readonly id: number
+  readonly work: DiskWork
+}
+
+class DiskConnection {
+  readonly #end: End<FromDisk, ToDisk>
+  readonly #store: DiskStore
+  readonly #witness: Witness
+  readonly #waiting: Admitted[] = []
+  #export: OpenExport | undefined
+  #pass = { replica: '', generation: 0 }
+  #executing = 0
+  #isClosing = false
+
+  constructor(end: End<FromDisk, ToDisk>, store: DiskStore, witness: Witness) {
+    this.#end = end
+    this.#store = store
+    this.#witness = witness
+  }
+
+  onOpened(name: string, opened: OpenExport | ExportRefusal): void {
+    if (opened instanceof ExportRefusal) {
+      const detail = opened.message
+      this.#end.send({ kind: 'refused', isFenced: detail.startsWith(fencedPrefix), detail })
+      return
+    }
+    const { replica, generation } = parseExportName(name).pass!
+    this.#pass = { replica, generation }
+    this.#export = opened
+    const drop = (): void => {
+      this.#waiting.length = 0
+      this.#isClosing = true
+      this.#end.close()
+    }
+    if (opened.superseded?.aborted) drop()
+    else opened.superseded?.addEventListener('abort', drop, { once: true })
+    this.#end.send({ kind: 'opened', bootId: bootIdOf(opened.info.description) })
+  }
+
+  onRequest(id: number, work: DiskWork): void {
+    if (this.#isClosing || !this.#export) return
+    if (this.#export.permits()) this.#waiting.push({ id, work })
+    else this.#refuse(id)
+    this.#pump()
+  }
+
+  onClosed(): void {
+    this.#isClosing = true
+    this.#pump()
+  }
+
+  #pump(): void {
+    while (this.#waiting.length > 0 && this.#executing < maxExecuting) this.#execute(this.#waiting.shift()!)
+  }
+
+  #execute({ id, work }: Admitted): void {
+    const leave = this.#export!.enter()
+    if (!leave) {
+      this.#refuse(id)
+      return
+    }
+    this.#executing++
+    const { durationUs, finish } = this.#store.execute(work)
+    this.#witness.onDiskTouched(this.#pass, work)
+    this.#end.actor.after(durationUs, () => {
+      const outcome = finish()
+      this.#witness.onDiskTouched(this.#pass, work)
+      this.#executing--
+      leave()
+      if (outcome === 'ioError') this.#end.send({ kind: 'failed', id, reason: 'io' })
+      else this.#end.send({ kind: 'done', id, data: outcome })
+      this.#pump()
+    })
+  }
+
+  #refuse(id: number): void {
+    this.#witness.onFencedRequest()
+    this.#end.send({ kind: 'failed', id, reason: 'fenced' })
+    this.#isClosing = true
+    this.#waiting.length = 0
+  }
+}

@@ -1,0 +1,348 @@
+/**
+ * Faults, by seed: what happens, when, to whom. A fault happens, lasts, and ends; at the end of a plan the world is whole again
+ * but for what died.
+ */
+
+import type { Chance } from './chance.ts'
+import { diskHost, lanHost } from './names.ts'
+import type { Cable } from './network.ts'
+import type { SimReplica } from './replica.ts'
+import type { World } from './world.ts'
+
+export const faultKinds = [
+  'killPrimary',
+  'killBackup',
+  'killAny',
+  'pausePrimary',
+  'pauseBackup',
+  'cutChannel',
+  'cutChannelOneWay',
+  'cutFromDisk',
+  'cutFromLan',
+  'cutFromAll',
+  'flap',
+  'slowLink',
+  'reset',
+  'diskErrors',
+  'slowDisk',
+  'killDiskServer',
+  'killSwitch',
+  'pauseDiskServer',
+  'loseArbiterAnswers',
+  'clockJump',
+  'hangHart',
+  'unprotect',
+  'powerButton',
+] as const
+
+export type FaultKind = (typeof faultKinds)[number]
+
+export interface PlannedFault {
+  readonly kind: FaultKind
+  readonly atMs: number
+}
+
+/** One to four faults; the first may come at any time, also while the pair forms. */
+export function planFaults(chance: Chance): PlannedFault[] {
+  const count = chance.pick([1, 2, 2, 3, 3, 4])
+  const plan: PlannedFault[] = []
+  let atMs = chance.chance(0.1) ? chance.below(20) : 20 + chance.below(600)
+  for (let fault = 0; fault < count; fault++) {
+    plan.push({ kind: chance.pick(faultKinds), atMs })
+    // Close together, or one after the other's consequences.
+    atMs += chance.chance(0.5) ? chance.below(60) : chance.below(600)
+  }
+  return plan
+}
+
+export class Faults {
+  readonly #world: World
+  readonly #chance: Chance
+  /** What ends the faults that last, for `healAll`. */
+  readonly #lasting = new Set<() => void>()
+  happened = 0
+
+  constructor(world: World, chance: Chance) {
+    this.#world = world
+    this.#chance = chance
+  }
+
+  happen(kind: FaultKind): void {
+    const world = this.#world
+    world.trace(() => `fault: ${kind}`)
+    this.happened++
+    switch (kind) {
+      case 'killPrimary':
+        this.#kill(this.#primary())
+        return
+      case 'killBackup':
+        this.#kill(this.#backup())
+        return
+      case 'killAny':
+        this.#kill(this.#anyone())
+        return
+      case 'pausePrimary':
+        this.#pause(this.#primary())
+        return
+      case 'pauseBackup':
+        this.#pause(this.#backup())
+        return
+      case 'cutChannel':
+        this.#cut([this.#cable('a', 'b'), this.#cable('b', 'a')])
+        return
+      case 'cutChannelOneWay':
+        world.checkers.count('one_way_cut')
+        this.#cut([this.#chance.chance(0.5) ? this.#cable('a', 'b') : this.#cable('b', 'a')])
+        return
+      case 'cutFromDisk':
+        this.#cutFrom(diskHost)
+        return
+      case 'cutFromLan':
+        this.#cutFrom(lanHost)
+        return
+      case 'cutFromAll': {
+        const { name } = this.#anyone() ?? { name: 'a' }
+        world.mayLoseFrames = true
+        world.checkers.count('arbiter_out_of_reach')
+        this.#cut(
+          ['a', 'b', diskHost, lanHost]
+            .filter((other) => other !== name)
+            .flatMap((other) => [this.#cable(name, other), this.#cable(other, name)]),
+        )
+        return
+      }
+      case 'flap':
+        this.#flap()
+        return
+      case 'slowLink':
+        this.#slowLink()
+        return
+      case 'reset':
+        this.#reset()
+        return
+      case 'diskErrors':
+        world.checkers.count('disk_error')
+        world.store.weather.errorChance = 0.3
+        this.#last(20, 200, () => (world.store.weather.errorChance = 0))
+        return
+      case 'slowDisk':
+        world.checkers.count('slow_disk')
+        world.store.weather.slowness = this.#chance.between(10, 200)
+        this.#last(50, 400, () => (world.store.weather.slowness = 1))
+        return
+      case 'killDiskServer':
+        this.#killDiskServer()
+        return
+      case 'killSwitch':
+        this.#killSwitch()
+        return
+      case 'pauseDiskServer': {
+        const { actor } = world.diskServer
+        world.checkers.count('arbiter_out_of_reach')
+        actor.pause()
+        this.#last(50, 600, () => actor.resume())
+        return
+      }
+      case 'loseArbiterAnswers':
+        this.#loseArbiterAnswers()
+        return
+      case 'clockJump': {
+        world.checkers.count('clock_jump')
+        const host = this.#chance.pick(world.hosts)
+        host.calendarOffsetMs += this.#chance.pick([-100_000, -3000, -500, 500, 3000, 30_000])
+        return
+      }
+      case 'hangHart': {
+        // The main thread notices, and the replica ends (hart-watch.ts).
+        const victim = this.#anyone()
+        if (!victim || victim.isGone) return
+        world.checkers.count('hart_hang')
+        victim.hart.hang()
+        world.timeline.after(this.#chance.between(50, 500) * 1000, () => world.killReplica(victim, 'process'))
+        return
+      }
+      case 'unprotect':
+        world.checkers.count('unprotected_by_operator')
+        this.#primary()?.actor.deliver(() => this.#primary()?.unprotect())
+        return
+      case 'powerButton': {
+        const primary = this.#primary()
+        if (!primary || primary.actor.isPaused) return
+        world.checkers.count('guest_reboot')
+        primary.pressPowerButton()
+      }
+    }
+  }
+
+  /** Everything that lasts ends. */
+  healAll(): void {
+    for (const end of [...this.#lasting]) end()
+    this.#world.trace(() => 'all faults are over')
+  }
+
+  // ---- who -----------------------------------------------------------------------------------------------------------
+
+  #primary(): SimReplica | undefined {
+    return this.#world.replicas.find(({ primary, isGone }) => primary !== undefined && !isGone)
+  }
+
+  #backup(): SimReplica | undefined {
+    return this.#world.replicas.find(({ primary, isGone }) => primary === undefined && !isGone)
+  }
+
+  #anyone(): SimReplica | undefined {
+    const there = this.#world.replicas.filter(({ isGone }) => !isGone)
+    return there.length > 0 ? this.#chance.pick(there) : undefined
+  }
+
+  #cable(from: string, to: string): Cable {
+    return this.#world.network.cable(from, to)
+  }
+
+  // ---- what ----------------------------------------------------------------------------------------------------------
+
+  /** Ends the fault after a time between these, or when all faults end. */
+  #last(leastMs: number, mostMs: number, end: () => void): void {
+    const once = (): void => {
+      if (this.#lasting.delete(once)) end()
+    }
+    this.#lasting.add(once)
+    this.#world.timeline.after(this.#chance.between(leastMs, mostMs) * 1000, once)
+  }
+
+  #kill(victim: SimReplica | undefined): void {
+    if (!victim) return
+    const how = this.#chance.chance(0.3) ? 'host' : 'process'
+    if (how === 'host') this.#world.checkers.count('host_crash')
+    this.#world.killReplica(victim, how)
+  }
+
+  /** Short, or longer than anybody's patience. */
+  #pause(victim: SimReplica | undefined): void {
+    if (!victim || victim.isGone) return
+    const wasPrimary = victim.primary !== undefined
+    victim.actor.pause()
+    this.#world.trace(() => `pause ${victim.name}`)
+    const mostMs = this.#chance.chance(0.3) ? 150 : 1200
+    this.#last(10, mostMs, () => {
+      if (wasPrimary && this.#world.replicas.some((other) => other !== victim && other.isLive)) {
+        this.#world.checkers.count('primary_paused_and_woke')
+      }
+      this.#world.trace(() => `resume ${victim.name}`)
+      victim.actor.resume()
+    })
+  }
+
+  #cut(cables: readonly Cable[]): void {
+    for (const cable of cables) {
+      this.#world.trace(() => `cut ${cable.name}`)
+      cable.cut()
+    }
+    this.#last(30, 1000, () => {
+      for (const cable of cables) cable.mend()
+    })
+  }
+
+  /** One replica, one way or both, loses the disk server or the switch. */
+  #cutFrom(server: string): void {
+    const { name } = this.#anyone() ?? { name: 'a' }
+    if (server === lanHost) this.#world.mayLoseFrames = true
+    else this.#world.checkers.count('arbiter_out_of_reach')
+    const there = this.#cable(name, server)
+    const back = this.#cable(server, name)
+    if (this.#chance.chance(0.6)) this.#cut([there, back])
+    else {
+      this.#world.checkers.count('one_way_cut')
+      this.#cut([this.#chance.pick([there, back])])
+    }
+  }
+
+  #pair(): readonly [string, string] {
+    return this.#chance.pick([
+      ['a', 'b'],
+      ['a', 'b'],
+      ['a', diskHost],
+      ['b', diskHost],
+      ['a', lanHost],
+      ['b', lanHost],
+    ] as const)
+  }
+
+  #flap(): void {
+    const world = this.#world
+    world.checkers.count('flapping_link')
+    const [one, other] = this.#pair()
+    if (other === lanHost) world.mayLoseFrames = true
+    const cables = [this.#cable(one, other), this.#cable(other, one)]
+    let left = this.#chance.between(3, 12)
+    let isOver = false
+    const turn = (): void => {
+      const isCut = cables[0]!.isCut
+      for (const cable of cables) {
+        if (isCut) cable.mend()
+        else if (!isOver) cable.cut()
+      }
+      if (!isOver && left-- > 0) world.timeline.after(this.#chance.between(5, 120) * 1000, turn)
+      else for (const cable of cables) cable.mend()
+    }
+    turn()
+    this.#last(100, 900, () => {
+      isOver = true
+      for (const cable of cables) cable.mend()
+    })
+  }
+
+  #slowLink(): void {
+    const [one, other] = this.#pair()
+    this.#world.checkers.count('slow_link')
+    const cables = [this.#cable(one, other), this.#cable(other, one)].slice(0, this.#chance.between(1, 2))
+    const extraDelayUs = this.#chance.between(1000, 60_000)
+    for (const cable of cables) cable.extraDelayUs = extraDelayUs
+    this.#last(100, 600, () => {
+      for (const cable of cables) cable.extraDelayUs = 0
+    })
+  }
+
+  #reset(): void {
+    const [one, other] = this.#pair()
+    if (other === lanHost) this.#world.mayLoseFrames = true
+    const ends = [...this.#world.network.connections(one, other), ...this.#world.network.connections(other, one)]
+    for (const end of ends) end.reset()
+    if (ends.length > 0) this.#world.checkers.count('connection_reset')
+  }
+
+  #killDiskServer(): void {
+    const world = this.#world
+    if (world.diskServer.actor.isDead) return
+    const how = this.#chance.chance(0.6) ? 'host' : 'process'
+    const before = world.store.tornWrites
+    if (how === 'host') world.checkers.count('disk_host_crash')
+    world.checkers.count('arbiter_out_of_reach')
+    // Connections of a dead host are found dead when it is back: at the latest then.
+    world.diskServer.actor.kill(how)
+    if (world.store.tornWrites > before) world.checkers.count('torn_write')
+    this.#last(20, 500, () => world.startDiskServer())
+  }
+
+  #killSwitch(): void {
+    const world = this.#world
+    if (world.lan.actor.isDead) return
+    world.checkers.count('switch_crash')
+    world.mayLoseFrames = true
+    world.lan.actor.kill('process')
+    this.#last(20, 400, () => world.startSwitch())
+  }
+
+  #loseArbiterAnswers(): void {
+    const world = this.#world
+    const lose = (): void => {
+      for (const name of ['a', 'b']) {
+        const asking = world.hosts.find((host) => host.name === name)!.replica
+        if (asking?.arbiter.loseNextAnswer()) world.checkers.count('arbiter_answer_lost')
+      }
+    }
+    lose()
+    // And somebody will have to ask.
+    this.#kill(this.#chance.chance(0.5) ? this.#primary() : this.#backup())
+  }
+}

@@ -1,0 +1,448 @@
+/**
+ * A replica in the fake world: the real `Primary` or `Backup` between a fake hart and fake connections. It carries effects out
+ * as `host/replica.ts` does, in the same order; what it adds is telling the witness.
+ */
+
+import { assert } from '../base/assert.ts'
+import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
+import type { Output } from '../log/entry.ts'
+import type { Input } from '../machine/types.ts'
+import { Backup } from '../replication/backup.ts'
+import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../replication/effects.ts'
+import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
+import type { Message } from '../replication/messages.ts'
+import type { ReplicationPolicy } from '../replication/policy.ts'
+import { Primary } from '../replication/primary.ts'
+import type { ReachPolicy } from '../replication/reach-probe.ts'
+import { ReachProbe } from '../replication/reach-probe.ts'
+import type { Actor } from './actor.ts'
+import { ArbiterLine } from './arbiter-line.ts'
+import type { Chance } from './chance.ts'
+import { DiskLine } from './disk-line.ts'
+import { type FromHart, SimHart } from './hart.ts'
+import { identity } from './identity.ts'
+import { LanLine } from './lan-line.ts'
+import type { End, Network } from './network.ts'
+import { TinyMachine } from './tiny-machine.ts'
+import type { Witness } from './witness.ts'
+
+/** The numbers of a simulation. */
+export interface Times {
+  readonly policy: ReplicationPolicy
+  readonly reach: ReachPolicy
+  readonly clock: ClockPolicy
+  readonly arbiterAnswerMs: number
+  readonly digestEveryMs: number
+  /** Messages of the logging channel go through the codec. */
+  readonly asBytes: boolean
+}
+
+export interface ReplicaOptions {
+  readonly actor: Actor
+  readonly network: Network
+  readonly chance: Chance
+  readonly witness: Witness
+  readonly times: Times
+  readonly role: 'primary' | 'backup'
+  /** Of a backup: the host of its primary. */
+  readonly primaryHost?: string
+  readonly runId: bigint
+  readonly calendarOffsetMs: () => number
+}
+
+type Role =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'primary'; readonly primary: Primary }
+  | { readonly kind: 'backup'; readonly backup: Backup }
+  | { readonly kind: 'halted'; readonly reason: string }
+
+type Wire = Message | Uint8Array
+
+const tickIntervalMs = 20
+const connectAgainMs = 30
+
+export class SimReplica {
+  readonly name: string
+  readonly actor: Actor
+  readonly machine = new TinyMachine()
+  readonly hart: SimHart
+  readonly disk: DiskLine
+  readonly lan: LanLine
+  readonly arbiter: ArbiterLine
+  readonly #options: ReplicaOptions
+  readonly #probe: ReachProbe
+  readonly #backups = new Map<ChannelId, End<Wire, Wire>>()
+  #toPrimary: End<Wire, Wire> | undefined
+  #role: Role = { kind: 'none' }
+  #isPoweredOn = false
+  #nextChannel: ChannelId = 1
+  readonly #effects: (() => void)[] = []
+  #isCarryingOut = false
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options
+    const { actor, network, chance, times, witness } = options
+    this.name = actor.name
+    this.actor = actor
+    const onFenced = (): void => this.#halt('lostArbitration')
+    this.hart = new SimHart({
+      actor,
+      chance,
+      machine: this.machine,
+      mode: options.role === 'primary' ? 'live' : 'replaying',
+      calendarOffsetMs: options.calendarOffsetMs,
+      clockPolicy: times.clock,
+      digestEveryMs: times.digestEveryMs,
+      onMessage: (message) => this.#onHart(message),
+      onRecorded: (batch) => witness.onRecorded(this.name, batch),
+    })
+    this.disk = new DiskLine({
+      actor,
+      network,
+      replica: this.name,
+      onAnswer: (answer) => this.#input(answer),
+      onFenced,
+    })
+    this.lan = new LanLine({
+      actor,
+      network,
+      replica: this.name,
+      reach: times.reach,
+      onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
+      onConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
+      onFenced,
+    })
+    this.arbiter = new ArbiterLine({
+      actor,
+      network,
+      replica: this.name,
+      answerTimeoutMs: times.arbiterAnswerMs,
+      onFenced,
+    })
+    this.#probe = new ReachProbe(() => {
+      this.arbiter.ask({ op: 'read' }, (answer) => {
+        if (answer) this.#probe.onAnswer()
+      })
+    }, times.reach)
+  }
+
+  get primary(): Primary | undefined {
+    return this.#role.kind === 'primary' ? this.#role.primary : undefined
+  }
+
+  get backup(): Backup | undefined {
+    return this.#role.kind === 'backup' ? this.#role.backup : undefined
+  }
+
+  get haltReason(): string | undefined {
+    return this.#role.kind === 'halted' ? this.#role.reason : undefined
+  }
+
+  /** Runs the machine for the world, as far as it knows. */
+  get isLive(): boolean {
+    return !this.actor.isDead && this.#role.kind === 'primary' && this.#isPoweredOn
+  }
+
+  /** Ended, or will do nothing more. */
+  get isGone(): boolean {
+    return this.actor.isDead || this.#role.kind === 'halted'
+  }
+
+  /** A backup that has not found its primary yet: it waits, for ever if need be. */
+  get isWaiting(): boolean {
+    return this.#role.kind === 'none' && this.#options.role === 'backup'
+  }
+
+  start(): void {
+    this.lan.connect()
+    this.arbiter.connect()
+    this.#tick()
+    if (this.#options.role === 'primary') this.#takeGeneration()
+    else this.#connectToPrimary()
+  }
+
+  /** The operator presses the machine's power button. */
+  pressPowerButton(): void {
+    this.#input({ kind: 'powerButton' })
+  }
+
+  type(bytes: Uint8Array): void {
+    this.#input({ kind: 'consoleInput', bytes })
+  }
+
+  /** The operator takes the backups away. */
+  unprotect(): void {
+    this.#withPrimary((primary) => primary.unprotect())
+  }
+
+  // ---- start ---------------------------------------------------------------------------------------------------------
+
+  #takeGeneration(): void {
+    this.arbiter.ask({ op: 'start', holderHasEnded: true }, (answer) => {
+      if (!answer || !('granted' in answer) || !answer.granted) {
+        this.actor.after(connectAgainMs * 1000, () => this.#takeGeneration())
+        return
+      }
+      this.#becomePrimary(answer.generation)
+    })
+  }
+
+  #becomePrimary(generation: number): void {
+    const { runId, times, network, witness } = this.#options
+    witness.onHolds(this.name, generation)
+    this.lan.place.bind(BigInt(generation), runId, 0n)
+    this.disk.connect(generation)
+    const { policy } = times
+    const primary = new Primary({ identity, replica: this.name, generation, runId, state: 'starting', policy })
+    this.#role = { kind: 'primary', primary }
+    network.listen<Wire, Wire>(`log-${this.name}`, this.actor, (end) => this.#onBackupConnection(end))
+    this.#withPrimary(() => primary.start())
+  }
+
+  #onBackupConnection(end: End<Wire, Wire>): void {
+    const id = this.#nextChannel++
+    this.#backups.set(id, end)
+    const onMessage = this.#decoded((message) =>
+      this.#withPrimary((primary) => primary.onMessage(id, message, this.actor.nowMs)),
+    )
+    this.#withPrimary((primary) => primary.onChannelOpen(id, this.actor.nowMs))
+    end.listen({
+      onMessage,
+      onClosed: () => {
+        this.#backups.delete(id)
+        this.#withPrimary((primary) => primary.onChannelClosed(id, this.actor.nowMs))
+      },
+    })
+  }
+
+  #connectToPrimary(): void {
+    const { primaryHost, network, times } = this.#options
+    network.connect<Wire, Wire>(this.actor, primaryHost!, `log-${primaryHost}`, (end) => {
+      if (!end) {
+        this.actor.after(connectAgainMs * 1000, () => this.#connectToPrimary())
+        return
+      }
+      this.#toPrimary = end
+      const backup = new Backup({ identity, replica: this.name, policy: times.policy }, this.actor.nowMs)
+      this.#role = { kind: 'backup', backup }
+      end.listen({
+        onMessage: this.#decoded((message) => this.#withBackup(() => backup.onMessage(message, this.actor.nowMs))),
+        onClosed: () => this.#withBackup(() => backup.onChannelClosed(this.actor.nowMs)),
+      })
+      this.#withBackup(() => backup.onChannelOpen(this.actor.nowMs))
+    })
+  }
+
+  #decoded(onMessage: (message: Message) => void): (wire: Wire) => void {
+    const decoder = new MessageDecoder()
+    return (wire) => {
+      if (wire instanceof Uint8Array) for (const message of decoder.push(wire)) onMessage(message)
+      else onMessage(wire)
+    }
+  }
+
+  #encoded(message: Message): Wire {
+    return this.#options.times.asBytes ? encodeMessage(message) : message
+  }
+
+  // ---- facts ---------------------------------------------------------------------------------------------------------
+
+  #tick(): void {
+    this.actor.after(tickIntervalMs * 1000, () => this.#tick())
+    if (this.#role.kind === 'halted') return
+    const nowMs = this.actor.nowMs
+    this.#probe.onTick()
+    const reach = { disk: this.#probe.isInReach, lan: this.lan.onTick() }
+    this.#withPrimary((primary) => primary.onReach(reach, nowMs))
+    this.#withBackup((backup) => backup.onReach(reach, nowMs))
+    this.#withPrimary((primary) => primary.onTick(nowMs))
+    this.#withBackup((backup) => backup.onTick(nowMs))
+  }
+
+  /** Only the live machine hears the world, and only once it is switched on. */
+  #input(input: Input): void {
+    if (this.#role.kind === 'primary' && this.#isPoweredOn) this.hart.send({ kind: 'input', input })
+  }
+
+  #onHart(message: FromHart): void {
+    const nowMs = this.actor.nowMs
+    switch (message.kind) {
+      case 'recorded':
+        for (const batch of message.batches) this.#withPrimary((primary) => primary.onBatch(batch, nowMs))
+        if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
+        return
+      case 'replayed': {
+        const { replayedEnd, outputs, diskAnswers } = message
+        this.disk.onReplayed(outputs, diskAnswers)
+        const report = { replayedEnd, outputs, count: this.machine.count }
+        this.#withBackup((backup) => backup.onReplayed(report, nowMs))
+        return
+      }
+      case 'diverged':
+        this.#options.witness.onDivergence(this.name, message.divergence)
+        this.#withBackup((backup) => backup.onDivergence(message.divergence, nowMs))
+        return
+      case 'live':
+        for (const request of message.reissue) this.disk.issue(request)
+        this.#options.witness.onReissued(this.name, message.reissue)
+    }
+  }
+
+  #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
+    if (this.#role.kind !== 'primary') return
+    for (const effect of fact(this.#role.primary)) this.#effects.push(() => this.#carryOutPrimary(effect))
+    this.#carryOut()
+  }
+
+  #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
+    if (this.#role.kind !== 'backup') return
+    for (const effect of fact(this.#role.backup)) this.#effects.push(() => this.#carryOutBackup(effect))
+    this.#carryOut()
+  }
+
+  /** In order; what carrying one out brings comes after the rest. */
+  #carryOut(): void {
+    if (this.#isCarryingOut) return
+    this.#isCarryingOut = true
+    for (let next = this.#effects.shift(); next; next = this.#effects.shift()) {
+      // A fault may have killed it between two effects.
+      if (!this.actor.isDead) next()
+    }
+    this.#isCarryingOut = false
+  }
+
+  // ---- effects -------------------------------------------------------------------------------------------------------
+
+  #carryOutPrimary(effect: PrimaryEffect): void {
+    switch (effect.kind) {
+      case 'send':
+        this.#backups.get(effect.channel)?.send(this.#encoded(effect.message))
+        return
+      case 'closeChannel':
+        this.#backups.get(effect.channel)?.close()
+        this.#backups.delete(effect.channel)
+        return
+      case 'release':
+        for (const { output } of effect.outputs) this.#release(output)
+        return
+      case 'covered':
+        this.lan.place.covered(effect.frameId)
+        return
+      case 'openGeneration': {
+        const { generation, eligible } = effect
+        this.arbiter.ask({ op: 'openGeneration', generation, eligible }, (answer) => {
+          const verdict: ArbiterAnswer = !answer
+            ? { result: 'unreachable', detail: 'no answer' }
+            : 'accepted' in answer && answer.accepted
+              ? { result: 'granted', generation: answer.generation }
+              : { result: 'refused', detail: 'the machine is held by another replica' }
+          this.#withPrimary((primary) => primary.onArbiterAnswer(verdict, this.actor.nowMs))
+        })
+        return
+      }
+      case 'enterGeneration':
+        this.#options.witness.onHolds(this.name, effect.generation)
+        if (effect.eligible.length === 0) this.#options.witness.onBackupDropped(this.name)
+        return
+      case 'pauseHart':
+        this.hart.send({ kind: 'pause', isPaused: true })
+        return
+      case 'resumeHart':
+        this.hart.send({ kind: 'pause', isPaused: false })
+        if (!this.#isPoweredOn) this.hart.send({ kind: 'powerOn' })
+        this.#isPoweredOn = true
+        return
+      case 'setCpuPercent':
+        this.hart.send({ kind: 'cpuPercent', percent: effect.percent })
+        return
+      case 'backupLost':
+      case 'reportDivergence':
+        return
+      case 'halt':
+        this.#halt(effect.reason)
+    }
+  }
+
+  #release(output: Output): void {
+    switch (output.kind) {
+      case 'frame':
+        this.lan.place.send(output.sequence, output.bytes)
+        return
+      case 'disk':
+        this.disk.issue(output)
+        return
+      case 'console':
+        this.#showConsole(output)
+        return
+      case 'power':
+      case 'entropyRequest':
+        return
+    }
+  }
+
+  #showConsole({ sequence, bytes }: Extract<Output, { kind: 'console' }>): void {
+    this.#options.witness.onConsoleOutput(this.name, sequence, bytes)
+    this.#withPrimary((primary) => primary.onConfirmed('console', sequence))
+  }
+
+  #carryOutBackup(effect: BackupEffect): void {
+    switch (effect.kind) {
+      case 'send':
+        this.#toPrimary?.send(this.#encoded(effect.message))
+        return
+      case 'closeChannel':
+        this.#toPrimary?.close()
+        this.#toPrimary = undefined
+        return
+      case 'replay':
+        this.hart.send({ kind: 'append', batch: effect.batch })
+        this.#options.witness.onReceived(this.name, effect.batch)
+        return
+      case 'testAndSet':
+        this.arbiter.ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {
+          const verdict: ArbiterAnswer = !answer
+            ? { result: 'unreachable', detail: 'no answer' }
+            : 'won' in answer && answer.won
+              ? { result: 'granted', generation: answer.generation }
+              : { result: 'refused', detail: 'another replica holds it' }
+          this.#withBackup((backup) => backup.onArbiterAnswer(verdict, this.actor.nowMs))
+        })
+        return
+      case 'goLive':
+        this.#goLive(effect)
+        return
+      case 'reportDivergence':
+        return
+      case 'halt':
+        this.#halt(effect.reason)
+    }
+  }
+
+  #goLive(effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
+    assert(this.#role.kind === 'backup', 'a backup goes live')
+    const primary = this.#role.backup.toPrimary()
+    this.#role = { kind: 'primary', primary }
+    this.#isPoweredOn = true
+    this.#options.witness.onHolds(this.name, effect.generation)
+    this.#options.witness.onLive(this.name, effect.generation, effect.logEnd)
+    this.hart.send({ kind: 'goLive' })
+    for (const { output } of effect.unconfirmed) {
+      if (output.kind === 'frame') this.#release(output)
+      else this.#showConsole(output)
+    }
+    this.#withPrimary(() => primary.start())
+    this.lan.place.bind(BigInt(effect.generation), effect.runId, effect.coveredFrameId ?? 0n)
+    this.disk.connect(effect.generation)
+  }
+
+  #halt(reason: string): void {
+    if (this.#role.kind === 'halted') return
+    this.#role = { kind: 'halted', reason }
+    this.disk.steady.drop()
+    this.hart.hang()
+    this.lan.close()
+    this.#toPrimary?.close()
+    for (const end of this.#backups.values()) end.close()
+    this.arbiter.close()
+  }
+}

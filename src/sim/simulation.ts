@@ -1,0 +1,98 @@
+/**
+ * One seed, from power-on to verdict: the machine runs under load, the plan's faults happen, everything lasting ends, and what
+ * is left must work.
+ */
+
+import { Chance } from './chance.ts'
+import { Faults, type PlannedFault, planFaults } from './faults.ts'
+import type { SituationCounts } from './situations.ts'
+import { World } from './world.ts'
+
+export interface SeedResult {
+  readonly seed: number
+  readonly violations: readonly string[]
+  readonly situations: SituationCounts
+  readonly entries: number
+  readonly faults: number
+  readonly answers: number
+}
+
+/** No seed ends with a shorter log. */
+export const leastEntries = 200
+/** When nothing is wrong any more: so much until the machine must be there and answer. */
+const patienceMs = 4000
+
+/** The one command that repeats a seed, and tells what happened. */
+export function repeatCommand(seed: number): string {
+  return `npm run sim -- --from ${seed} --seeds 1 --trace`
+}
+
+export interface SeedOptions {
+  readonly trace?: (line: string) => void
+  /** In place of what the seed says. */
+  readonly plan?: readonly PlannedFault[]
+}
+
+export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
+  const world = new World(seed, options.trace)
+  const chance = new Chance(seed, 2)
+  const plan = options.plan ?? planFaults(chance)
+  const faults = new Faults(world, chance)
+  const { checkers, timeline } = world
+  const failed = (): boolean => checkers.violations.length > 0
+  try {
+    world.up()
+    for (const { kind, atMs } of plan) timeline.at(atMs * 1000, () => faults.happen(kind))
+    const lastMs = plan.at(-1)?.atMs ?? 0
+    timeline.runUntil((lastMs + 300) * 1000, failed)
+    if (!failed()) faults.healAll()
+    while (!failed() && !settle(world)) {
+      // Both are gone: the operator starts the machine again.
+      checkers.count('both_replicas_lost')
+      world.finishRun(false)
+      world.up()
+    }
+    if (!failed()) world.finishRun(true)
+  } catch (error) {
+    checkers.violate(`${(error as Error).stack}`)
+  }
+  const { violations, counts, entries } = checkers
+  return { seed, violations, situations: counts, entries, faults: faults.happened, answers: world.answers }
+}
+
+/**
+ * Waits for a machine that answers, and for a log that is long enough.
+ * @returns false: every replica is gone, as may be after two faults
+ */
+function settle(world: World): boolean {
+  const { timeline, checkers } = world
+  world.startMissingBackup()
+  const sinceMs = timeline.nowMs
+  const isLost = (): boolean => world.replicas.every(({ isGone, isWaiting }) => isGone || isWaiting)
+  const works = (): boolean =>
+    world.live.length === 1 &&
+    world.live[0]!.primary!.state !== 'asking' &&
+    world.stations.haveBeenAnsweredSince(sinceMs)
+  const failed = (): boolean => checkers.violations.length > 0
+  timeline.runUntil((sinceMs + patienceMs) * 1000, () => isLost() || failed() || works())
+  if (isLost()) return false
+  if (!works()) {
+    const states = world.replicas.map(({ name, isGone, primary, backup, haltReason }) =>
+      [name, isGone ? 'gone' : '', primary?.state ?? backup?.state ?? haltReason ?? ''].join(' '),
+    )
+    checkers.violate(`faults are over for ${patienceMs} ms, and the machine does not answer: ${states.join(', ')}`)
+    return true
+  }
+  while (checkers.entries + Number(checkers.logEnd) < leastEntries && !failed() && !isLost()) {
+    timeline.runUntil(timeline.nowUs + 50_000, failed)
+  }
+  // Nothing new is asked for, and the machine stands still; what is on its way arrives.
+  world.stations.stop()
+  for (const { hart } of world.live) hart.hang()
+  const isCalm = (): boolean => world.live.every(({ primary }) => primary!.status.heldOutputs === 0)
+  timeline.runUntil(timeline.nowUs + 100_000, failed)
+  timeline.runUntil(timeline.nowUs + patienceMs * 1000, () => failed() || isCalm())
+  if (!isCalm()) checkers.violate('faults are over, and outputs are held for ever')
+  timeline.runUntil(timeline.nowUs + 100_000, failed)
+  return !isLost()
+}

@@ -1,0 +1,44 @@
+/** What a run has been through. A campaign counts them, so that nobody believes in situations that never came up. */
+
+export const situations = [
+  'failover',
+  'test_and_set_lost',
+  'open_generation_lost',
+  'arbiter_answer_lost',
+  'arbiter_out_of_reach',
+  'backup_dropped',
+  'output_held_at_death',
+  'entries_lost_with_primary',
+  'unconfirmed_sent_again',
+  'frame_redelivered',
+  'reissued_write',
+  'late_old_primary',
+  'late_frame_fenced',
+  'primary_paused_and_woke',
+  'took_over_from_living_primary',
+  'flapping_link',
+  'one_way_cut',
+  'connection_reset',
+  'slow_link',
+  'disk_error',
+  'slow_disk',
+  'torn_write',
+  'disk_host_crash',
+  'unflushed_written_again',
+  'switch_crash',
+  'clock_jump',
+  'hart_hang',
+  'host_crash',
+  'unprotected_by_operator',
+  'guest_reboot',
+  'both_replicas_lost',
+  'fault_while_joining',
+] as const
+
+export type Situation = (typeof situations)[number]
+
+export type SituationCounts = Record<Situation, number>
+
+export function noSituations(): SituationCounts {
+  return Object.fromEntries(situations.map((situation) => [situation, 0])) as SituationCounts
+}

@@ -1,0 +1,45 @@
+/**
+ * What the checkers see: everything that leaves a replica, where it arrives, and what replicas say they do. Called by the
+ * fake world, never by the code under test.
+ */
+
+import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
+import type { DiskWork } from '../disk/steady-requests.ts'
+import type { LogBatch } from '../log/batch.ts'
+import type { Divergence } from '../log/divergence.ts'
+import type { LogEnd } from '../log/entry.ts'
+import type { DiskRequest } from './tiny-machine.ts'
+
+export interface DiskVisitor {
+  readonly replica: string
+  readonly generation: number
+}
+
+/** What the switch did with an output. */
+export type FrameFate = 'forwarded' | 'repeated' | 'fenced'
+
+export interface Witness {
+  onArbiterAnswer(replica: string, question: ArbiterQuestion, answer: ArbiterAnswerOf): void
+  /** A request touches the image: said when it begins, and when it ends. */
+  onDiskTouched(visitor: DiskVisitor, work: DiskWork): void
+  /** A request of an older generation was refused. */
+  onFencedRequest(): void
+  onFrameOutput(replica: string, sequence: bigint, frame: Uint8Array, fate: FrameFate): void
+  /** The switch listens to this replica now, and gives it frames that it had given to another one. */
+  onBound(replica: string, generation: number, redelivered: number): void
+  /** A replica has written to the console. */
+  onConsoleOutput(replica: string, sequence: bigint, bytes: Uint8Array): void
+  /** The writer of the log has written these entries. */
+  onRecorded(replica: string, batch: LogBatch): void
+  /** A backup has these entries, and is about to acknowledge them. */
+  onReceived(replica: string, batch: LogBatch): void
+  /** A replica that went live issues these again. */
+  onReissued(replica: string, requests: readonly DiskRequest[]): void
+  /** A replica has entered this generation as its holder. */
+  onHolds(replica: string, generation: number): void
+  /** The arbiter has dropped the last backup. */
+  onBackupDropped(replica: string): void
+  /** A backup has become the primary; the log goes on at this entry. */
+  onLive(replica: string, generation: number, logEnd: LogEnd): void
+  onDivergence(replica: string, divergence: Divergence): void
+}

@@ -1,0 +1,215 @@
+/**
+ * The fake world of one simulation: two hosts for replicas, a disk server, a switch, stations, an operator. It starts things
+ * and lets faults happen (faults.ts); what is right and wrong is the checkers' business.
+ */
+
+import type { MessageToReplica, MessageToSwitch } from '../lan/replica-message.ts'
+import type { ReplicationPolicy } from '../replication/policy.ts'
+import { defaultReplicationPolicy } from '../replication/policy.ts'
+import { Actor, type Death } from './actor.ts'
+import { Chance } from './chance.ts'
+import { Checkers } from './checkers.ts'
+import { DiskServer, type FromArbiter, type FromDisk, RecordFile, type ToArbiter, type ToDisk } from './disk-server.ts'
+import { DiskStore } from './disk-store.ts'
+import { diskHost, lanHost } from './names.ts'
+import { Network } from './network.ts'
+import { SimReplica, type Times } from './replica.ts'
+import { Stations } from './stations.ts'
+import { type LanHello, SwitchServer } from './switch-server.ts'
+import { Timeline } from './timeline.ts'
+import { diskSectors, tinyConfig } from './tiny-machine.ts'
+
+/** A replica host starts a process at a time. */
+export interface Host {
+  readonly name: string
+  replica: SimReplica | undefined
+  /** How far its calendar is beside fake time. */
+  calendarOffsetMs: number
+}
+
+/** As the product's, but ten times as impatient: so that a simulated second is worth ten. */
+function quickPolicy(): ReplicationPolicy {
+  const policy = defaultReplicationPolicy
+  return {
+    ...policy,
+    detector: { heartbeatMs: 40, timeoutMs: 240, logSilenceMs: 700, outOfReachMs: 240 },
+    arbiterRetryMs: 60,
+    headStartMs: 120,
+    helloTimeoutMs: 500,
+  }
+}
+
+function timesOf(chance: Chance): Times {
+  return {
+    policy: quickPolicy(),
+    reach: { askEveryTicks: 3, silenceTicks: 8 },
+    clock: {
+      intervalNs: 20_000_000n,
+      idleIntervalNs: 300_000_000n,
+      stepSpacingNs: 50_000_000n,
+      maxStepNs: 10_000_000_000n,
+    },
+    arbiterAnswerMs: 250,
+    digestEveryMs: 150,
+    asBytes: chance.chance(0.2),
+  }
+}
+
+const stationsPerRun = 3
+
+export class World {
+  readonly timeline = new Timeline()
+  readonly chance: Chance
+  readonly checkers: Checkers
+  readonly network: Network
+  readonly store: DiskStore
+  readonly hosts: readonly Host[]
+  readonly times: Times
+  diskServer!: DiskServer
+  lan!: SwitchServer
+  /** A fault touched the switch or a cable to it in this run of the machine. */
+  mayLoseFrames = false
+  readonly #records = new RecordFile()
+  #boots = 0
+  #runs = 0
+  #stations!: Stations
+  /** What stations got in all runs of the machine. */
+  answers = 0
+  #trace: ((line: string) => void) | undefined
+
+  constructor(seed: number, trace?: (line: string) => void) {
+    this.chance = new Chance(seed, 1)
+    this.#trace = trace
+    this.checkers = new Checkers(
+      () => `${this.timeline.nowMs.toFixed(2)} ms, run ${this.#runs}:`,
+      (name) => this.live.some((replica) => replica.name !== name && !replica.actor.isPaused),
+    )
+    const { timeline, chance } = this
+    this.times = timesOf(chance)
+    const leastUs = chance.pick([20, 60, 400])
+    this.network = new Network(timeline, chance, { leastUs, mostUs: leastUs * chance.between(2, 6) })
+    this.store = new DiskStore(diskSectors, chance)
+    this.hosts = ['a', 'b'].map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
+    this.startDiskServer()
+    this.startSwitch()
+  }
+
+  trace(line: () => string): void {
+    this.#trace?.(`${this.timeline.nowMs.toFixed(3).padStart(10)} ${line()}`)
+  }
+
+  get replicas(): readonly SimReplica[] {
+    return this.hosts.flatMap(({ replica }) => (replica ? [replica] : []))
+  }
+
+  /** Replicas that run the machine for the world, as far as they know. */
+  get live(): readonly SimReplica[] {
+    return this.replicas.filter(({ isLive }) => isLive)
+  }
+
+  // ---- things that are started ---------------------------------------------------------------------------------------
+
+  startDiskServer(): void {
+    const actor = new Actor(diskHost, this.timeline)
+    const bootId = `boot-${++this.#boots}`
+    const server = new DiskServer({
+      actor,
+      store: this.store,
+      records: this.#records,
+      bootId,
+      witness: this.checkers,
+    })
+    this.diskServer = server
+    this.network.listen<FromArbiter, ToArbiter>('arbiter', actor, (end) => server.onArbiterConnection(end))
+    this.network.listen<FromDisk, ToDisk>('disk', actor, (end) => server.onDiskConnection(end))
+  }
+
+  startSwitch(): void {
+    const actor = new Actor(lanHost, this.timeline)
+    const lan = new SwitchServer(actor, this.checkers, (frame) => {
+      this.timeline.after(20 + this.chance.below(100), () => this.#stations.onFrame(frame))
+    })
+    this.lan = lan
+    this.network.listen<MessageToReplica, MessageToSwitch | LanHello>('switch', actor, (end) => lan.onConnection(end))
+  }
+
+  /** The operator starts the machine, with a backup. */
+  up(): void {
+    const run = ++this.#runs
+    const [first, second] = this.chance.chance(0.5) ? [0, 1] : [1, 0]
+    this.trace(() => `up: run ${run}, primary ${this.hosts[first]!.name}`)
+    for (const replica of this.replicas) replica.actor.kill('process')
+    this.#stations?.stop()
+    this.answers += this.#stations?.answers ?? 0
+    this.#stations = new Stations(
+      {
+        timeline: this.timeline,
+        chance: this.chance,
+        machineMac: tinyConfig.nic!.mac,
+        thinkMs: 25,
+        send: (frame) => this.lan.actor.deliver(() => this.lan.onStationFrame(frame)),
+        onViolation: (what) => this.checkers.violate(what),
+      },
+      run * 10,
+      stationsPerRun,
+    )
+    this.#startReplica(this.hosts[first]!, 'primary', '', BigInt(run))
+    this.#startReplica(this.hosts[second]!, 'backup', this.hosts[first]!.name, BigInt(run))
+  }
+
+  /** The operator starts a backup again that died before its primary had it: the machine waits for one. */
+  startMissingBackup(): void {
+    const waiting = this.replicas.find(({ primary, isGone }) => primary?.state === 'starting' && !isGone)
+    const gone = this.hosts.find(({ replica }) => replica?.isGone)
+    if (waiting && gone) this.#startReplica(gone, 'backup', waiting.name, BigInt(this.#runs))
+  }
+
+  #startReplica(host: Host, role: 'primary' | 'backup', primaryHost: string, runId: bigint): void {
+    const actor = new Actor(host.name, this.timeline)
+    host.replica = new SimReplica({
+      actor,
+      network: this.network,
+      chance: this.chance,
+      witness: this.checkers,
+      times: this.times,
+      role,
+      primaryHost,
+      runId,
+      calendarOffsetMs: () => host.calendarOffsetMs,
+    })
+    host.replica.start()
+  }
+
+  get stations(): Stations {
+    return this.#stations
+  }
+
+  // ---- deaths --------------------------------------------------------------------------------------------------------
+
+  killReplica(replica: SimReplica, how: Death): void {
+    if (replica.isGone) return
+    const { primary } = replica
+    if (primary && primary.status.heldOutputs > 0) this.checkers.count('output_held_at_death')
+    if (this.replicas.some(({ backup }) => backup?.state === 'joining') || primary?.state === 'starting') {
+      this.checkers.count('fault_while_joining')
+    }
+    this.trace(() => `kill ${replica.name} (${how})`)
+    replica.actor.kill(how)
+  }
+
+  // ---- the end of a run of the machine -------------------------------------------------------------------------------
+
+  /** Hands the run to the checkers. */
+  finishRun(isSettled: boolean): void {
+    if (this.replicas.some(({ disk }) => disk.steady.restoredChanges > 0))
+      this.checkers.count('unflushed_written_again')
+    const [survivor] = this.live
+    const live = survivor && { machine: survivor.machine, batches: survivor.hart.takeLastBatches() }
+    const image = survivor && isSettled ? this.store.cache : undefined
+    this.checkers.finishRun(live, image, {
+      mayLoseFrames: this.mayLoseFrames,
+      isSettled: isSettled && live !== undefined,
+    })
+    this.mayLoseFrames = false
+  }
+}
