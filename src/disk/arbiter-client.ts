@@ -1,10 +1,6 @@
 /**
- * A replica's view of the arbiter. One client is one replica; its session lives on one connection at a time, and says the
- * generation it holds when it comes back on another.
- *
- * The client never decides: it does not retry and has no time-out of its own. Every call takes `timeoutMs`; if no answer
- * came by then, or the connection broke, it fails with `ArbiterError`, reason `unreachable`. The request may have been
- * carried out or not; asking the same again is safe. Each call connects first if there is no session.
+ * A replica's view of the arbiter in the disk server. One client is one replica; its session lives on one connection at a
+ * time, and says the generation it holds when it comes back on another. What its calls promise: `arbiter-access.ts`.
  *
  * While connected, a replica that holds the machine counts as a live holder, so it should `connect` again after
  * `onSessionLost`.
@@ -12,10 +8,15 @@
 
 import type { Socket } from 'node:net'
 import type { z } from 'zod'
-import { ExitCode, WorldError } from '../base/assert.ts'
+import { WorldError } from '../base/assert.ts'
 import { type Endpoint, formatAddress, keyOf } from '../net/address.ts'
 import { connectTo } from '../net/connect.ts'
-import type { FencedNotice } from './arbiter.ts'
+import {
+  type ArbiterAccess,
+  type ArbiterAccessOptions,
+  ArbiterError,
+  type ArbiterErrorReason,
+} from './arbiter-access.ts'
 import {
   arbiterMessageSchema,
   arbiterProtocolVersion,
@@ -30,31 +31,8 @@ import {
 import type { ArbiterRecordFields, HolderAnswer, StartAnswer, TestAndSetAnswer } from './arbiter-record.ts'
 import { LineSplitter } from './line-splitter.ts'
 
-/**
- * `unreachable`: no answer; ask again or wait. `denied`: wrong machine, token or key. `storage`: the arbiter cannot make its
- * record durable. `protocol`: the other end is no arbiter of our version.
- */
-export type ArbiterErrorReason = 'unreachable' | 'denied' | 'storage' | 'protocol'
-
-export class ArbiterError extends WorldError {
-  readonly reason: ArbiterErrorReason
-
-  constructor(reason: ArbiterErrorReason, message: string) {
-    super(`arbiter-${reason}`, message, reason === 'denied' ? ExitCode.permission : ExitCode.diskOrArbiterUnreachable)
-    this.reason = reason
-  }
-}
-
-export interface ArbiterClientOptions extends Endpoint {
-  readonly machine: string
-  readonly replica: string
+export interface ArbiterClientOptions extends Endpoint, ArbiterAccessOptions {
   readonly token: string
-  /** For a holder that comes back after its process was started again: the generation it holds. */
-  readonly generation?: number
-  /** This replica's hold is over: it must stop at once. */
-  readonly onFenced?: (notice: FencedNotice) => void
-  /** A session that was up broke (not by `close`). Nothing has changed at the arbiter. */
-  readonly onSessionLost?: () => void
 }
 
 export interface ArbiterHello {
@@ -81,7 +59,7 @@ interface Session {
   isEstablished: boolean
 }
 
-export class ArbiterClient {
+export class ArbiterClient implements ArbiterAccess {
   readonly #options: ArbiterClientOptions
   #session: Session | undefined
   #held: number | undefined
@@ -94,7 +72,6 @@ export class ArbiterClient {
     this.#held = options.generation
   }
 
-  /** The generation this replica holds, as far as it knows. */
   get heldGeneration(): number | undefined {
     return this.#held
   }
@@ -108,43 +85,41 @@ export class ArbiterClient {
     return await this.#call({ op: 'read' }, recordSchema, timeoutMs)
   }
 
-  /**
-   * Takes the next generation to start the machine; answered when no older request can reach its disks any more.
-   * @param holderHasEnded no process of a holder is left: the arbiter need not wait for one that may come back
-   */
   async start(timeoutMs: number, holderHasEnded = false): Promise<StartAnswer> {
     const answer = await this.#call({ op: 'start', holderHasEnded }, startAnswerSchema, timeoutMs)
     if (answer.granted) this.#held = answer.generation
     return answer
   }
 
-  /** Asks to take `generation` over; won means that no older request can reach the disks any more. */
   async testAndSet(generation: number, timeoutMs: number): Promise<TestAndSetAnswer> {
     const answer = await this.#call({ op: 'testAndSet', generation }, testAndSetAnswerSchema, timeoutMs)
     if (answer.won) this.#held = answer.generation
     return answer
   }
 
-  /** As the holder: only these replicas may take `generation` over. */
   async setEligible(generation: number, eligible: readonly string[], timeoutMs: number): Promise<HolderAnswer> {
     return await this.#call({ op: 'setEligible', generation, eligible }, holderAnswerSchema, timeoutMs)
   }
 
-  /** As the holder: go on in `generation` + 1 with these backups. Open disk connections stay good. */
   async openGeneration(generation: number, eligible: readonly string[], timeoutMs: number): Promise<HolderAnswer> {
     const answer = await this.#call({ op: 'openGeneration', generation, eligible }, holderAnswerSchema, timeoutMs)
     if (answer.accepted) this.#held = answer.generation
     return answer
   }
 
-  /** As the holder, at a clean power-off: nobody holds the machine from now on. */
   async release(generation: number, timeoutMs: number): Promise<HolderAnswer> {
     const answer = await this.#call({ op: 'release', generation }, holderAnswerSchema, timeoutMs)
     if (answer.accepted) this.#held = undefined
     return answer
   }
 
-  /** Ends the session without letting go of the machine. */
+  /** Where another arbiter decides: it granted us the machine. Answered when no older request can reach the disks. */
+  async adopt(generation: number, timeoutMs: number): Promise<HolderAnswer> {
+    // Known before the answer: a session that is opened meanwhile says so too.
+    this.#held = generation
+    return await this.#call({ op: 'adopt', generation }, holderAnswerSchema, timeoutMs)
+  }
+
   close(): void {
     const session = this.#session
     this.#session = undefined

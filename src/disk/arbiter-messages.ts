@@ -57,6 +57,7 @@ export const arbiterRequestSchema = z.discriminatedUnion('op', [
     eligible: eligibleSchema,
   }),
   z.strictObject({ id: idSchema, op: z.literal('release'), generation: generationSchema }),
+  z.strictObject({ id: idSchema, op: z.literal('adopt'), generation: generationSchema }),
 ])
 
 export type ArbiterRequest = z.infer<typeof arbiterRequestSchema>
@@ -66,7 +67,7 @@ export const recordSchema = z.object({
   generation: generationSchema,
   holder: nameSchema.nullable(),
   heldSince: generationSchema,
-  takenBy: z.enum(['nobody', 'start', 'testAndSet']),
+  takenBy: z.enum(['nobody', 'start', 'testAndSet', 'elsewhere']),
   eligible: z.array(nameSchema),
   spent: z.array(nameSchema),
 })

@@ -21,7 +21,8 @@ export interface ArbiterRecordFields {
   readonly holder: string | null
   /** First generation of the holder's unbroken hold: its requests are good from here up to `generation`. */
   readonly heldSince: number
-  readonly takenBy: 'nobody' | 'start' | 'testAndSet'
+  /** `elsewhere`: by the word of an arbiter that is not this one (`adopt`). */
+  readonly takenBy: 'nobody' | 'start' | 'testAndSet' | 'elsewhere'
   /** Replicas that may take over `generation`. */
   readonly eligible: readonly string[]
   /** Replicas that may not become eligible in `generation` any more. */
@@ -154,6 +155,17 @@ export class ArbiterRecord {
     if (fields.holder === null && fields.generation === generation) return { answer: accepted, next: this }
     if (!this.isHeldBy(replica, generation)) return this.#refusal('not-holder')
     return { answer: accepted, next: this.#with({ holder: null, takenBy: 'nobody', eligible: [] }) }
+  }
+
+  /**
+   * Another arbiter granted the machine, and `replica`, which shows the machine's secret, says in which generation. A grant
+   * has one holder, so the highest generation that was ever shown is the newest hold known here. An older one is refused.
+   */
+  adopt(replica: string, generation: number): Ruling<HolderAnswer> {
+    if (this.isHeldBy(replica, generation)) return { answer: { accepted: true, generation }, next: this }
+    if (generation <= this.fields.generation) return this.#refusal('not-holder')
+    const grant = { generation, holder: replica, heldSince: generation, takenBy: 'elsewhere' } as const
+    return { answer: { accepted: true, generation }, next: this.#with({ ...grant, eligible: [], spent: [] }) }
   }
 
   #takenOver(holder: string, takenBy: 'start' | 'testAndSet'): ArbiterRecord {

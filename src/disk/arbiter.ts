@@ -8,10 +8,13 @@
  * A holder that lost its session (its connection broke, or this arbiter was started again) is awaited for a moment: a start
  * that came first would be safe, for it fences, but it would cost a machine that runs. Only starts wait, a backup's
  * test-and-set never does; no promise hangs on this clock.
+ *
+ * Where another arbiter decides (etcd), this one grants nothing. It *adopts* what a replica that knows the machine's token was
+ * granted there: the record and the fence follow, durable and drained as after a grant of its own.
  */
 
 import { randomUUID } from 'node:crypto'
-import { unreachable, WorldError } from '../base/assert.ts'
+import { assert, unreachable, WorldError } from '../base/assert.ts'
 import type {
   ArbiterRecord,
   ArbiterRecordFields,
@@ -57,7 +60,7 @@ export type ArbiterQuestion =
   | { readonly op: 'read' }
   /** `holderHasEnded`: who asks has seen that no process of the holder is left: it is not awaited. */
   | { readonly op: 'start'; readonly holderHasEnded?: boolean | undefined }
-  | { readonly op: 'testAndSet' | 'release'; readonly generation: number }
+  | { readonly op: 'testAndSet' | 'release' | 'adopt'; readonly generation: number }
   | {
       readonly op: 'setEligible' | 'openGeneration'
       readonly generation: number
@@ -71,6 +74,7 @@ interface AnswersByQuestion {
   readonly setEligible: HolderAnswer
   readonly openGeneration: HolderAnswer
   readonly release: HolderAnswer
+  readonly adopt: HolderAnswer
 }
 
 export type ArbiterAnswerOf<Op extends ArbiterQuestion['op'] = ArbiterQuestion['op']> = AnswersByQuestion[Op]
@@ -78,6 +82,7 @@ export type ArbiterAnswerOf<Op extends ArbiterQuestion['op'] = ArbiterQuestion['
 export class Arbiter {
   /** New at every start of the disk server: what was unflushed in an older one may be lost. */
   readonly bootId: string
+  readonly isDecidedElsewhere: boolean
   readonly #machines: ReadonlyMap<string, ArbitratedMachine>
   readonly #storage: RecordStorage
   readonly #nowMs: () => number
@@ -85,14 +90,17 @@ export class Arbiter {
   /**
    * @param tokens the secret of each machine, by its name
    * @param nowMs a clock that never goes back
+   * @param isDecidedElsewhere another arbiter decides about the machines
    */
   constructor(
     storage: RecordStorage,
     tokens: Readonly<Record<string, string>>,
     nowMs: () => number = () => performance.now(),
     bootId: string = randomUUID(),
+    isDecidedElsewhere = false,
   ) {
     this.bootId = bootId
+    this.isDecidedElsewhere = isDecidedElsewhere
     this.#storage = storage
     this.#nowMs = nowMs
     const awaitHolderUntilMs = nowMs() + awaitHolderMs
@@ -119,10 +127,24 @@ export class Arbiter {
     return known !== undefined && equalSecrets(known.token, token)
   }
 
+  /**
+   * Where another arbiter decides: this replica, which has shown the token, was granted the machine there. Older requests
+   * are refused from now on, and `fence(machine)` tells when the last of them has finished.
+   * @throws WorldError `arbiter-storage`: nothing has changed
+   */
+  adopt(machineName: string, replica: string, generation: number): HolderAnswer {
+    const machine = this.#machines.get(machineName)
+    assert(machine && this.isDecidedElsewhere, 'a grant of another arbiter is adopted where another arbiter decides')
+    return this.#decide(machine, machine.record.adopt(replica, generation), () => {})
+  }
+
   /** Opens a session. A replica that comes back as the holder says so with `held`; if that is over, it is told. */
   join(session: ArbiterSession): void {
     const machine = this.#machine(session)
     machine.sessions.add(session)
+    if (this.isDecidedElsewhere && session.held !== undefined) {
+      this.adopt(session.machine, session.replica, session.held)
+    }
     this.#tellFenced(machine)
   }
 
@@ -139,6 +161,7 @@ export class Arbiter {
   handle(session: ArbiterSession, question: ArbiterQuestion, answer: (answer: ArbiterAnswerOf) => void): void {
     const machine = this.#machine(session)
     const { record } = machine
+    this.#requireCompetence(question)
     switch (question.op) {
       case 'read':
         answer(record.fields)
@@ -175,9 +198,28 @@ export class Arbiter {
         else answer(ruled)
         return
       }
+      case 'adopt': {
+        const ruled = this.#decide(machine, record.adopt(session.replica, question.generation), ({ accepted }) => {
+          if (accepted) session.held = question.generation
+        })
+        if (ruled.accepted) machine.fence.whenDrained(() => answer(ruled))
+        else answer(ruled)
+        return
+      }
       default:
         unreachable(question)
     }
+  }
+
+  /** Two arbiters that both grant would make two primaries. */
+  #requireCompetence({ op }: ArbiterQuestion): void {
+    if (op === 'read' || op === 'release' || (op === 'adopt') === this.isDecidedElsewhere) return
+    throw new WorldError(
+      'arbiter-competence',
+      this.isDecidedElsewhere
+        ? 'this disk server grants nothing: its VM file names another arbiter, give the same one to the replica'
+        : 'this disk server is the arbiter itself, and the replica has another one: give both the same VM file',
+    )
   }
 
   /** `handle` as a promise. */

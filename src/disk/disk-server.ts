@@ -6,6 +6,8 @@
  * An export stands on an image file, or on the export of another NBD server (qemu-nbd, nbdkit, a gateway of a storage
  * cluster), which knows nothing of generations: this one is its fence then.
  *
+ * Another arbiter may decide (etcd). The fence stays here: it rises when a replica shows what it was granted there.
+ *
  * Over unix sockets whoever may open them is let in; over TCP, whoever has the key (net/listener.ts).
  */
 
@@ -42,6 +44,8 @@ export interface DiskServerOptions {
   readonly exports: readonly DiskExport[]
   readonly nbd: Endpoint
   readonly arbiter: Endpoint
+  /** Another arbiter decides about the machines: this one grants nothing, and the fence follows what replicas show. */
+  readonly isDecidedElsewhere?: boolean
   /** Folder of the arbiter's records, created if need be. Losing it is losing the generations. */
   readonly recordFolder: string
   /** Secret of each machine, by the machine's name. */
@@ -78,7 +82,7 @@ export async function startDiskServer(options: DiskServerOptions): Promise<DiskS
       const lock = await ImageLock.take(`${folder.dev}-${folder.ino}`, `arbiter folder ${options.recordFolder}`)
       closers.push(() => lock.release())
     }
-    const arbiter = new Arbiter(storage, options.tokens)
+    const arbiter = new Arbiter(storage, options.tokens, undefined, undefined, options.isDecidedElsewhere)
     const exports: StoredExport[] = []
     for (const diskExport of options.exports) exports.push(await openExport(diskExport, options, closers))
     const directory = new ExportDirectory(exports, arbiter)

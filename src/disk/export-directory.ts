@@ -4,6 +4,8 @@
  * - with a replica's pass: only the holder, in a generation it holds, on its newest connection, and only once the fence
  *   and the seat have drained;
  * - without a pass while nobody holds the machine: a tool on a stopped machine, until the machine is started;
+ * - where another arbiter decides (etcd), a pass with a later generation than any before is believed, for it has the
+ *   machine's token: from that moment older ones are refused, and it is opened when they have drained;
  * - without a pass while somebody holds it: read-only. What it reads is a moving picture; `nbdinfo` is happy with that.
  */
 
@@ -95,6 +97,7 @@ export class ExportDirectory {
     if (pass.machine !== machine || !this.#arbiter.knows(machine, pass.token)) {
       throw new ExportRefusal(OptionError.policy, `export "${found.name}": wrong machine or token`)
     }
+    if (this.#arbiter.isDecidedElsewhere) this.#adopt(machine, pass)
     const fence = this.#fence(machine)
     const diskPass: DiskPass = { kind: 'replica', replica: pass.replica, generation: pass.generation }
     const refusal = (): ExportRefusal => {
@@ -116,6 +119,16 @@ export class ExportDirectory {
     }
     // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
     fence.whenDrained(() => seat.whenDrained(opened))
+  }
+
+  #adopt(machine: string, { replica, generation }: ReplicaPass): void {
+    try {
+      this.#arbiter.adopt(machine, replica, generation)
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      // Not a fence: the replica comes back and shows it again.
+      throw new ExportRefusal(OptionError.shutdown, error.message)
+    }
   }
 
   #openSeated(opened: OpenExport, seat: Seat, hold: SeatHold): OpenExport {

@@ -52,6 +52,7 @@ export const OptionError = {
   invalid: 0x80000003,
   tlsRequired: 0x80000005,
   unknown: 0x80000006,
+  shutdown: 0x80000007,
 } as const
 
 export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const

@@ -9,10 +9,9 @@
 
 import * as nodeFiles from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { ArbiterRecord } from './arbiter-record.ts'
-import { nameSchema } from './names.ts'
+import { formatRecord, parseRecord } from './record-text.ts'
 
 /** The calls that durability stands on; a test watches their order. */
 export type RecordFiles = Pick<
@@ -26,19 +25,6 @@ export interface RecordStorage {
   /** Durable when it returns; on an exception the old record counts. */
   save(record: ArbiterRecord): void
 }
-
-const generationSchema = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
-
-const fileSchema = z.strictObject({
-  version: z.literal(1),
-  machine: nameSchema,
-  generation: generationSchema,
-  holder: nameSchema.nullable(),
-  heldSince: generationSchema,
-  takenBy: z.enum(['nobody', 'start', 'testAndSet']),
-  eligible: z.array(nameSchema),
-  spent: z.array(nameSchema),
-})
 
 export class FileRecordStorage implements RecordStorage {
   readonly #folder: string
@@ -68,18 +54,14 @@ export class FileRecordStorage implements RecordStorage {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ArbiterRecord.fresh(machine)
       throw new WorldError('arbiter-record-unreadable', `arbiter record ${path}: ${(error as Error).message}`)
     }
-    const { version: _, ...fields } = parseRecord(path, text)
-    if (fields.machine !== machine) {
-      throw new WorldError('arbiter-record-damaged', `arbiter record ${path} is of another machine, ${fields.machine}`)
-    }
-    return new ArbiterRecord(fields)
+    return parseRecord(text, machine, path)
   }
 
   save(record: ArbiterRecord): void {
     const path = this.#path(record.fields.machine)
     const draft = `${path}.new`
     this.#withFile(draft, 'w', (file) => {
-      this.#files.writeSync(file, `${JSON.stringify({ version: 1, ...record.fields })}\n`)
+      this.#files.writeSync(file, formatRecord(record))
       this.#files.fsyncSync(file)
     })
     this.#files.renameSync(draft, path)
@@ -97,17 +79,5 @@ export class FileRecordStorage implements RecordStorage {
 
   #path(machine: string): string {
     return join(this.#folder, `${machine}.json`)
-  }
-}
-
-/** A damaged record is never taken for a fresh one: generations must not start again. */
-function parseRecord(path: string, text: string): z.infer<typeof fileSchema> {
-  try {
-    return fileSchema.parse(JSON.parse(text))
-  } catch {
-    throw new WorldError(
-      'arbiter-record-damaged',
-      `arbiter record ${path} is damaged: restore it, or remove it once no replica of the machine runs`,
-    )
   }
 }

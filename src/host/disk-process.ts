@@ -14,6 +14,8 @@ export interface DiskServerSettings {
   readonly controlPath: string
   readonly nbd: Endpoint
   readonly arbiter: Endpoint
+  /** Another arbiter decides: this disk server only fences. */
+  readonly isDecidedElsewhere: boolean
 }
 
 /** @returns what ends it in good order */
@@ -26,6 +28,7 @@ export async function serveDisks(
     exports: settings.disks.map((disk, index) => ({ ...disk, name: exportName(index), machine })),
     nbd: settings.nbd,
     arbiter: settings.arbiter,
+    isDecidedElsewhere: settings.isDecidedElsewhere,
     recordFolder: settings.recordFolder,
     tokens: { [machine]: token },
     trace,

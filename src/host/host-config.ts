@@ -14,6 +14,7 @@ import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { parseAddress } from '../net/address.ts'
 import { readKeyFile, type SharedKey } from '../net/shared-key.ts'
+import { arbiterSchema } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 import { readVmConfig, type VmConfig, vmNameSchema } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
@@ -41,6 +42,7 @@ export const replicaSchema = z
       })
       .describe('the logging channel'),
     disk: z.strictObject({ nbd: address, arbiter: address }).describe('where the disk server listens'),
+    arbiter: arbiterSchema.optional().describe('as protection.arbiter of the VM file, in whose place it is'),
     network: z
       .strictObject({
         switch: address.optional().describe('where the switch listens'),

@@ -10,6 +10,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { ensureHostTool } from '../guest/host-tools.ts'
 import type { Endpoint, SocketAddress } from '../net/address.ts'
+import { etcdOf } from './arbiter-config.ts'
 import { ask } from './control.ts'
 import { serveDisks } from './disk-process.ts'
 import { diskServerSchema, readHostConfig, replicaSchema, switchSchema } from './host-config.ts'
@@ -33,6 +34,7 @@ export async function runReplica(path: string, { isUnprotected }: ReplicaOptions
   }
   const trace = await moveIn(folder, name)
   rmSync(folder.consolePath(name), { force: true })
+  const etcd = file.arbiter === undefined ? vm?.config.etcd : etcdOf(file.arbiter, path)
   const at = (address: SocketAddress): Endpoint => ({ address, key })
   const tap = network ? network.tap : vm?.config.network?.tap
   const replica = await openReplica(
@@ -44,6 +46,7 @@ export async function runReplica(path: string, { isUnprotected }: ReplicaOptions
       token: tokenOfKey(key, machine),
       disk: at(disk.nbd),
       arbiter: at(disk.arbiter),
+      ...(etcd ? { etcd } : {}),
       ...(network?.switch ? { lan: at(network.switch) } : {}),
       ...(tap === undefined ? {} : { tap }),
       channel: at(role === 'primary' ? channel.listen! : channel.connect!),
@@ -80,6 +83,7 @@ export async function runDiskServer(path: string): Promise<void> {
       controlPath: folder.controlPath('disk'),
       nbd: { address: file.nbd, key },
       arbiter: { address: file.arbiter, key },
+      isDecidedElsewhere: vm!.config.etcd !== undefined,
     },
     trace,
   )

@@ -1,6 +1,7 @@
 /** What a replica is told when it starts, what it tells its process, and what fault trials may do to it. */
 
 import type { WorldError } from '../base/assert.ts'
+import type { EtcdSettings } from '../etcd/etcd-settings.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Reach } from '../replication/reach.ts'
 import type { ConsoleOutput } from './console-backlog.ts'
@@ -20,7 +21,10 @@ export interface ReplicaSettings {
   /** Secret shared with disk server and switch. */
   readonly token: string
   readonly disk: Endpoint
+  /** The arbiter in the disk server. */
   readonly arbiter: Endpoint
+  /** Who decides instead of it; the disk server fences all the same. */
+  readonly etcd?: EtcdSettings
   /** The switch's replica port. Absent, and no TAP either: the machine has no network. */
   readonly lan?: Endpoint
   /** A TAP interface of this replica's host, instead of a switch. */

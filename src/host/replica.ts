@@ -56,7 +56,7 @@ export class Replica {
   readonly #toPrimary: PrimaryChannel
   #role: Role = { kind: 'none' }
   readonly #effects = new EffectQueue()
-  readonly #cables = { arbiter: new Cable(), disk: new Cable(), lan: new Cable() }
+  readonly #cables = { arbiter: new Cable(), etcd: new Cable(), disk: new Cable(), lan: new Cable() }
   #generation = 0
   #isPoweredOn = false
   #isOff = false
@@ -75,10 +75,11 @@ export class Replica {
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
-    const { arbiter, disk, lan } = this.#cables
+    const { arbiter, etcd, disk, lan } = this.#cables
     this.#settings = {
       ...settings,
       arbiter: { ...settings.arbiter, cable: arbiter },
+      ...(settings.etcd ? { etcd: { ...settings.etcd, cable: etcd } } : {}),
       disk: { ...settings.disk, cable: disk },
       ...(settings.lan ? { lan: { ...settings.lan, cable: lan } } : {}),
     }
@@ -87,6 +88,7 @@ export class Replica {
     const { machine, replica, token } = settings
     this.#arbiter = new ArbiterBackend({
       endpoint: this.#settings.arbiter,
+      etcd: this.#settings.etcd,
       machine,
       replica,
       token,
@@ -225,6 +227,7 @@ export class Replica {
         return
       case 'loseArbiterAnswers':
         this.#cables.arbiter.loseAnswers()
+        this.#cables.etcd.loseAnswers()
         return
       default:
         unreachable(fault)
@@ -292,7 +295,7 @@ export class Replica {
     this.#lastTickMs = nowMs
     if (this.#role.kind === 'none') return
     this.#hart.watch()
-    this.#reach = { disk: this.#arbiter.onTick(), lan: this.#network?.onTick() ?? true }
+    this.#reach = { disk: this.#arbiter.onTick(this.#role.kind === 'primary'), lan: this.#network?.onTick() ?? true }
     this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
     this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
     this.#tickRole()

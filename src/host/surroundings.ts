@@ -51,6 +51,7 @@ export async function startSurroundings(
       token: machineToken(folder),
       disk: folder.endpoint('disk'),
       arbiter: folder.endpoint('arbiter'),
+      ...(config.etcd ? { etcd: config.etcd } : {}),
       ...(pids.lanPid > 0 ? { lan: folder.endpoint('lan') } : {}),
       ...(tap === undefined ? {} : { tap }),
       channel: folder.endpoint('channel'),
@@ -72,6 +73,7 @@ export async function startDiskServerProcess(config: VmConfig, folder: VmFolder)
     controlPath: folder.controlPath('disk'),
     nbd: folder.endpoint('disk'),
     arbiter: folder.endpoint('arbiter'),
+    isDecidedElsewhere: config.etcd !== undefined,
   }
   return await startProcess('disk-server', settings, folder.tracePath('disk'))
 }

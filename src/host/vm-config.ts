@@ -10,6 +10,8 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
 import type { DiskSource } from '../disk/disk-server.ts'
 import { parseNbdUri } from '../disk/nbd-uri.ts'
+import type { EtcdSettings } from '../etcd/etcd-settings.ts'
+import { arbiterSchema, etcdOf } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 
 const size = z
@@ -83,6 +85,7 @@ export const vmSchema = z.strictObject({
       heartbeat: duration.default(200),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
+      arbiter: arbiterSchema.default('disk'),
     })
     .prefault({}),
   metrics: z
@@ -122,6 +125,8 @@ export function rootImagePath({ disks }: VmConfig): string | undefined {
 export interface VmConfig extends Omit<VmFile, 'disks'> {
   readonly disks: readonly VmDisk[]
   readonly forwards: readonly PortForward[]
+  /** The arbiter, if it is not the disk server's. */
+  readonly etcd: EtcdSettings | undefined
 }
 
 export function parseForward(text: string): PortForward {
@@ -144,6 +149,7 @@ export function parseVmConfig(text: string, path: string): VmConfig {
       return image === undefined ? { nbd: nbd!, readOnly } : { path: absolute(image), readOnly }
     }),
     forwards: (vm.network?.forward ?? []).map(parseForward),
+    etcd: etcdOf(vm.protection.arbiter, path),
   }
 }
 
