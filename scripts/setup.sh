@@ -63,6 +63,9 @@ test nbdinfo libnbd-bin
 test qemu-img qemu-utils
 test openssl openssl
 test nbdkit nbdkit
+test nbd-server nbd-server
+test etcd etcd-server
+test etcdctl etcd-client
 test cpio cpio
 test xz xz-utils
 test mke2fs e2fsprogs

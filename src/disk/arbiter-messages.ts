@@ -3,7 +3,7 @@
  * same id. The first request of a session is `hello`; a session speaks for one replica of one machine, so that no later
  * request has to say who asks.
  *
- *   → {"id":1,"op":"hello","version":2,"machine":"web","replica":"a","token":"…","generation":7}
+ *   → {"id":1,"op":"hello","version":3,"machine":"web","replica":"a","token":"…","generation":7}
  *   ← {"id":1,"ok":true,"answer":{"bootId":"…","record":{…}}}
  *   → {"id":2,"op":"testAndSet","generation":7}
  *   ← {"id":2,"ok":true,"answer":{"won":true,"generation":8}}
@@ -14,7 +14,7 @@
 import { z } from 'zod'
 import { nameSchema, tokenSchema } from './names.ts'
 
-export const arbiterProtocolVersion = 2
+export const arbiterProtocolVersion = 3
 
 /** Longest line either side reads. */
 export const maxLineBytes = 64 * 1024

@@ -24,34 +24,6 @@ import {
   token,
 } from './test-disk.ts'
 
-test('a start is refused while the holder has a session, also one that came back', async (t) => {
-  const server = await startTestServer(t, temporaryFolder())
-  const holder = arbiterClient(t, server, 'a')
-  const other = arbiterClient(t, server, 'b')
-  assert.deepEqual(await holder.start(patienceMs), { granted: true, generation: 1 })
-  const refusal = { granted: false, reason: 'holder-connected', generation: 1, holder: 'a' }
-  assert.deepEqual(await other.start(patienceMs), refusal)
-  holder.close()
-  await holder.connect(patienceMs)
-  assert.deepEqual(await other.start(patienceMs), refusal)
-  holder.close()
-  // The arbiter hears of the closed socket in its own time.
-  let answer = await other.start(patienceMs, true)
-  while (!answer.granted) answer = await other.start(patienceMs, true)
-  assert.equal(answer.generation, 2)
-})
-
-test('a session of the same name that did not take the machine is no holder', async (t) => {
-  const server = await startTestServer(t, temporaryFolder())
-  const dead = arbiterClient(t, server, 'a')
-  await dead.start(patienceMs)
-  dead.close()
-  const restarted = arbiterClient(t, server, 'a')
-  let answer = await restarted.start(patienceMs, true)
-  while (!answer.granted) answer = await restarted.start(patienceMs, true)
-  assert.equal(answer.generation, 2)
-})
-
 /** An arbiter with a clock of our own, on the records of one folder. */
 function clockedArbiter(folder: string) {
   const clock = { nowMs: 0 }
@@ -149,32 +121,6 @@ test('when the primary loses its session nothing happens by itself', async (t) =
   holder.close()
   await disk.write(0, Buffer.alloc(512, 1))
   assert.deepEqual(await other.read(patienceMs), before)
-})
-
-test('two backups ask at the same time: one wins, and only it', async (t) => {
-  const server = await startTestServer(t, temporaryFolder())
-  const holder = arbiterClient(t, server, 'a')
-  await holder.start(patienceMs)
-  await holder.setEligible(1, ['b', 'c'], patienceMs)
-  const backups = ['b', 'c'].map((replica) => arbiterClient(t, server, replica))
-  const answers = await Promise.all(backups.map((backup) => backup.testAndSet(1, patienceMs)))
-  assert.equal(answers.filter(({ won }) => won).length, 1)
-  assert.ok(answers.every(({ generation }) => generation === 2))
-})
-
-test('a holder whose generation is over is told, at once or when it comes back', async (t) => {
-  const server = await startTestServer(t, temporaryFolder())
-  const told = Promise.withResolvers<unknown>()
-  const holder = arbiterClient(t, server, 'a', { onFenced: told.resolve })
-  await holder.start(patienceMs)
-  await holder.setEligible(1, ['b'], patienceMs)
-  await arbiterClient(t, server, 'b').testAndSet(1, patienceMs)
-  assert.deepEqual(await told.promise, { generation: 2, holder: 'b' })
-  assert.equal(holder.heldGeneration, undefined)
-  const toldLate = Promise.withResolvers<unknown>()
-  const woken = arbiterClient(t, server, 'a', { generation: 1, onFenced: toldLate.resolve })
-  await woken.connect(patienceMs)
-  assert.deepEqual(await toldLate.promise, { generation: 2, holder: 'b' })
 })
 
 test('a winner that lost its reply asks again and is answered the same, by a new server too', async (t) => {

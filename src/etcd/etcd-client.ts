@@ -210,17 +210,19 @@ export class EtcdClient {
 
   /** @returns what the first member says that does not say that it cannot */
   async #askMembers(path: string, body: string, deadlineMs: number): Promise<Answer> {
-    let why = 'no answer'
+    let why: string | undefined
     for (let failures = 0; ; ) {
       const leftMs = deadlineMs - performance.now()
-      if (leftMs <= 0) throw new EtcdError('unreachable', `etcd at ${this.#endpoints.join(', ')}: ${why}`)
+      if (leftMs <= 0)
+        throw new EtcdError('unreachable', `etcd at ${this.#endpoints.join(', ')}: ${why ?? 'no answer'}`)
       const endpoint = this.#endpoints[this.#preferred]!
       try {
         const answer = await this.#post(`${endpoint}/v3/${path}`, body, Math.min(leftMs, memberTimeoutMs))
-        if (!isUnavailable(answer)) return answer
-        why = `${endpoint}: ${answer.text.slice(0, 200)}`
+        if (!isUnavailable(answer)) return understood(answer)
+        why ??= `${endpoint}: ${answer.text.slice(0, 200)}`
       } catch (error) {
-        why = `${endpoint}: ${(error as Error).message}`
+        if (error instanceof EtcdError) throw error
+        why ??= `${endpoint}: ${(error as Error).message}`
       }
       this.#preferred = (this.#preferred + 1) % this.#endpoints.length
       if (++failures % this.#endpoints.length === 0) await pause(Math.min(roundPauseMs, deadlineMs - performance.now()))
@@ -284,6 +286,12 @@ function isUnavailable({ status, text }: Answer): boolean {
   return (
     code === GrpcCode.unavailable || /no leader|leader changed|timed out|not.*capable|stopped/.test(message || error)
   )
+}
+
+/** A member refuses some clients in plain words, before its gateway: those with a common name in their certificate. */
+function understood(answer: Answer): Answer {
+  if (answer.status !== 400 || parseJson(answer.text) !== undefined) return answer
+  throw new EtcdError('denied', `etcd refuses us: ${answer.text.trim().slice(0, 200)}`)
 }
 
 function parseJson(text: string): unknown {

@@ -519,4 +519,71 @@ export const protectionMutations: readonly Mutation[] = [
       test: 'a backup without a machine is given it before its hello, and only while the primary waits for backups',
     },
   },
+  {
+    name: 'two replicas that ask etcd at the same moment are both granted the machine',
+    file: 'src/etcd/etcd-arbiter.ts',
+    from: 'modRevision: recordRevision },',
+    to: 'modRevision: (await this.#look(deadlineMs)).recordRevision },',
+    noticedBy: {
+      file: 'src/etcd/etcd-arbiter.test.ts',
+      test: 'etcd: holder and backup ask at the same moment: exactly one of them goes on',
+    },
+  },
+  {
+    name: 'with etcd a machine is started although its holder lives',
+    file: 'src/etcd/etcd-arbiter.ts',
+    from: 'record.start(replica, await this.#obstacleTo(situation, deadlineMs))',
+    to: 'record.start(replica, deadlineMs < 0 ? await this.#obstacleTo(situation, deadlineMs) : undefined)',
+    noticedBy: {
+      file: 'src/etcd/etcd-arbiter.test.ts',
+      test: 'etcd: a start is refused while the holder lives, also one that was cut off and came back',
+    },
+  },
+  {
+    name: 'a start whose answer etcd lost is refused when it is asked again',
+    file: 'src/etcd/etcd-arbiter.ts',
+    from: 'if (holder && holder.lease === this.#lease && record.fields.holder === replica) {',
+    to: 'if (holder && holder.lease === this.#lease && record.fields.holder !== replica) {',
+    noticedBy: {
+      file: 'src/etcd/etcd-client.test.ts',
+      test: 'a change whose answer is lost is carried out once, and its asker is told what it came to',
+    },
+  },
+  {
+    name: 'only the first member of etcd is asked',
+    file: 'src/etcd/etcd-client.ts',
+    from: 'this.#preferred = (this.#preferred + 1) % this.#endpoints.length',
+    to: 'this.#preferred = 0',
+    noticedBy: { file: 'src/etcd/etcd-arbiter.test.ts', test: 'a member that is frozen is passed over' },
+  },
+  {
+    name: 'a grant of another arbiter raises no fence',
+    file: 'src/disk/arbiter-record.ts',
+    from: "if (generation <= this.fields.generation) return this.#refusal('not-holder')",
+    to: "if (generation < 0) return this.#refusal('not-holder')",
+    noticedBy: {
+      file: 'src/disk/adopted-grant.test.ts',
+      test: 'a connection with a later generation is let in, and from that moment the older one writes nothing',
+    },
+  },
+  {
+    name: 'a grant of another arbiter is adopted without draining the older requests',
+    file: 'src/disk/fence.ts',
+    from: '    if (this.#isDrained()) then()\n    else this.#waiters.push(then)',
+    to: '    then()',
+    noticedBy: {
+      file: 'src/disk/adopted-grant.test.ts',
+      test: 'a grant of another arbiter still fences: the new holder is let at the disk when the older write has finished',
+    },
+  },
+  {
+    name: 'a disk server whose machine has another arbiter grants it, too',
+    file: 'src/disk/arbiter.ts',
+    from: '    this.#requireCompetence(question)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/adopted-grant.test.ts',
+      test: 'there is one arbiter: who only fences grants nothing, and who grants adopts nothing',
+    },
+  },
 ]
