@@ -77,5 +77,10 @@ export const progressCell = {
   heard: 3,
   /** 1: a driver of the guest has taken the power button. */
   powerButtonDriver: 4,
+  /** Written by the main thread: every entry below this index is acknowledged (epoch discipline). */
+  acknowledgedEnd: 5,
 } as const
-export const progressCells = 5
+export const progressCells = 6
+
+/** In `acknowledgedEnd`: there is no backup to wait for. */
+export const nobodyAcknowledges = (1n << 63n) - 1n

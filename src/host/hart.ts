@@ -3,10 +3,18 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import type { LogEnd } from '../log/entry.ts'
 import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
 import { entryFile } from './child-process.ts'
 import { DelayHistogram, type DelaySummary } from './delay-histogram.ts'
-import { type FromHart, type HartSettings, progressCell, progressCells, type ToHart } from './hart-messages.ts'
+import {
+  type FromHart,
+  type HartSettings,
+  nobodyAcknowledges,
+  progressCell,
+  progressCells,
+  type ToHart,
+} from './hart-messages.ts'
 import { HartWatch } from './hart-watch.ts'
 
 export interface HartOptions {
@@ -92,6 +100,12 @@ export class Hart {
   /** Something from the world, for a live machine: it gets its log entry between the hart's next two slices. */
   sendInput(input: Input): void {
     this.send({ kind: 'input', input, arrivedNs: process.hrtime.bigint() })
+  }
+
+  /** For a hart that waits for acknowledgements itself (epoch discipline); undefined: there is no backup to wait for. */
+  acknowledged(end: LogEnd | undefined): void {
+    const value = end ?? nobodyAcknowledges
+    if (Atomics.exchange(this.#progress, progressCell.acknowledgedEnd, value) !== value) this.#ring()
   }
 
   send(message: ToHart): void {

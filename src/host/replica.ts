@@ -385,6 +385,9 @@ export class Replica {
       case 'release':
         for (const marked of effect.outputs) this.#release(marked)
         return
+      case 'acknowledged':
+        this.#hart.acknowledged(effect.end)
+        return
       case 'covered':
         this.#network?.covered(effect.frameId)
         return

@@ -8,6 +8,7 @@ import type { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { readOutput, writeOutput } from '../log/output-codec.ts'
 import { readBoundedVarint, writeVarint } from '../log/varint.ts'
 import type { Input, Output } from '../machine/types.ts'
+import { EpochPosition } from './epoch/epoch-position.ts'
 
 export type EntropyRequest = Extract<Output, { kind: 'entropyRequest' }>
 export type PowerRequest = Extract<Output, { kind: 'power' }>
@@ -18,6 +19,8 @@ const maxRequests = 4096
 export class Obligations {
   #entropy: EntropyRequest[] = []
   #power: PowerRequest | undefined
+  /** Where the log has come to in its epochs; in the epoch discipline, the end of the one under way is owed. */
+  readonly epochs = new EpochPosition()
 
   /** Not answered yet, oldest first. */
   get entropyRequests(): readonly EntropyRequest[] {
@@ -49,6 +52,7 @@ export class Obligations {
     const requests = [...this.#entropy, ...(this.#power ? [this.#power] : [])]
     writeVarint(writer, requests.length)
     for (const request of requests) writeOutput(writer, request)
+    this.epochs.save(writer)
   }
 
   /** @throws WorldError */
@@ -56,5 +60,6 @@ export class Obligations {
     for (let left = readBoundedVarint(reader, maxRequests, 'number of requests'); left > 0; left--) {
       this.onOutput(readOutput(reader))
     }
+    this.epochs.load(reader)
   }
 }

@@ -69,6 +69,7 @@ export class Recorder {
     this.#closeIfFull()
     this.machine.apply(input)
     this.obligations.onInput(input)
+    this.obligations.epochs.onEntry(this.machine.count, input)
     return this.#markOutputs()
   }
 
@@ -82,6 +83,15 @@ export class Recorder {
   entryDigest(): void {
     this.#builder.append(this.machine.count, { kind: 'digest', digest: this.machine.digest() })
     this.#closeIfFull()
+  }
+
+  /** Writes [end, E] (the epoch discipline). */
+  entryEpochEnd(): void {
+    const { epochs } = this.obligations
+    const end = { kind: 'epochEnd', epoch: epochs.epoch } as const
+    this.#builder.append(this.machine.count, end)
+    this.#closeIfFull()
+    epochs.onEntry(this.machine.count, end)
   }
 
   /** Everything written since the last call, in order. The caller sends it at once (the primary flushes at once). */

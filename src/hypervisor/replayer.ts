@@ -203,11 +203,12 @@ export class Replayer {
       }
       this.#digestsCompared++
       this.#agreedEnd = logIndex(entry.index + 1n)
-    } else {
+    } else if (body.kind !== 'epochEnd') {
       this.machine.apply(body)
       this.#obligations.onInput(body)
       this.#unmarked = this.machine.takeOutputs()
     }
+    this.#obligations.epochs.onEntry(entry.count, body)
     this.#head++
     this.#replayedEnd = logIndex(entry.index + 1n)
   }

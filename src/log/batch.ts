@@ -58,13 +58,14 @@ const kindTags = {
   powerButton: 7,
   marker: 8,
   digest: 9,
+  epochEnd: 10,
 } as const satisfies Record<EntryBody['kind'], number>
 
 const kindsByTag: ReadonlyMap<number, EntryBody['kind']> = new Map(
   (Object.keys(kindTags) as EntryBody['kind'][]).map((kind) => [kindTags[kind], kind]),
 )
 
-const diskStatuses: readonly DiskStatus[] = ['ok', 'ioError', 'unsupported']
+const diskStatuses: readonly DiskStatus[] = ['ok', 'ioError', 'unsupported', 'uncertain']
 
 function writeBody(writer: ByteWriter, body: EntryBody): void {
   writer.u8(kindTags[body.kind])
@@ -102,6 +103,9 @@ function writeBody(writer: ByteWriter, body: EntryBody): void {
     case 'digest':
       writer.u64(body.digest)
       return
+    case 'epochEnd':
+      writeVarint(writer, body.epoch)
+      return
     default:
       unreachable(body)
   }
@@ -135,6 +139,8 @@ function readBody(reader: ByteReader): EntryBody {
       return { kind, sequence: readVarint(reader), outputKind: outputKindOfTag(reader.u8()), checksum: reader.u64() }
     case 'digest':
       return { kind, digest: reader.u64() }
+    case 'epochEnd':
+      return { kind, epoch: readVarint(reader) }
     default:
       return unreachable(kind)
   }

@@ -131,9 +131,9 @@ function readTime(reader: ByteReader): number {
 function writeConfig(writer: ByteWriter, config: MachineConfig): void {
   writeVarint(writer, config.ramBytes)
   writeVarint(writer, config.disks.length)
-  for (const { sectors, readOnly, serial } of config.disks) {
+  for (const { sectors, readOnly, serial, bus } of config.disks) {
     writeVarint(writer, sectors)
-    writer.bool(readOnly)
+    writer.bool(readOnly).bool(bus === 'scsi')
     writeVarintText(writer, serial)
   }
   writer.bool(config.nic !== undefined)
@@ -145,7 +145,13 @@ function readConfig(reader: ByteReader): MachineConfig {
   const disks: DiskConfig[] = []
   const count = readBoundedVarint(reader, maxDisks, 'number of disks')
   for (let index = 0; index < count; index++) {
-    disks.push({ sectors: readVarint(reader), readOnly: readFlag(reader), serial: readVarintText(reader, 20) })
+    const [sectors, readOnly, isScsi, serial] = [
+      readVarint(reader),
+      readFlag(reader),
+      readFlag(reader),
+      readVarintText(reader, 20),
+    ]
+    disks.push({ sectors, readOnly, serial, ...(isScsi ? { bus: 'scsi' } : {}) })
   }
   return readFlag(reader) ? { ramBytes, disks, nic: { mac: reader.raw(macBytes).slice() } } : { ramBytes, disks }
 }

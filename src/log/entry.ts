@@ -9,9 +9,10 @@
  *   body      clock     frame    marker    marker   digest
  *                                 └── the outputs of instruction 1007: one store sent two frames
  *
- * Three sorts of body: an `Input`, which enters the machine; a `marker`, which says that the machine produced an output
- * here (the Output Rule's log entry of the output operation); a `digest`, which says what the whole machine looked like.
- * Markers and digests enter nothing: they are what a backup compares itself against.
+ * Four sorts of body: an `Input`, which enters the machine; a `marker`, which says that the machine produced an output
+ * here (the Output Rule's log entry of the output operation); a `digest`, which says what the whole machine looked like;
+ * an `epochEnd`, with which the epoch discipline divides the log. Markers and digests enter nothing: they are what a
+ * backup compares itself against.
  *
  * This folder does not send, store or apply anything.
  */
@@ -48,7 +49,17 @@ export interface DigestCheck {
   readonly digest: bigint
 }
 
-export type EntryBody = Input | Marker | DigestCheck
+/**
+ * [end, E] of Bressoud & Schneider: epoch `epoch` ends at this position, everything to be delivered at its end stands
+ * before this entry, and the next epoch begins. Only logs of the epoch discipline have it.
+ */
+export interface EpochEnd {
+  readonly kind: 'epochEnd'
+  /** E, from 0. */
+  readonly epoch: bigint
+}
+
+export type EntryBody = Input | Marker | DigestCheck | EpochEnd
 
 export interface LogEntry {
   readonly index: LogIndex
@@ -58,7 +69,7 @@ export interface LogEntry {
 }
 
 /** What log bytes are spent on, as operators see it. */
-export const causes = ['frame', 'disk', 'clock', 'console', 'entropy', 'power', 'marker', 'digest'] as const
+export const causes = ['frame', 'disk', 'clock', 'console', 'entropy', 'power', 'marker', 'digest', 'epoch'] as const
 
 export type Cause = (typeof causes)[number]
 
@@ -72,6 +83,7 @@ const causeOfKind = {
   entropy: 'entropy',
   marker: 'marker',
   digest: 'digest',
+  epochEnd: 'epoch',
 } as const satisfies Record<EntryBody['kind'], Cause>
 
 export function causeOf(body: EntryBody): Cause {
@@ -82,7 +94,7 @@ export function causeOf(body: EntryBody): Cause {
 export type BytesByCause = Record<Cause, number>
 
 export function noBytesByCause(): BytesByCause {
-  return { frame: 0, disk: 0, clock: 0, console: 0, entropy: 0, power: 0, marker: 0, digest: 0 }
+  return { frame: 0, disk: 0, clock: 0, console: 0, entropy: 0, power: 0, marker: 0, digest: 0, epoch: 0 }
 }
 
 /** Adds `more` to `total`, in place. */

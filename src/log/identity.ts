@@ -29,7 +29,10 @@ export function digestConfig(config: MachineConfig): bigint {
   writeVarint(writer, config.disks.length)
   for (const disk of config.disks) {
     writeVarint(writer, disk.sectors)
-    writer.bool(disk.readOnly).text(disk.serial)
+    writer
+      .bool(disk.readOnly)
+      .text(disk.serial)
+      .bool(disk.bus === 'scsi')
   }
   writer.bool(config.nic !== undefined)
   if (config.nic !== undefined) writer.bytes(config.nic.mac)

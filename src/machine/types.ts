@@ -41,7 +41,11 @@ export interface DiskConfig {
   readonly readOnly: boolean
   /** At most 20 ASCII bytes: what VIRTIO_BLK_T_GET_ID answers. */
   readonly serial: string
+  /** What the guest finds the disk at: virtio-blk (the default) or virtio-scsi. */
+  readonly bus?: DiskBus
 }
+
+export type DiskBus = 'blk' | 'scsi'
 
 /** What is in memory when the machine starts. */
 export type BootImage =
@@ -83,7 +87,15 @@ export type Input =
 
 export type InputKind = Input['kind']
 
-export type DiskStatus = 'ok' | 'ioError' | 'unsupported'
+export type DiskStatus =
+  | 'ok'
+  | 'ioError'
+  | 'unsupported'
+  /**
+   * An *uncertain interrupt* (Bressoud & Schneider, P7): nobody knows whether the disk carried the request out, and the
+   * driver shall try again. Only for disks whose bus has a word for it (`DiskConfig.bus`: scsi).
+   */
+  | 'uncertain'
 
 export type DiskOperation = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes'
 

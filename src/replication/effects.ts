@@ -68,6 +68,11 @@ export type PrimaryEffect =
       readonly outputs: readonly MarkedOutput[]
       readonly afterAcknowledged: LogEnd | undefined
     }
+  /**
+   * For a hart that waits for acknowledgements itself (epoch discipline, P2): every entry below `end` is acknowledged by
+   * every backup; undefined: nobody to wait for.
+   */
+  | { readonly kind: 'acknowledged'; readonly end: LogEnd | undefined }
   /** The switch may forget inbound frames up to this one: the entries that hold them are acknowledged. */
   | { readonly kind: 'covered'; readonly frameId: bigint }
   /**

@@ -5,10 +5,7 @@
  * Only outputs wait, the machine runs on. The gate decides nothing about backups: it is told up to which entry everything
  * is acknowledged, and lets out what that allows, in order.
  *
- * Some outputs need not wait, because the outside learns nothing from them:
- *  - a disk read: its result enters through a log entry; a backup that goes live reads again. (A read never overtakes a
- *    held write to the same sectors: the machine keeps overlapping requests in order before they become outputs.)
- *  - an entropy request: it is answered by our own host.
+ * Which outputs need not wait is `obeysOutputRule`'s word.
  */
 
 import type { LogEnd, MarkedOutput, Output } from '../log/entry.ts'
@@ -19,11 +16,6 @@ export interface GateLimits {
 }
 
 export const defaultGateLimits: GateLimits = { maxBytes: 16 * 1024 * 1024, maxOutputs: 8192 }
-
-/** Whether the outside could see this output. */
-export function obeysOutputRule(output: Output): boolean {
-  return !(output.kind === 'entropyRequest' || (output.kind === 'disk' && output.operation === 'read'))
-}
 
 function sizeOf(output: Output): number {
   switch (output.kind) {

@@ -1,4 +1,4 @@
-/** The numbers of the exact discipline, in one place. Each has its reason where it is declared. */
+/** The numbers of the protocol, in one place. Each has its reason where it is declared. */
 
 import { type DetectorPolicy, defaultDetectorPolicy } from './failure-detector.ts'
 import { defaultLagPolicy, type LagPolicy } from './lag-control.ts'
@@ -20,6 +20,8 @@ export interface ReplicationPolicy {
   readonly headStartMs: number
   /** A connection that says no hello for this long is closed. */
   readonly helloTimeoutMs: number
+  /** The hart itself waits for acknowledgements, and is told of them: the epoch discipline's P2. */
+  readonly tellsAcknowledged: boolean
 }
 
 export const defaultReplicationPolicy: ReplicationPolicy = {
@@ -32,4 +34,5 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   arbiterRetryMs: 200,
   headStartMs: 1000,
   helloTimeoutMs: 5000,
+  tellsAcknowledged: false,
 }

@@ -25,12 +25,13 @@ import type { Divergence } from '../log/divergence.ts'
 import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import { obeysOutputRule } from '../log/output-rule.ts'
 import { BackupLink, BackupLinks, type BackupStatus } from './backup-links.ts'
 import { BootOffer } from './boot-offer.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PauseReason, PrimaryEffect } from './effects.ts'
 import { HartBrake } from './hart-brake.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
-import { OutputGate, obeysOutputRule } from './output-gate.ts'
+import { OutputGate } from './output-gate.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
@@ -466,6 +467,7 @@ export class Primary {
       afterAcknowledged !== undefined || this.#state === 'alone',
       `a primary that is ${this.#state} waits for somebody`,
     )
+    if (this.#policy.tellsAcknowledged) this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
     const outputs = this.#gate.release(afterAcknowledged)
     for (const marked of outputs) this.#unconfirmed.add(marked)
     if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })

@@ -9,8 +9,8 @@
 import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
 import { Prng } from '../../src/base/prng.ts'
-import type { LogEntry } from '../../src/log/entry.ts'
-import { type InputKind, instructionCount, type Machine } from '../../src/machine/types.ts'
+import type { EntryBody, LogEntry } from '../../src/log/entry.ts'
+import { type Input, type InputKind, instructionCount, type Machine } from '../../src/machine/types.ts'
 import { assertReplays, replay } from './replay.ts'
 
 /** Another log, or undefined if it cannot be made at this place. */
@@ -34,10 +34,14 @@ function machineBefore(entries: readonly LogEntry[], position: number, newMachin
   return machine
 }
 
+function isInput(body: EntryBody): body is Input {
+  return body.kind !== 'marker' && body.kind !== 'digest' && body.kind !== 'epochEnd'
+}
+
 /** Whether the machine one instruction behind an input is the same if the input comes behind that instruction. */
 function isSameLate(entries: readonly LogEntry[], position: number, newMachine: () => Machine): boolean {
   const { body, count } = entries[position]!
-  assert.ok(body.kind !== 'marker' && body.kind !== 'digest', 'only inputs are delayed')
+  assert.ok(isInput(body), 'only inputs are delayed')
   const next = instructionCount(count + 1n)
   const onTime = machineBefore(entries, position, newMachine)
   onTime.apply(body)

@@ -7,6 +7,7 @@
  * rule directly; it is run alone, by its file and its full name.
  */
 
+import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
@@ -140,6 +141,7 @@ export const determinismMutations: readonly Mutation[] = [
 export const mutations: readonly Mutation[] = [
   ...determinismMutations,
   ...protectionMutations,
+  ...epochMutations,
   ...privacyMutations,
   ...translationMutations,
 ]

@@ -53,7 +53,7 @@ export const toyHabits: ToyHabits = {
 }
 
 export class ToyMachine implements Machine {
-  readonly config = toyConfig
+  readonly config: MachineConfig
   readonly #habits: ToyHabits
   #count = 0n
   #state = 0n
@@ -67,8 +67,9 @@ export class ToyMachine implements Machine {
   #clock = { n0: 0n, ticks: 0n, rate: 0n, cap: 0n }
   #anchor: ClockAnchor | undefined
 
-  constructor(habits: ToyHabits = toyHabits) {
+  constructor(habits: ToyHabits = toyHabits, config: MachineConfig = toyConfig) {
     this.#habits = habits
+    this.config = config
   }
 
   get count(): InstructionCount {
@@ -137,9 +138,14 @@ export class ToyMachine implements Machine {
         this.#inFlight = this.#inFlight.filter((candidate) => candidate !== request)
         this.#mix(input.sequence)
         if (input.data) this.#mixBytes(input.data)
+        this.#isWaiting = false
+        if (input.status === 'uncertain') {
+          // As Linux does after VIRTIO_SCSI_S_RESET: the same request once more.
+          this.#startRequest(request)
+          return
+        }
         const next = this.#queued.findIndex((queued) => queued.sector === request.sector)
         if (next >= 0) this.#startRequest(this.#queued.splice(next, 1)[0]!)
-        this.#isWaiting = false
         return
       }
       case 'frame':

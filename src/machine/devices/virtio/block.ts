@@ -133,6 +133,7 @@ export class VirtioBlock extends VirtioDevice {
   onAnswer(sequence: bigint, status: DiskStatus, data: Uint8Array | undefined): void {
     const index = this.#requests.findIndex((request) => request.sequence === sequence)
     assert(index >= 0, `no disk request ${sequence} is in flight`)
+    assert(status !== 'uncertain', 'virtio-blk has no word for an uncertain outcome')
     const request = this.#requests[index]!
     this.#requests.splice(index, 1)
     const isFlush = request.operation === 'flush'
