@@ -1,7 +1,7 @@
 /** The bare guest in a synthetic world: a tenth of a second of its life, recorded in a few milliseconds. */
 
 import { Prng } from '../../src/base/prng.ts'
-import { createEngine } from '../../src/engine/wasm-engine.ts'
+import { createEngine, type EngineOptions, type ProfiledEngine } from '../../src/engine/wasm-engine.ts'
 import type { LogBatch } from '../../src/log/batch.ts'
 import { createMachine } from '../../src/machine/machine.ts'
 import type { Machine } from '../../src/machine/types.ts'
@@ -11,8 +11,16 @@ import { bareGuestConfig, bareGuestImage, bareGuestSectors } from './bare-guest.
 
 const image = bareGuestImage()
 
-export function newBareMachine(): Machine {
-  return createMachine(bareGuestConfig, image, createEngine)
+/** How its engine translates must not matter; `onEngine` may look at what it did. */
+export function newBareMachine(
+  translation: EngineOptions['translation'] = {},
+  onEngine: (engine: ProfiledEngine) => void = () => {},
+): Machine {
+  return createMachine(bareGuestConfig, image, ({ ramBytes, bus }) => {
+    const engine = createEngine({ ramBytes, bus, translation })
+    onEngine(engine)
+    return engine
+  })
 }
 
 /** Sends frames of random content, some at their own time and some in answer to the guest's. */

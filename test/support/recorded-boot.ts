@@ -29,7 +29,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Prng } from '../../src/base/prng.ts'
 import { MiB } from '../../src/base/units.ts'
-import { createEngine, type EngineOptions } from '../../src/engine/wasm-engine.ts'
+import { createEngine, type EngineOptions, type ProfiledEngine } from '../../src/engine/wasm-engine.ts'
 import { defaultCacheFolder } from '../../src/guest/cache-folder.ts'
 import { instructionTableHash } from '../../src/host/instruction-table-hash.ts'
 import type { LogBatch } from '../../src/log/batch.ts'
@@ -117,12 +117,19 @@ function partsOf(guest: TestGuest): { config: MachineConfig; image: BootImage } 
   return { config, image }
 }
 
-/** Makes machines that are off; how their engines translate must not matter. */
-export type MachineMaker = (translation?: EngineOptions['translation']) => Machine
+/** Makes machines that are off; how their engines translate must not matter. `onEngine` may look at what they did. */
+export type MachineMaker = (
+  translation?: EngineOptions['translation'],
+  onEngine?: (engine: ProfiledEngine) => void,
+) => Machine
 
 function machineMaker(config: MachineConfig, image: BootImage): MachineMaker {
-  return (translation = {}) =>
-    createMachine(config, image, ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation }))
+  return (translation = {}, onEngine = () => {}) =>
+    createMachine(config, image, ({ ramBytes, bus }) => {
+      const engine = createEngine({ ramBytes, bus, translation })
+      onEngine(engine)
+      return engine
+    })
 }
 
 /** What is written beside the log and the snapshots. Indexes are decimal text: JSON has no bigint. */

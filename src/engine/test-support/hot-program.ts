@@ -55,7 +55,8 @@ const atomics = ['amoadd.w', 'amoxor.d', 'amomaxu.w', 'amoswap.d', 'amomin.d']
 const floats = ['fadd.d', 'fmul.d', 'fsub.s', 'fdiv.d', 'fmadd.d', 'fsgnjn.d', 'fmin.s', 'feq.d']
 const branches = ['beq', 'bne', 'blt', 'bge', 'bltu', 'bgeu']
 
-export type HotMode = 'machine' | 'supervisor'
+export const hotModes = ['machine', 'supervisor'] as const
+export type HotMode = (typeof hotModes)[number]
 
 /** Writes a program into an engine that was just made, and sets it going. */
 export function loadHotProgram(engine: Engine, prng: Prng, mode: HotMode): void {
