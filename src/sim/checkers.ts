@@ -55,6 +55,8 @@ export class Checkers implements Witness {
   readonly #holders = new Map<number, string>()
   /** The last grant that was answered. */
   #granted: DiskVisitor = { replica: '', generation: 0 }
+  /** Connections with requests on the disk, and how many. */
+  readonly #onDisk = new Map<DiskVisitor, number>()
   #bound: DiskVisitor = { replica: '', generation: 0 }
   readonly #describeTime: () => string
   readonly #isAnotherLive: (replica: string) => boolean
@@ -91,7 +93,29 @@ export class Checkers implements Witness {
     }
   }
 
-  onDiskTouched({ replica, generation }: DiskVisitor, work: DiskWork): void {
+  onDiskEntered(visitor: DiskVisitor, work: DiskWork): void {
+    for (const other of this.#onDisk.keys()) {
+      if (other !== visitor && other.replica === visitor.replica) {
+        this.violate(`${visitor.replica} has come back to the disk before its broken connection had left it`)
+      }
+    }
+    this.#onDisk.set(visitor, (this.#onDisk.get(visitor) ?? 0) + 1)
+    this.#checkGeneration(visitor, work)
+  }
+
+  onDiskLeft(visitor: DiskVisitor, work: DiskWork): void {
+    const left = this.#onDisk.get(visitor)! - 1
+    if (left > 0) this.#onDisk.set(visitor, left)
+    else this.#onDisk.delete(visitor)
+    this.#checkGeneration(visitor, work)
+  }
+
+  /** The disk server's process has ended, and with it all that it was doing. */
+  onDiskServerDied(): void {
+    this.#onDisk.clear()
+  }
+
+  #checkGeneration({ replica, generation }: DiskVisitor, work: DiskWork): void {
     if (replica === this.#granted.replica && generation >= this.#granted.generation) return
     this.violate(
       `${replica} of generation ${generation} does a ${work.operation} on the disk after ` +
@@ -186,7 +210,7 @@ export class Checkers implements Witness {
   ): void {
     if (live) for (const batch of live.batches) this.#batches.push(batch)
     this.entries += Number(this.logEnd)
-    const made = this.#replayTruth(live?.machine, image)
+    const made = this.#replayTruth(live?.machine, image, verdicts.mayLoseFrames)
     if (made) {
       this.#compare('frame', made, verdicts.isSettled && !verdicts.mayLoseFrames, verdicts)
       this.#compare('console', made, verdicts.isSettled, verdicts)
@@ -199,7 +223,11 @@ export class Checkers implements Witness {
   }
 
   /** Runs the surviving log on a machine of its own. */
-  #replayTruth(live: Machine | undefined, image: Uint8Array | undefined): readonly Output[] | undefined {
+  #replayTruth(
+    live: Machine | undefined,
+    image: Uint8Array | undefined,
+    mayLoseFrames: boolean,
+  ): readonly Output[] | undefined {
     const truth = new Replayer(new TinyMachine())
     const model = new DiskModel(this.#isFirstRun)
     const made: Output[] = []
@@ -219,7 +247,7 @@ export class Checkers implements Witness {
         } else if (body.kind === 'diskCompletion') {
           const wrong = model.onAnswer(body.sequence, body.status, body.data)
           if (wrong) this.violate(wrong)
-        } else if (body.kind === 'frame') this.#checkFrame(body.frameId)
+        } else if (body.kind === 'frame') this.#checkFrame(body.frameId, mayLoseFrames)
       }
     }
     if (live) {
@@ -234,8 +262,12 @@ export class Checkers implements Witness {
   }
   #lastFrameId = 0n
 
-  #checkFrame(frameId: bigint): void {
-    if (frameId <= this.#lastFrameId) this.violate(`inbound frame ${frameId} entered after ${this.#lastFrameId}`)
+  /** Those that came before the power-on are dropped, as by any machine that is off; then no number is missing. */
+  #checkFrame(frameId: bigint, mayLoseFrames: boolean): void {
+    const last = this.#lastFrameId
+    const isLost = last !== 0n && frameId > last + 1n && !mayLoseFrames
+    if (frameId <= last) this.violate(`inbound frame ${frameId} entered after ${last}`)
+    else if (isLost) this.violate(`inbound frame ${last + 1n} is lost: ${frameId} entered after ${last}`)
     this.#lastFrameId = frameId
   }
 

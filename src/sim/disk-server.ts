@@ -182,10 +182,10 @@ class DiskConnection {
     }
     this.#executing++
     const { durationUs, finish } = this.#store.execute(work)
-    this.#witness.onDiskTouched(this.#pass, work)
+    this.#witness.onDiskEntered(this.#pass, work)
     this.#end.actor.after(durationUs, () => {
       const outcome = finish()
-      this.#witness.onDiskTouched(this.#pass, work)
+      this.#witness.onDiskLeft(this.#pass, work)
       this.#executing--
       leave()
       if (outcome === 'ioError') this.#end.send({ kind: 'failed', id, reason: 'io' })

@@ -23,6 +23,7 @@ export const faultKinds = [
   'flap',
   'slowLink',
   'reset',
+  'resetOnSlowDisk',
   'diskErrors',
   'slowDisk',
   'killDiskServer',
@@ -120,15 +121,19 @@ export class Faults {
       case 'reset':
         this.#reset()
         return
+      case 'resetOnSlowDisk':
+        this.#slowDisk()
+        world.timeline.after(this.#chance.between(5, 80) * 1000, () => {
+          this.#resetBetween(this.#primary()?.name ?? 'a', diskHost)
+        })
+        return
       case 'diskErrors':
         world.checkers.count('disk_error')
         world.store.weather.errorChance = 0.3
         this.#last(20, 200, () => (world.store.weather.errorChance = 0))
         return
       case 'slowDisk':
-        world.checkers.count('slow_disk')
-        world.store.weather.slowness = this.#chance.between(10, 200)
-        this.#last(50, 400, () => (world.store.weather.slowness = 1))
+        this.#slowDisk()
         return
       case 'killDiskServer':
         this.#killDiskServer()
@@ -305,13 +310,34 @@ export class Faults {
 
   #reset(): void {
     const [one, other] = this.#pair()
+    this.#resetBetween(one, other)
+  }
+
+  #resetBetween(one: string, other: string): void {
     if (other === lanHost) this.#world.mayLoseFrames = true
     const ends = [...this.#world.network.connections(one, other), ...this.#world.network.connections(other, one)]
     for (const end of ends) end.reset()
     if (ends.length > 0) this.#world.checkers.count('connection_reset')
   }
 
+  #slowDisk(): void {
+    const { checkers, store } = this.#world
+    checkers.count('slow_disk')
+    store.weather.slowness = this.#chance.between(10, 200)
+    this.#last(50, 400, () => (store.weather.slowness = 1))
+  }
+
+  /** Also while it is busy: so that writes are torn. */
   #killDiskServer(): void {
+    if (this.#chance.chance(0.5)) {
+      this.#killDiskServerNow()
+      return
+    }
+    this.#slowDisk()
+    this.#world.timeline.after(this.#chance.between(10, 80) * 1000, () => this.#killDiskServerNow())
+  }
+
+  #killDiskServerNow(): void {
     const world = this.#world
     if (world.diskServer.actor.isDead) return
     const how = this.#chance.chance(0.6) ? 'host' : 'process'

@@ -21,6 +21,7 @@ export interface SeedResult {
 export const leastEntries = 200
 /** When nothing is wrong any more: so much until the machine must be there and answer. */
 const patienceMs = 4000
+const mostUps = 4
 
 /** The one command that repeats a seed, and tells what happened. */
 export function repeatCommand(seed: number): string {
@@ -46,7 +47,8 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
     const lastMs = plan.at(-1)?.atMs ?? 0
     timeline.runUntil((lastMs + 300) * 1000, failed)
     if (!failed()) faults.healAll()
-    while (!failed() && !settle(world)) {
+    for (let ups = 1; !failed() && !settle(world); ups++) {
+      if (ups > mostUps) throw new Error('the machine does not stay up, although all faults are over')
       // Both are gone: the operator starts the machine again.
       checkers.count('both_replicas_lost')
       world.finishRun(false)

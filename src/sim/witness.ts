@@ -10,6 +10,7 @@ import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd } from '../log/entry.ts'
 import type { DiskRequest } from './tiny-machine.ts'
 
+/** One connection to the disk. */
 export interface DiskVisitor {
   readonly replica: string
   readonly generation: number
@@ -20,8 +21,10 @@ export type FrameFate = 'forwarded' | 'repeated' | 'fenced'
 
 export interface Witness {
   onArbiterAnswer(replica: string, question: ArbiterQuestion, answer: ArbiterAnswerOf): void
-  /** A request touches the image: said when it begins, and when it ends. */
-  onDiskTouched(visitor: DiskVisitor, work: DiskWork): void
+  /** A request touches the image from here … */
+  onDiskEntered(visitor: DiskVisitor, work: DiskWork): void
+  /** … to here. */
+  onDiskLeft(visitor: DiskVisitor, work: DiskWork): void
   /** A request of an older generation was refused. */
   onFencedRequest(): void
   onFrameOutput(replica: string, sequence: bigint, frame: Uint8Array, fate: FrameFate): void

@@ -120,6 +120,7 @@ export class World {
       witness: this.checkers,
     })
     this.diskServer = server
+    actor.onDeath(() => this.checkers.onDiskServerDied())
     this.network.listen<FromArbiter, ToArbiter>('arbiter', actor, (end) => server.onArbiterConnection(end))
     this.network.listen<FromDisk, ToDisk>('disk', actor, (end) => server.onDiskConnection(end))
   }

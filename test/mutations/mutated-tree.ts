@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Mutation } from './mutations.ts'
+import type { Mutation, Noticer } from './mutations.ts'
 
 const root = join(import.meta.dirname, '../..')
 const copied = ['src', 'test', 'scripts', 'package.json', 'tsconfig.json']
@@ -25,6 +25,8 @@ export interface TestRun {
   readonly verdict: Verdict
   /** What the test runner printed, for the report of a surprise. */
   readonly output: string
+  /** The simulator's first seed that failed. */
+  readonly seed?: number
 }
 
 export class MutatedTree implements Disposable {
@@ -58,20 +60,33 @@ export class MutatedTree implements Disposable {
     }
   }
 
+  run(noticer: Noticer): TestRun {
+    return 'seeds' in noticer ? this.#simulate(noticer.seeds) : this.#test(noticer)
+  }
+
+  #simulate(seeds: number): TestRun {
+    const { stdout, stderr } = this.#node(['scripts/sim.ts', '--seeds', `${seeds}`, '--until-failure', '--json'])
+    const report = stdout.trim().split('\n').at(-1) ?? ''
+    const output = `${stderr}${report.slice(0, 300)}`
+    if (!report.startsWith('{')) return { verdict: 'notRun', output }
+    const { first_failed: seed } = JSON.parse(report) as { readonly first_failed: number | null }
+    return seed === null ? { verdict: 'passed', output } : { verdict: 'failed', output, seed }
+  }
+
   /** Runs one test of a file, by its name. */
-  run({ file, test }: Mutation['noticedBy']): TestRun {
+  #test({ file, test }: Extract<Noticer, { file: string }>): TestRun {
     const pattern = `${test.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`
     const options = ['--test-reporter=tap', `--test-timeout=${testLimitMs}`, `--test-name-pattern=${pattern}`]
-    const { NODE_TEST_CONTEXT: _, ...env } = process.env
-    const { stdout, stderr } = spawnSync(process.execPath, ['--test', ...options, file], {
-      cwd: this.#folder,
-      env,
-      encoding: 'utf8',
-      timeout: 2 * testLimitMs,
-    })
+    const { stdout, stderr } = this.#node(['--test', ...options, file])
     const lines = stdout.split('\n').map((line) => /^\s*(not ok|ok) \d+ - (.*)$/.exec(line))
     const found = lines.filter((line) => line?.[2]?.replaceAll('\\', '') === test && !line[0].includes('# SKIP'))
     const verdict = found.length === 0 ? 'notRun' : found.some((line) => line?.[1] === 'not ok') ? 'failed' : 'passed'
     return { verdict, output: stdout + stderr }
+  }
+
+  #node(options: readonly string[]): { readonly stdout: string; readonly stderr: string } {
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env
+    const timeout = 2 * testLimitMs
+    return spawnSync(process.execPath, options, { cwd: this.#folder, env, encoding: 'utf8', timeout })
   }
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { MutatedTree } from './mutated-tree.ts'
-import { mutations } from './mutations.ts'
+import { describeNoticer, mutations } from './mutations.ts'
 
 let tree: MutatedTree
 before(() => {
@@ -14,7 +14,7 @@ after(() => {
 })
 
 describe('the tests that are to notice pass on the sources as they are', () => {
-  const tests = new Map(mutations.map(({ noticedBy }) => [`${noticedBy.file}: ${noticedBy.test}`, noticedBy]))
+  const tests = new Map(mutations.map(({ noticedBy }) => [describeNoticer(noticedBy), noticedBy]))
   for (const [name, noticedBy] of tests) {
     test(name, () => {
       const { verdict, output } = tree.run(noticedBy)

@@ -10,6 +10,7 @@
 import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
+import { simulatorMutations } from './simulator-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
 
 export interface Mutation {
@@ -18,7 +19,14 @@ export interface Mutation {
   readonly file: string
   readonly from: string
   readonly to: string
-  readonly noticedBy: { readonly file: string; readonly test: string }
+  readonly noticedBy: Noticer
+}
+
+/** A test by its file and full name, or the simulator: within so many seeds from 1. */
+export type Noticer = { readonly file: string; readonly test: string } | { readonly seeds: number }
+
+export function describeNoticer(noticer: Noticer): string {
+  return 'seeds' in noticer ? `the simulator, ${noticer.seeds} seeds` : `${noticer.file}: "${noticer.test}"`
 }
 
 const bare = 'test/determinism/bare.test.ts'
@@ -144,4 +152,5 @@ export const mutations: readonly Mutation[] = [
   ...epochMutations,
   ...privacyMutations,
   ...translationMutations,
+  ...simulatorMutations,
 ]

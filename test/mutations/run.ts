@@ -4,13 +4,11 @@
  */
 
 import { MutatedTree, type TestRun } from './mutated-tree.ts'
-import { type Mutation, mutations } from './mutations.ts'
+import { describeNoticer, type Mutation, mutations } from './mutations.ts'
 
-function verdictInWords(mutation: Mutation, { verdict, output }: TestRun): string | undefined {
-  const { file, test } = mutation.noticedBy
-  if (verdict === 'failed') return undefined
+function survivalInWords(mutation: Mutation, { verdict, output }: TestRun): string {
   const what = verdict === 'passed' ? 'passed' : 'did not run'
-  return `SURVIVED: ${mutation.name}\n  ${file}: "${test}" ${what}\n${output.replace(/^/gm, '    ')}`
+  return `SURVIVED: ${mutation.name}\n  ${describeNoticer(mutation.noticedBy)} ${what}\n${output.replace(/^/gm, '    ')}`
 }
 
 function main(words: readonly string[]): void {
@@ -19,13 +17,14 @@ function main(words: readonly string[]): void {
   let survived = 0
   for (const mutation of chosen) {
     const startedMs = performance.now()
-    const report = verdictInWords(
-      mutation,
-      tree.during(mutation, () => tree.run(mutation.noticedBy)),
-    )
-    if (report !== undefined) survived++
+    const run = tree.during(mutation, () => tree.run(mutation.noticedBy))
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-    console.log(report ?? `noticed in ${seconds} s: ${mutation.name}`)
+    const by = run.seed === undefined ? '' : ` by seed ${run.seed}`
+    if (run.verdict === 'failed') console.log(`noticed in ${seconds} s${by}: ${mutation.name}`)
+    else {
+      survived++
+      console.log(survivalInWords(mutation, run))
+    }
   }
   console.log(`${chosen.length - survived} of ${chosen.length} mutations noticed`)
   if (survived > 0 || chosen.length === 0) process.exitCode = 1

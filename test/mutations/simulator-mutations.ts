@@ -1,0 +1,155 @@
+/**
+ * The rules that keep a protected machine right, taken away one by one: the simulator itself must notice, within so many
+ * seeds. So its checkers are known to see, and its faults to reach, what each rule is there for. (Most of these rules have
+ * a unit test as well, and a row in protection-mutations.ts.)
+ */
+
+import type { Mutation } from './mutations.ts'
+
+const primary = 'src/replication/primary.ts'
+const backup = 'src/replication/backup.ts'
+const replayer = 'src/hypervisor/replayer.ts'
+const fence = 'src/disk/fence.ts'
+
+export const simulatorMutations: readonly Mutation[] = [
+  {
+    name: 'simulator: outputs are released before their entries are acknowledged (Output Rule)',
+    file: primary,
+    from: 'const outputs = this.#gate.release(afterAcknowledged)',
+    to: 'const outputs = this.#gate.release(undefined)',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: an output is released one entry too early',
+    file: 'src/replication/output-gate.ts',
+    from: 'markerIndex >= acknowledgedEnd)',
+    to: 'markerIndex > acknowledgedEnd)',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup that cannot hear its primary goes live without asking (test-and-set)',
+    file: backup,
+    from: "this.#effects.push({ kind: 'testAndSet', generation: this.#generation })",
+    to: "this.#effects.push(...this.onArbiterAnswer({ result: 'granted', generation: this.#generation + 1 }, 0))",
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup takes an arbiter out of reach for a yes',
+    file: backup,
+    from: '        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs\n',
+    to: "        this.#generation = this.#generation! + 1\n        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: the test-and-set has two winners',
+    file: 'src/disk/arbiter-record.ts',
+    from: '    if (generation === fields.generation && fields.holder !== null && fields.eligible.includes(replica)) {',
+    to: '    if (fields.holder !== null) {',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a generation is used again',
+    file: 'src/disk/arbiter-record.ts',
+    from: 'const next = this.#with({ generation: generation + 1, eligible: names, spent: [] })',
+    to: 'const next = this.#with({ generation, eligible: names, spent: [] })',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a grant is given without storing the record',
+    file: 'src/disk/arbiter.ts',
+    from: '        this.#storage.save(ruling.next)\n',
+    to: '',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a grant does not wait for the writes of the old generation (draining)',
+    file: fence,
+    from: '    for (const { pass } of this.#executing) if (!this.permits(pass)) return false\n',
+    to: '',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a connection of the old generation is served on (fencing)',
+    file: fence,
+    from: '        return this.#record.isHeldBy(pass.replica, pass.generation)\n',
+    to: '        return true\n',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a replica that connects again does not wait for its broken connection',
+    file: 'src/disk/export-directory.ts',
+    from: 'fence.whenDrained(() => seat.whenDrained(opened))',
+    to: 'fence.whenDrained(opened)',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup runs past its log',
+    file: replayer,
+    from: "      if (entry === undefined) return { state: { kind: 'needsEntries' }, outputs, diskAnswers }\n",
+    to: "      if (entry === undefined) {\n        this.machine.run(instructionCount(this.machine.count + 500n))\n        return { state: { kind: 'needsEntries' }, outputs, diskAnswers }\n      }\n",
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a primary stops waiting for a lost backup before the record drops it (eligibility)',
+    file: 'src/replication/backup-links.ts',
+    from: '    for (const { buffer } of this.#links.values()) {\n      if (end',
+    to: '    for (const { buffer, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n      if (end',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: nothing is held for a backup while the arbiter is asked to list it',
+    file: primary,
+    from: '    const afterAcknowledged = this.#links.acknowledgedEnd\n',
+    to: "    const afterAcknowledged = this.#state === 'asking' ? undefined : this.#links.acknowledgedEnd\n",
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: disk requests without a completion are not issued again',
+    file: replayer,
+    from: 'filter((request) => !ownFirst.has(request.sequence))',
+    to: 'filter((request) => ownFirst.size > 99 && !ownFirst.has(request.sequence))',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup forgets its outputs before their receiver has them',
+    file: backup,
+    from: '    for (const marked of outputs) this.#unconfirmed.add(marked)\n',
+    to: '',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup goes live before it has replayed what it acknowledged',
+    file: backup,
+    from: "if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return",
+    to: "if (this.#state !== 'goingLive') return",
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: what a disk server may have lost in its crash is not written again',
+    file: 'src/disk/steady-requests.ts',
+    from: 'this.#restore(link, apart(this.unflushed.inOrder()))',
+    to: 'this.#onRestored(link)',
+    noticedBy: { seeds: 500 },
+  },
+  {
+    name: 'simulator: the switch listens to a replica whose generation is over',
+    file: 'src/lan/ethernet-switch.ts',
+    from: '    if (machine.port !== port) {\n      machine.counts.fencedDropped++\n      return deliveries\n    }\n',
+    to: '',
+    noticedBy: { seeds: 500 },
+  },
+  {
+    name: 'simulator: the switch may forget a frame whose entry nobody has acknowledged',
+    file: 'src/replication/uncovered-frames.ts',
+    from: '(acknowledgedEnd === undefined || this.#frames[0].end <= acknowledgedEnd)',
+    to: 'true',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a replay applies an entry one instruction late now and then',
+    file: replayer,
+    from: 'const target = entry.count < until ? entry.count : until\n',
+    to: 'const target = instructionCount((entry.count < until ? entry.count : until) + 1n)\n',
+    noticedBy: { seeds: 10 },
+  },
+]
