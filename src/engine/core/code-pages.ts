@@ -60,14 +60,16 @@ function emitEnterRecord(f: FunctionBuilder, core: Core, record: Expression, lef
     f.returnCallIndirect(core.raise, region.add(regionTableBase), record, left),
   )
   // Where only the end of a budget leads is no place that is hot.
-  f.if(region.eqz().and(left.ne(0)), () => f.store(2, record, i32(regionMark.counted), recordField.region))
+  f.if(region.ltU(regionMark.reached).and(left.ne(0)), () =>
+    f.store(2, record, i32(regionMark.reached), recordField.region),
+  )
   f.returnCall(core.interpret, record, left)
 }
 
 /** A jump leads to this record: from now on it is counted how often, until it is translated. */
-export function emitCounted(f: FunctionBuilder, record: Expression): void {
-  f.if(load('i32', 'load16u', record, recordField.region).eqz(), () =>
-    f.store(2, record, i32(regionMark.counted), recordField.region),
+export function emitReached(f: FunctionBuilder, record: Expression): void {
+  f.if(load('i32', 'load16u', record, recordField.region).ltU(regionMark.reached), () =>
+    f.store(2, record, i32(regionMark.reached), recordField.region),
   )
 }
 
@@ -161,13 +163,19 @@ export function defineCodePages(core: Core): CodeHandlers {
     const slot = f.let(slotOfPage(page!))
     f.if(slot, () => f.return(recordsOfSlot(slot.sub(1))))
     f.if(get('freeSlots').eqz(), () => {
-      // All in use: forget everything. What is needed is soon decoded again.
-      const index = f.let(i32(layout.slotCount))
+      // All in use: one goes, any one (a program a little larger than the slots would defeat every order), but rather
+      // the next one without translated code.
+      put(f, 'slotChoice', get('slotChoice').mul(1_664_525).add(1_013_904_223))
+      const index = f.let(get('slotChoice').shrU(8).remU(layout.slotCount))
+      const tries = f.let(i32(layout.slotCount))
+      const victim = f.local('i32')
       f.loop((again) => {
-        f.set(index, index.sub(1))
-        f.do(core.dropCode, load('i32', 'load', entryAt(slotPageBase, index, 4)))
-        f.brIf(again, index)
+        f.set(victim, load('i32', 'load', entryAt(slotPageBase, index, 4)))
+        f.set(index, index.add(1).remU(layout.slotCount))
+        f.set(tries, tries.sub(1))
+        f.brIf(again, byteAt(pageFlagsBase, victim).and(pageFlag.regions).and(tries.ne(0).neg()))
       })
+      f.do(core.dropCode, victim)
     })
     put(f, 'freeSlots', get('freeSlots').sub(1))
     f.set(slot, load('i32', 'load', entryAt(freeListBase, get('freeSlots'), 4)))

@@ -10,7 +10,7 @@ import type { InstructionContext, SystemOperation, Value } from '../../riscv/sem
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
 import { emitAtomic, emitLoadReserved, emitStoreConditional } from './atomics.ts'
-import { emitCounted, recordAt } from './code-pages.ts'
+import { emitReached, recordAt } from './code-pages.ts'
 import type { Core } from './core.ts'
 import { mstatusBit } from './csr-fields.ts'
 import type { FloatFunctions } from './float.ts'
@@ -154,7 +154,7 @@ export class InterpreterContext implements InstructionContext {
       f.if(f.call(this.#core.enterPage, pc).eqz(), jumpOut)
     })
     const record = f.let(recordAt(pc))
-    emitCounted(f, record)
+    emitReached(f, record)
     this.#goOn(record)
   }
 

@@ -22,7 +22,7 @@ import {
   regionTableBase,
 } from './handler-numbers.ts'
 import { type HandlerForm, InterpreterContext } from './interpreter-context.ts'
-import { get, hotCounters, regionLimit, regionMark, regionShift } from './layout.ts'
+import { firstRegion, get, hotCounters, regionLimit, regionShift } from './layout.ts'
 
 /** Branches and jumps have two handlers per length. */
 export function hasTarget(instruction: Instruction): boolean {
@@ -128,7 +128,7 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
         f.if(regionOf(number).eqz(), () => f.returnCallIndirect(core.raise, number, record!, left!))
         // A region starts here, or may start here one day. Otherwise the instruction is one like others.
         f.if(
-          regionOf(number).eq(regionMark.counted),
+          regionOf(number).ltU(firstRegion),
           () => f.do(count, record!),
           () =>
             f.if(fitsRegion(core, regionOf(number), left!), () =>

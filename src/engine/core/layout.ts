@@ -124,6 +124,8 @@ const engineCells = [
   ['writtenPages', 'i32'],
   ['tablePages', 'i32'],
   ['freeSlots', 'i32'],
+  /** A pseudo-random sequence: which slot is taken away when all are in use. */
+  ['slotChoice', 'i32'],
   /** A counted place is nominated for translation when it was reached this often. */
   ['hotThreshold', 'i32'],
 ] as const
@@ -203,12 +205,14 @@ export const regionShift = 16
 /** Instead of a region's number. */
 export const regionMark = {
   none: 0,
-  /** Jumps lead here: count how often. */
+  /** Jumps may lead here: count how often. */
   counted: 1,
+  /** The same, and control did come here from afar: out of another page, or by a JALR. */
+  reached: 2,
   /** Not to be counted: it waits for translation, or was found unfit. */
   settled: 0xffff,
 } as const
-export const firstRegion = 2
+export const firstRegion = 3
 export const regionLimit = 0xffff
 
 /** Counters of how often counted places were reached, shared by places with the same hash. */

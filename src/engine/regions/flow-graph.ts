@@ -3,11 +3,18 @@
  * Translation of Unstructured Control Flow to Structured Control Flow", ICFP 2022; dominators after Cooper, Harvey and
  * Kennedy, "A Simple, Fast Dominance Algorithm").
  *
- * Blocks that cannot be reached from the first one are not in the order. An edge back to a block that does not dominate its
- * source makes the graph irreducible: `isIrreducible` names such edges, and the translator leaves the region there.
+ * A graph with several entries begins with a node of its own in front of them, the dispatch. It is the root then, and loops
+ * may be closed through it from anywhere, as it dominates all.
+ *
+ * Blocks that cannot be reached from the root are not in the order. An edge back to a block that does not dominate its
+ * source makes the graph irreducible: `isIrreducible` names such edges.
  */
 
 export interface FlowGraph {
+  /** The only entry, or the dispatch: the number behind those of the blocks. */
+  readonly root: number
+  /** Of the blocks, and behind them of the dispatch. */
+  readonly successors: readonly (readonly number[])[]
   /** Reverse postorder. */
   readonly order: readonly number[]
   /** Position in the order, −1: unreachable. */
@@ -16,16 +23,16 @@ export interface FlowGraph {
   /** Blocks that this one dominates immediately, in order. */
   readonly children: readonly (readonly number[])[]
   readonly isLoopHeader: readonly boolean[]
-  /** Reached by several forward edges. */
+  /** Reached by several forward edges, or from the dispatch. */
   readonly isMerge: readonly boolean[]
   isBackEdge(from: number, to: number): boolean
   isIrreducible(from: number, to: number): boolean
 }
 
-function reversePostorder(successors: readonly (readonly number[])[]): number[] {
-  const seen = new Set([0])
+function reversePostorder(successors: readonly (readonly number[])[], root: number): number[] {
+  const seen = new Set([root])
   const order: number[] = []
-  const stack = [{ node: 0, next: 0 }]
+  const stack = [{ node: root, next: 0 }]
   while (stack.length > 0) {
     const top = stack.at(-1)!
     const successor = successors[top.node]![top.next++]
@@ -40,9 +47,12 @@ function reversePostorder(successors: readonly (readonly number[])[]): number[] 
   return order.reverse()
 }
 
-export function analyzeFlow(successors: readonly (readonly number[])[]): FlowGraph {
+export function analyzeFlow(blockSuccessors: readonly (readonly number[])[], entries: readonly number[]): FlowGraph {
+  const hasDispatch = entries.length > 1
+  const successors = hasDispatch ? [...blockSuccessors, entries] : blockSuccessors
+  const root = hasDispatch ? blockSuccessors.length : entries[0]!
   const size = successors.length
-  const order = reversePostorder(successors)
+  const order = reversePostorder(successors, root)
   const position: number[] = Array(size).fill(-1)
   order.forEach((node, index) => {
     position[node] = index
@@ -51,7 +61,7 @@ export function analyzeFlow(successors: readonly (readonly number[])[]): FlowGra
   for (const node of order) for (const successor of successors[node]!) predecessors[successor]!.push(node)
 
   const immediateDominator: number[] = Array(size).fill(-1)
-  immediateDominator[0] = 0
+  immediateDominator[root] = root
   const common = (left: number, right: number): number => {
     let a = left
     let b = right
@@ -83,10 +93,22 @@ export function analyzeFlow(successors: readonly (readonly number[])[]): FlowGra
   const isLoopHeader: boolean[] = Array(size).fill(false)
   const isMerge: boolean[] = Array(size).fill(false)
   for (const node of order) {
-    if (node !== 0) children[immediateDominator[node]!]!.push(node)
+    if (node !== root) children[immediateDominator[node]!]!.push(node)
     const sources = predecessors[node]!
     isLoopHeader[node] = sources.some((from) => isBackEdge(from, node) && !isIrreducible(from, node))
     isMerge[node] = sources.filter((from) => !isBackEdge(from, node)).length > 1
   }
-  return { order, position, immediateDominator, children, isLoopHeader, isMerge, isBackEdge, isIrreducible }
+  if (hasDispatch) for (const entry of entries) isMerge[entry] = true
+  return {
+    root,
+    successors,
+    order,
+    position,
+    immediateDominator,
+    children,
+    isLoopHeader,
+    isMerge,
+    isBackEdge,
+    isIrreducible,
+  }
 }

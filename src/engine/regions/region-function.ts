@@ -2,18 +2,30 @@
  * The WebAssembly function of one region: (record, left), like an interpreter's handler. Guest registers are loaded into
  * locals at entry and written back where the region leaves; control flow inside is structured (flow-graph.ts).
  *
+ * A region with several entries begins with a dispatch: a dense jump table over the numbers that the records of its entries
+ * carry. Jumps of unknown target inside the page, and control flow that cannot be structured, go through it too.
+ *
  * Each block first takes its instructions off `left`; when that does not suffice, the region leaves in front of the block
  * and the interpreter runs the rest one by one. Ways out share their code behind the body, to keep the function small.
  */
 
 import { pageBytes } from '../../base/units.ts'
 import type { SystemOperation } from '../../riscv/semantics.ts'
-import { counterAddress, emitCount, fBase, get, type RegionLeave, recordBytesPerByte, xBase } from '../core/layout.ts'
+import {
+  counterAddress,
+  emitCount,
+  fBase,
+  get,
+  type RegionLeave,
+  recordBytesPerByte,
+  recordField,
+  xBase,
+} from '../core/layout.ts'
 import type { RegionCore } from '../core/region-imports.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
 import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
 import type { Block, RegionPlan, Target } from './discovery.ts'
-import { analyzeFlow, type FlowGraph } from './flow-graph.ts'
+import type { FlowGraph } from './flow-graph.ts'
 import { RegionContext } from './region-context.ts'
 import { namedBy, type RegisterMask, registersIn, union, writtenBy } from './region-registers.ts'
 
@@ -26,24 +38,12 @@ const siteOffsetShift = 3
 const siteOffsetMask = 0x1fff
 const siteRemainingShift = 16
 
-function blockSuccessors({ terminator }: Block): number[] {
-  const inside = (target: Target): number[] => (target.kind === 'block' ? [target.block] : [])
-  switch (terminator.kind) {
-    case 'goto':
-      return inside(terminator.target)
-    case 'branch':
-      return [...inside(terminator.taken), ...inside(terminator.otherwise)]
-    case 'dynamic':
-      return [...terminator.returns]
-    case 'system':
-      return []
-  }
-}
-
 export interface RegionSettings {
   readonly ramStart: number
   /** Counts instructions and ways out. */
   readonly isProfiled: boolean
+  /** The number of the first entry; the others follow. */
+  readonly firstNumber: number
 }
 
 const leaveNames: Readonly<Record<RareExit, RegionLeave>> = {
@@ -60,11 +60,16 @@ export class RegionFunction {
   readonly ramStart: number
   readonly dataSet: Local
   readonly left: Local
+  /** Where to go on: the entry at first. */
   readonly #record: Local
+  /** Records of the page. */
+  readonly #records: Local
   readonly #pagePc: Local
   readonly #exitPc: Local
   readonly #site: Local
   readonly #blocks: readonly Block[]
+  readonly #entries: readonly number[]
+  readonly #firstNumber: number
   readonly #graph: FlowGraph
   readonly #x = new Map<number, Local>()
   readonly #floats = new Map<number, Local>()
@@ -79,33 +84,43 @@ export class RegionFunction {
   /** `left` at entry, if the region counts what it runs. */
   readonly #entryLeft: Local | undefined
 
-  constructor(f: FunctionBuilder, core: RegionCore, { ramStart, isProfiled }: RegionSettings, { blocks }: RegionPlan) {
+  constructor(f: FunctionBuilder, core: RegionCore, settings: RegionSettings, { blocks, entries, graph }: RegionPlan) {
+    const { ramStart, isProfiled, firstNumber } = settings
     this.f = f
     this.core = core
     this.ramStart = ramStart
     this.#blocks = blocks
+    this.#entries = entries
+    this.#firstNumber = firstNumber
+    this.#graph = graph
     this.#record = f.params[0]!
+    this.#records = f.local('i32')
     this.left = f.params[1]!
     this.dataSet = f.local('i32')
     this.#pagePc = f.local('i64')
     this.#exitPc = f.local('i64')
     this.#site = f.local('i32')
     this.#entryLeft = isProfiled ? f.local('i32') : undefined
-    const successors = blocks.map(blockSuccessors)
-    this.#graph = analyzeFlow(successors)
-    this.#dirty = this.#dirtyAtEnd(successors)
-    const all = this.#graph.order.flatMap((block) => blocks[block]!.instructions)
+    const all = this.#graph.order.flatMap((block) => blocks[block]?.instructions ?? [])
     this.#written = writtenBy(all)
+    this.#dirty = this.#dirtyAtEnd()
     const named = namedBy(all)
     for (const register of registersIn(named.x)) this.#x.set(register, f.local('i64'))
     for (const register of registersIn(named.f)) this.#floats.set(register, f.local('i64'))
   }
 
-  #dirtyAtEnd(successors: readonly (readonly number[])[]): RegisterMask[] {
+  get #hasDispatch(): boolean {
+    return this.#entries.length > 1
+  }
+
+  /** With a dispatch there is a way from nearly everywhere to everywhere. */
+  #dirtyAtEnd(): RegisterMask[] {
     const dirty = this.#blocks.map(({ instructions }) => writtenBy(instructions))
+    if (this.#hasDispatch) return dirty.fill(this.#written)
+    const { order, successors } = this.#graph
     for (let changed = true; changed; ) {
       changed = false
-      for (const block of this.#graph.order) {
+      for (const block of order) {
         for (const successor of successors[block]!) {
           const next = union(dirty[successor]!, dirty[block]!)
           if (next.x === dirty[successor]!.x && next.f === dirty[successor]!.f) continue
@@ -122,16 +137,18 @@ export class RegionFunction {
     if (this.#entryLeft) f.set(this.#entryLeft, this.left)
     f.set(this.dataSet, get('dataSet'))
     f.set(this.#pagePc, get('pagePc'))
+    f.set(this.#records, get('pageRecords'))
     for (const [register, local] of this.#x) f.set(local, load('i64', 'load', i32(0), xBase + register * 8))
     for (const [register, local] of this.#floats) f.set(local, load('i64', 'load', i32(0), fBase + register * 8))
     f.block((jump) => {
       f.block((near) => {
         f.block((rare) => {
           Object.assign(this.#labels, { jump, near, rare })
-          this.#emitNode(0)
+          this.#emitNode(this.#graph.root)
         })
         this.#emitRareExits()
       })
+      this.#count('outside')
       this.#spill()
       f.returnCall(this.core.enterRecord, this.#record, this.left)
     })
@@ -146,7 +163,7 @@ export class RegionFunction {
     const offset = f.let(site.shrU(siteOffsetShift).and(siteOffsetMask))
     f.set(this.left, this.left.add(site.shrU(siteRemainingShift)))
     f.set(this.#exitPc, this.#pagePc.add(offset.toI64U()))
-    const record = this.#record.add(offset.sub(this.#blocks[0]!.offset).mul(recordBytesPerByte))
+    const record = this.#records.add(offset.mul(recordBytesPerByte))
     const leave: Readonly<Record<RareExit, () => void>> = {
       fault: () => f.returnCall(core.raiseAt, this.#exitPc, this.left),
       stop: () => f.returnCall(core.stopAt, this.#exitPc),
@@ -179,7 +196,7 @@ export class RegionFunction {
       })
       this.#emitNode(merge)
     }
-    if (this.#graph.isLoopHeader[node]) {
+    if (this.#graph.isLoopHeader[node] || node === this.#blocks.length) {
       this.f.loop((start) => {
         this.#loopStarts.set(node, start)
         within(merges.length - 1)
@@ -187,9 +204,21 @@ export class RegionFunction {
     } else within(merges.length - 1)
   }
 
+  /** Goes to the entry whose number stands in `record`; what is no entry is not here. */
+  #emitDispatch(): void {
+    const { f } = this
+    const state = load('i32', 'load16u', this.#record, recordField.region).sub(this.#firstNumber)
+    const labels = this.#entries.map((block) => this.#blockEnds.get(block)!)
+    f.brTable(state, labels, this.#labels.near!)
+  }
+
   #emitBlock(number: number): void {
     const { f, left } = this
-    const block = this.#blocks[number]!
+    const block = this.#blocks[number]
+    if (!block) {
+      this.#emitDispatch()
+      return
+    }
     const { instructions, terminator } = block
     const facts = { floatIsOn: false, floatIsDirty: false }
     f.set(left, left.sub(instructions.length))
@@ -228,7 +257,7 @@ export class RegionFunction {
       return
     }
     const to = target.block
-    if (this.#graph.isIrreducible(from, to)) this.#leaveTo(this.#blocks[to]!.offset)
+    if (this.#graph.isIrreducible(from, to)) this.#dispatch(this.#recordAt(this.#blocks[to]!.offset))
     else if (this.#graph.isBackEdge(from, to)) this.f.br(this.#loopStarts.get(to)!)
     else if (this.#graph.isMerge[to]) this.f.br(this.#blockEnds.get(to)!)
     else this.#emitNode(to)
@@ -236,19 +265,36 @@ export class RegionFunction {
 
   #goDynamic(from: number, target: Expression, returns: readonly number[]): void {
     const { f } = this
+    const pc = f.let(target)
     for (const block of returns) {
-      f.if(target.eq(this.pcAt(this.#blocks[block]!.offset)), () => this.#go(from, { kind: 'block', block }))
+      f.if(pc.eq(this.pcAt(this.#blocks[block]!.offset)), () => this.#go(from, { kind: 'block', block }))
+    }
+    if (this.#hasDispatch) {
+      f.if(pc.xor(this.#pagePc).ltU(pageBytes), () =>
+        this.#dispatch(
+          this.#records.add(
+            pc
+              .toI32()
+              .and(pageBytes - 2)
+              .mul(recordBytesPerByte),
+          ),
+        ),
+      )
     }
     // Most ways out are returns, and few a region: worth code of their own, which writes back only what may have changed.
     this.#count('indirectJump')
     this.#spill(this.#dirty[from]!)
-    f.returnCall(this.core.jumpOut, target, this.left)
+    f.returnCall(this.core.jumpOut, pc, this.left)
+  }
+
+  #dispatch(record: Expression): void {
+    this.f.set(this.#record, record)
+    this.f.br(this.#loopStarts.get(this.#graph.root)!)
   }
 
   #leaveTo(offset: number): void {
     const { f } = this
     if (offset >= 0 && offset < pageBytes) {
-      this.#count('outside')
       f.set(this.#record, this.#recordAt(offset))
       f.br(this.#labels.near!)
     } else {
@@ -297,7 +343,7 @@ export class RegionFunction {
 
   /** The record at an offset in the page. */
   #recordAt(offset: number): Expression {
-    return this.#record.add((offset - this.#blocks[0]!.offset) * recordBytesPerByte)
+    return this.#records.add(offset * recordBytesPerByte)
   }
 
   #atSite(exit: RareExit, offset: number, remaining: number): void {

@@ -61,9 +61,13 @@ interface Batch {
 }
 
 interface Region {
+  /** Of the first entry; the others follow. */
   readonly number: number
   readonly page: number
-  readonly record: number
+  /** Where it can be entered. */
+  readonly records: readonly number[]
+  /** Entries that are not another region's. */
+  liveEntries: number
   readonly batch: Batch
   /** One bit per halfword of the page that it was made from. */
   readonly coverage: Uint8Array
@@ -73,6 +77,12 @@ interface Candidate {
   readonly page: number
   readonly record: number
   readonly offset: number
+}
+
+interface Planned {
+  readonly candidate: Candidate
+  readonly plan: RegionPlan
+  readonly records: readonly number[]
 }
 
 export interface TranslatorParts {
@@ -95,13 +105,15 @@ export class Translator {
   readonly #view: DataView
   readonly #bytes: Uint8Array
   readonly #table: WebAssembly.Table
-  readonly #freeNumbers: number[] = []
+  /** Numbers to use again, by how many follow each other: the first of each run. */
+  readonly #freeRuns = new Map<number, number[]>()
   readonly #regions = new Map<number, Region>()
+  readonly #byEntry = new Map<number, Region>()
   readonly #byPage = new Map<number, Set<Region>>()
   readonly #voidsOfPage = new Map<number, number>()
   #candidates: Candidate[] = []
-  /** Numbers whose functions may still be running. */
-  #dropped: number[] = []
+  /** Regions whose functions may still be running. */
+  #dropped: Region[] = []
   #liveBytes = 0
   #waitedRuns = 0
   #nextNumber = firstRegion
@@ -166,9 +178,27 @@ export class Translator {
   #drop(region: Region): void {
     this.#regions.delete(region.number)
     this.#byPage.get(region.page)!.delete(region)
-    this.#setMark(region.record, regionMark.counted)
-    this.#dropped.push(region.number)
+    region.records.forEach((record, index) => {
+      const number = region.number + index
+      if (this.#byEntry.delete(number)) this.#setMark(record, regionMark.reached)
+    })
+    this.#dropped.push(region)
     if (--region.batch.live === 0) this.#liveBytes -= region.batch.costBytes
+  }
+
+  /** A region can be entered at this record. One that has all of an older one's code takes its entries over. */
+  #addEntry(record: number, number: number, region: Region): void {
+    const mark = this.#markOf(record)
+    const older = this.#byEntry.get(mark)
+    if (older) {
+      if (!includes(region.coverage, older.coverage)) return
+      this.#byEntry.delete(mark)
+      older.liveEntries--
+      if (older.liveEntries === 0) this.#drop(older)
+    }
+    this.#byEntry.set(number, region)
+    this.#setMark(record, number)
+    region.liveEntries++
   }
 
   /** Where the core keeps which halfwords of a page are covered. */
@@ -228,11 +258,23 @@ export class Translator {
   }
 
   #release(): void {
-    for (const number of this.#dropped) {
-      this.#table.set(this.#parts.regionTableBase + number, null)
-      this.#freeNumbers.push(number)
+    for (const { number, records } of this.#dropped) {
+      records.forEach((_, entry) => {
+        this.#table.set(this.#parts.regionTableBase + number + entry, null)
+      })
+      const runs = this.#freeRuns.get(records.length) ?? []
+      runs.push(number)
+      this.#freeRuns.set(records.length, runs)
     }
     this.#dropped = []
+  }
+
+  /** The first of `count` numbers that follow each other. */
+  #takeNumbers(count: number): number {
+    const free = this.#freeRuns.get(count)?.pop()
+    if (free !== undefined) return free
+    this.#nextNumber += count
+    return this.#nextNumber - count
   }
 
   /** True if the record still is what was nominated: its slot not given away, its bytes not stored to. */
@@ -242,25 +284,40 @@ export class Translator {
     return (
       this.#view.getInt32(slotPageBase + slot * 4, true) === page &&
       this.#view.getUint16(pageSlotBase + page * 2, true) === slot + 1 &&
-      this.#view.getUint16(record + recordField.region, true) === regionMark.settled
+      this.#markOf(record) === regionMark.settled
     )
   }
 
-  #planOf({ page, record, offset }: Candidate): RegionPlan | undefined {
+  #markOf(record: number): number {
+    return this.#view.getUint16(record + recordField.region, true)
+  }
+
+  /** `hot` holds the records of all that is to be translated now. */
+  #planOf({ page, record, offset }: Candidate, hot: ReadonlySet<number>): RegionPlan | undefined {
     const bytes = new DataView(this.#bytes.buffer, this.#layout.ramStart + page * pageBytes, pageBytes)
-    const records = record - offset * recordBytesPerByte + recordField.handler
-    const plan = discover(bytes, offset, (at) => this.#view.getUint16(records + at * recordBytesPerByte, true) !== 0)
+    const records = record - offset * recordBytesPerByte
+    const plan = discover(bytes, offset, {
+      hasRun: (at) => this.#view.getUint16(records + at * recordBytesPerByte + recordField.handler, true) !== 0,
+      isReached: (at) => {
+        const place = records + at * recordBytesPerByte
+        const mark = this.#markOf(place)
+        return mark === regionMark.settled ? hot.has(place) : mark >= regionMark.reached
+      },
+    })
     const first = plan?.blocks[0]
     const isWorthIt = first && (first.instructions.length > 1 || first.terminator.kind !== 'system')
     return isWorthIt ? plan : undefined
   }
 
   #translateBatch(candidates: readonly Candidate[]): void {
-    const planned = candidates.flatMap((candidate) => {
-      const plan = this.#isStanding(candidate) ? this.#planOf(candidate) : undefined
-      return plan ? [{ candidate, plan }] : []
-    })
+    const planned = this.#plan(candidates)
     if (planned.length === 0) return
+    const numbers = planned.reduce((sum, { records }) => sum + records.length, 0)
+    if (this.#nextNumber + numbers > regionLimit) {
+      this.flush()
+      this.#freeRuns.clear()
+      this.#nextNumber = firstRegion
+    }
     const module = new ModuleBuilder()
     const { layout } = this.#parts
     module.importMemory(layout.memoryPages)
@@ -269,16 +326,19 @@ export class Translator {
       this.#parts.exported,
       planned.some(({ plan }) => usesFloat(plan)),
     )
-    const settings = { ramStart: layout.ramStart, isProfiled: this.#parts.nowMs !== undefined }
+    const regionNumbers = planned.map(({ records }) => this.#takeNumbers(records.length))
     planned.forEach(({ plan }, index) => {
+      const settings = {
+        ramStart: layout.ramStart,
+        isProfiled: this.#parts.nowMs !== undefined,
+        firstNumber: regionNumbers[index]!,
+      }
       const reference = module.function(`r${index}`, ['i32', 'i32'], [], (f) => defineRegion(f, core, settings, plan))
       module.exportFunction(`r${index}`, reference)
     })
     const bytes = module.finish()
     const costBytes = moduleBytes + bytes.length * bytesPerByte
-    const isFull = this.#liveBytes + costBytes > this.#parts.options.cacheBytes
-    const numbersLeft = this.#freeNumbers.length + regionLimit - this.#nextNumber
-    if (isFull || numbersLeft < planned.length) this.flush()
+    if (this.#liveBytes + costBytes > this.#parts.options.cacheBytes) this.flush()
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       core: this.#parts.core,
       env: { memory: this.#parts.memory },
@@ -287,21 +347,46 @@ export class Translator {
     this.#liveBytes += costBytes
     this.#counters.modules++
     this.#counters.builtBytes += bytes.length
-    planned.forEach(({ candidate, plan }, index) => {
-      this.#install(candidate, plan, batch, exports[`r${index}`])
+    planned.forEach((made, index) => {
+      this.#install(made, regionNumbers[index]!, batch, exports[`r${index}`])
     })
   }
 
-  #install({ page, record }: Candidate, plan: RegionPlan, batch: Batch, entry: unknown): void {
-    const number = this.#freeNumbers.pop() ?? this.#nextNumber++
-    const region: Region = { number, page, record, batch, coverage: coverageOf(plan) }
+  /** A candidate that an earlier one's region can be entered at needs none of its own. */
+  #plan(candidates: readonly Candidate[]): Planned[] {
+    const hot = new Set(candidates.map(({ record }) => record))
+    const claimed = new Set<number>()
+    return candidates.flatMap((candidate) => {
+      const plan =
+        this.#isStanding(candidate) && !claimed.has(candidate.record) ? this.#planOf(candidate, hot) : undefined
+      if (!plan) return []
+      const page = candidate.record - candidate.offset * recordBytesPerByte
+      const records = plan.entries.map((block) => page + plan.blocks[block]!.offset * recordBytesPerByte)
+      for (const record of records) claimed.add(record)
+      return [{ candidate, plan, records }]
+    })
+  }
+
+  #install({ candidate, plan, records }: Planned, number: number, batch: Batch, entry: unknown): void {
+    const { page } = candidate
+    const region: Region = {
+      number,
+      page,
+      records,
+      liveEntries: 0,
+      batch,
+      coverage: coverageOf(plan),
+    }
     this.#regions.set(number, region)
     const ofPage = this.#byPage.get(page) ?? new Set()
     this.#byPage.set(page, ofPage.add(region))
     this.#addCoverage(region)
-    this.#table.set(this.#parts.regionTableBase + number, entry)
-    this.#setNeed(number, plan.blocks[0]!.instructions.length)
-    this.#setMark(record, number)
+    const need = Math.max(...plan.entries.map((block) => plan.blocks[block]!.instructions.length))
+    records.forEach((record, index) => {
+      this.#table.set(this.#parts.regionTableBase + number + index, entry)
+      this.#setNeed(number + index, need)
+      this.#addEntry(record, number + index, region)
+    })
     this.#counters.built++
     this.#counters.translatedInstructions += plan.blocks.reduce((sum, { instructions }) => sum + instructions.length, 0)
   }
@@ -323,6 +408,10 @@ function coverageOf({ blocks }: RegionPlan): Uint8Array {
     }
   }
   return coverage
+}
+
+function includes(larger: Uint8Array, smaller: Uint8Array): boolean {
+  return smaller.every((byte, index) => (byte & ~larger[index]!) === 0)
 }
 
 function covers(coverage: Uint8Array, first: number, last: number): boolean {
