@@ -101,7 +101,7 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
   module.define(core.interpret, (f, record, left) => {
     const number = f.local('i32')
     f.loop((again) => {
-      f.if(left!.eqz(), () => f.returnCall(core.leave, record!))
+      f.if(left!.eqz(), () => f.returnCall(core.leave, record!), undefined, 'unlikely')
       f.set(number, load('i32', 'load', record!))
       f.loop((dispatch) => {
         f.block((otherwise) => {

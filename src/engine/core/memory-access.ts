@@ -61,6 +61,7 @@ export function emitLoad(site: AccessSite, address: Expression, size: Size): Loc
       f.callInto([value, after], core.loadSlow, at, i32(size), left)
       site.afterSlow(after, value)
     },
+    'likely',
   )
   return value
 }
@@ -76,6 +77,7 @@ export function emitStore(site: AccessSite, address: Expression, size: Size, val
       const after = f.let(f.call(core.storeSlow, at, i32(size), value, left))
       site.afterSlow(after)
     },
+    'likely',
   )
 }
 
@@ -94,6 +96,7 @@ export function emitLocate(site: AccessSite, address: Expression, size: Size, ki
       f.callInto([host, after], core.locateSlow, at, i32(size), i32(access[kind]), left)
       site.afterSlow(after, host)
     },
+    'likely',
   )
   return host
 }

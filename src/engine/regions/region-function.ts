@@ -223,7 +223,7 @@ export class RegionFunction {
     const facts = { floatIsOn: false, floatIsDirty: false }
     f.set(left, left.sub(instructions.length))
     this.#atSite('resume', block.offset, instructions.length)
-    f.brIf(this.#labels.rare!, left.ltS(0))
+    f.brIf(this.#labels.rare!, left.ltS(0), 'unlikely')
     let last: RegionContext | undefined
     instructions.forEach(({ offset, decoded }, index) => {
       f.reuseLocals(() => {
@@ -359,7 +359,7 @@ export class RegionFunction {
   /** If `condition`, the instruction faulted; cause and value are in their cells. */
   faultIf(condition: Expression, offset: number, remaining: number): void {
     this.#atSite('fault', offset, remaining)
-    this.f.brIf(this.#labels.rare!, condition)
+    this.f.brIf(this.#labels.rare!, condition, 'unlikely')
   }
 
   /** The instruction in front of this offset is complete, and something needs a look. */

@@ -38,7 +38,17 @@ export interface Label {
   readonly depth: number
 }
 
+/** What a conditional branch mostly does: V8 moves the other side out of the way. */
+export type BranchHint = 'likely' | 'unlikely'
+
+/** At which byte of the code a branch stands, and what is known of it. */
+export interface PlacedHint {
+  readonly position: number
+  readonly hint: BranchHint
+}
+
 export class FunctionBuilder {
+  readonly hints: PlacedHint[] = []
   readonly code = new CodeWriter()
   readonly locals: ValueType[] = []
   readonly params: readonly Local[]
@@ -128,9 +138,10 @@ export class FunctionBuilder {
     this.code.raw(Uint8Array.of(0xfc, 0x0b, 0))
   }
 
-  if(condition: Expression, whenTrue: () => void, whenFalse?: () => void): void {
+  if(condition: Expression, whenTrue: () => void, whenFalse?: () => void, hint?: BranchHint): void {
     assert(condition.type === 'i32', 'a condition is an i32')
     condition.emit(this.code)
+    this.#hint(hint)
     this.code.byte(0x04)
     this.code.byte(0x40)
     this.#depth++
@@ -167,10 +178,15 @@ export class FunctionBuilder {
     this.code.unsigned(this.#depth - label.depth)
   }
 
-  brIf(label: Label, condition: Expression): void {
+  brIf(label: Label, condition: Expression, hint?: BranchHint): void {
     condition.emit(this.code)
+    this.#hint(hint)
     this.code.byte(0x0d)
     this.code.unsigned(this.#depth - label.depth)
+  }
+
+  #hint(hint: BranchHint | undefined): void {
+    if (hint) this.hints.push({ position: this.code.length, hint })
   }
 
   /** Branches to `targets[index]`, or to `otherwise` when the index is beyond them. */

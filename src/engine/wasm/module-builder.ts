@@ -1,6 +1,6 @@
 /**
- * A WebAssembly module under construction: types, imports, functions, one table, globals, exports. `finish()` gives the
- * bytes. Functions may be declared first and defined later, so that they can call each other.
+ * A WebAssembly module under construction: types, imports, functions, one table, globals, exports, and which branches are
+ * likely (the branch hinting extension of WebAssembly; who does not know it skips that section). `finish()` gives the bytes. Functions may be declared first and defined later, so that they can call each other.
  */
 
 import { assert } from '../../base/assert.ts'
@@ -171,16 +171,35 @@ export class ModuleBuilder {
         for (const element of this.#elements) code.unsigned(element.index)
       })
     }
-    section(10, (code) => {
-      code.unsigned(this.#functions.length)
-      for (const { builder, name } of this.#functions) {
-        assert(builder, `${name} is declared but never defined`)
-        const body = new CodeWriter()
-        body.unsigned(builder.locals.length)
-        for (const type of builder.locals) {
-          body.unsigned(1)
-          body.byte(valueTypeCode[type])
+    const bodies = this.#functions.map(({ builder, name }) => {
+      assert(builder, `${name} is declared but never defined`)
+      const locals = new CodeWriter()
+      locals.unsigned(builder.locals.length)
+      for (const type of builder.locals) {
+        locals.unsigned(1)
+        locals.byte(valueTypeCode[type])
+      }
+      return { name, locals: locals.view(), builder }
+    })
+    section(0, (code) => {
+      code.name('metadata.code.branch_hint')
+      code.unsigned(bodies.filter(({ builder }) => builder.hints.length > 0).length)
+      bodies.forEach(({ locals, builder }, index) => {
+        if (builder.hints.length === 0) return
+        code.unsigned(this.#imports.length + index)
+        code.unsigned(builder.hints.length)
+        for (const { position, hint } of builder.hints) {
+          code.unsigned(locals.length + position)
+          code.unsigned(1)
+          code.byte(hint === 'likely' ? 1 : 0)
         }
+      })
+    })
+    section(10, (code) => {
+      code.unsigned(bodies.length)
+      for (const { name, locals, builder } of bodies) {
+        const body = new CodeWriter()
+        body.raw(locals)
         body.raw(builder.code.view())
         // A function ends in a return or a tail call on every path; this is what validation needs behind them.
         if (this.#endsOpen(name)) body.byte(0x00)
