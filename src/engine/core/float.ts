@@ -16,25 +16,41 @@ export type FloatFunctions = Readonly<Record<FloatFormat, Readonly<Record<FloatO
 
 /** The inexact flag in fcsr. */
 export const inexactFlag = 1
+/** frm in fcsr, and so in a float state. */
+export const frmShift = 5
 const modeOf: Readonly<Record<HostMode, number>> = { any: 0, toNearest: 0, towardsZero: 1 }
 
-/** Emits an operation where it is asked for; `soft` calls its function. `rm` is a number if it is known now. */
+/**
+ * Emits an operation where it is asked for; `soft` calls its function.
+ *
+ * @param rm a number if it is known now; `dynamic`: what `state` says
+ * @param state see `floatState`
+ */
 export function emitFloat(
   f: FunctionBuilder,
   operation: FloatOperation,
   format: FloatFormat,
   operands: readonly Local[],
-  rm: Expression | number,
+  rm: Expression | number | 'dynamic',
   soft: () => Expression,
+  state = floatState(),
 ): Local {
   const host = hostOperation(operation, format, operands)
-  const isInexact = get('fcsr').toI32().and(inexactFlag)
   if (!host) return f.let(soft())
   const wanted = modeOf[host.mode]
+  if (rm === 'dynamic') return emitOnHost(f, host, state.eq((wanted << frmShift) | inexactFlag), soft)
+  const isInexact = state.and(inexactFlag)
   if (typeof rm === 'number') {
     return host.mode === 'any' || rm === wanted ? emitOnHost(f, host, isInexact, soft) : f.let(soft())
   }
   return emitOnHost(f, host, isInexact.and(rm.eq(wanted)), soft)
+}
+
+/** i32: frm, and in bit 0 the inexact flag. */
+export function floatState(): Expression {
+  return get('fcsr')
+    .toI32()
+    .and((7 << frmShift) | inexactFlag)
 }
 
 export function defineFloat(core: Core): FloatFunctions {

@@ -12,7 +12,7 @@ import { type FloatFormat, type FloatOperation, floatOperations } from '../../ri
 import type { InstructionContext, SystemOperation, Value } from '../../riscv/semantics.ts'
 import { emitAtomic, emitLoadReserved, emitStoreConditional } from '../core/atomics.ts'
 import { mstatusBit } from '../core/csr-fields.ts'
-import { emitFloat } from '../core/float.ts'
+import { emitFloat, floatState, frmShift } from '../core/float.ts'
 import { get, put } from '../core/layout.ts'
 import { type AccessSite, emitLoad, emitLocate, emitStore } from '../core/memory-access.ts'
 import { type Expression, i32, i64 } from '../wasm/expression.ts'
@@ -23,6 +23,9 @@ import type { RegionFunction } from './region-function.ts'
 export interface BlockFacts {
   floatIsOn: boolean
   floatIsDirty: boolean
+  /** The region's copy of the float state is younger than the last write to a CSR. */
+  floatStateIsKnown: boolean
+  frmIsValid: boolean
 }
 
 export class RegionContext implements InstructionContext {
@@ -182,11 +185,13 @@ export class RegionContext implements InstructionContext {
     const { f, core } = this.#region
     const effect = f.call(core.writeCsr, i32(this.#decoded.csr), value as Expression, this.#count.add(1))
     f.if(effect, () => this.#region.finish(this.#following, this.#remaining))
+    this.#facts.floatStateIsKnown = false
+    this.#facts.frmIsValid = false
   }
 
   requireFloat(): void {
     if (this.#facts.floatIsOn) return
-    this.#region.f.if(get('mstatus').and(mstatusBit.fs).eqz(), () => this.illegal())
+    this.#region.f.if(get('mstatus').and(mstatusBit.fs).eqz(), () => this.illegal(), undefined, 'unlikely')
     this.#facts.floatIsOn = true
   }
 
@@ -197,10 +202,22 @@ export class RegionContext implements InstructionContext {
     if (!floatOperations[operation].rounds) return emitFloat(f, operation, format, values, 0, () => call())
     const { rm } = this.#decoded
     const dynamic = 7
-    if (rm <= 4) return emitFloat(f, operation, format, values, rm, () => call(i32(rm)))
+    if (rm <= 4) return emitFloat(f, operation, format, values, rm, () => call(i32(rm)), this.#floatState)
     if (rm !== dynamic) this.illegal()
-    const mode = f.let(get('fcsr').shrU(5).toI32())
-    f.if(mode.gtU(4), () => this.illegal())
-    return emitFloat(f, operation, format, values, mode, () => call(mode))
+    const state = this.#floatState
+    if (!this.#facts.frmIsValid) f.if(state.shrU(frmShift).gtU(4), () => this.illegal(), undefined, 'unlikely')
+    this.#facts.frmIsValid = true
+    return emitFloat(f, operation, format, values, 'dynamic', () => call(state.shrU(frmShift)), state)
+  }
+
+  /**
+   * Read once a block: until a CSR is written frm stays, and the inexact flag can only be set; taking it for clear costs
+   * time alone.
+   */
+  get #floatState(): Local {
+    const { floatState: state, f } = this.#region
+    if (!this.#facts.floatStateIsKnown) f.set(state, floatState())
+    this.#facts.floatStateIsKnown = true
+    return state
   }
 }

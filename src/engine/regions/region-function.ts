@@ -81,6 +81,7 @@ export class RegionFunction {
   readonly #blockEnds = new Map<number, Label>()
   readonly #loopStarts = new Map<number, Label>()
 
+  #floatState: Local | undefined
   /** `left` at entry, if the region counts what it runs. */
   readonly #entryLeft: Local | undefined
 
@@ -220,7 +221,7 @@ export class RegionFunction {
       return
     }
     const { instructions, terminator } = block
-    const facts = { floatIsOn: false, floatIsDirty: false }
+    const facts = { floatIsOn: false, floatIsDirty: false, floatStateIsKnown: false, frmIsValid: false }
     f.set(left, left.sub(instructions.length))
     this.#atSite('resume', block.offset, instructions.length)
     f.brIf(this.#labels.rare!, left.ltS(0), 'unlikely')
@@ -332,6 +333,11 @@ export class RegionFunction {
   }
   readF(register: number): Expression {
     return this.#floats.get(register)!
+  }
+  /** The float state as it was when last read: see RegionContext. */
+  get floatState(): Local {
+    this.#floatState ??= this.f.lastingLocal('i32')
+    return this.#floatState
   }
   writeF(register: number, value: Expression): void {
     this.f.set(this.#floats.get(register)!, value)

@@ -142,10 +142,10 @@ export function emitOnHost(
   const value = f.local('i64')
   f.block((done) => {
     f.block((refused) => {
-      if (mode !== 'any') f.brIf(refused, modeHolds.eqz())
-      if (before) f.brIf(refused, before.eqz())
+      if (mode !== 'any') f.brIf(refused, modeHolds.eqz(), 'unlikely')
+      if (before) f.brIf(refused, before.eqz(), 'unlikely')
       f.set(value, result)
-      if (after) f.brIf(done, after(value))
+      if (after) f.brIf(done, after(value), 'likely')
       else f.br(done)
     })
     f.set(value, soft())

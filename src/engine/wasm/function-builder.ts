@@ -84,6 +84,11 @@ export class FunctionBuilder {
     return this.#newLocal(type)
   }
 
+  /** A local that `reuseLocals` does not take back. */
+  lastingLocal(type: ValueType): Local {
+    return this.#newLocal(type)
+  }
+
   #newLocal(type: ValueType): Local {
     this.locals.push(type)
     return new Local(type, this.params.length + this.locals.length - 1)
