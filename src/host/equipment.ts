@@ -9,6 +9,7 @@ import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
 import { type DiskAnswer, DiskBackend } from './disk-backend.ts'
+import { engineSettingOf } from './engine-setting.ts'
 import { exportName } from './export-name.ts'
 import { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
@@ -61,12 +62,15 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
       onFenced,
       trace,
     })
+  const engine = engineSettingOf(replica)
+  if (engine === 'interpret') trace('the engine interprets, and translates nothing')
   const hart = new Hart({
     config,
     image,
     mode: settings.role === 'backup' ? 'replaying' : 'live',
     digestEveryMs: times.digestEveryMs,
     isProfiled: settings.isProfiled ?? false,
+    engine,
     onMessage: events.onHart,
     onFailed: (error) =>
       events.onHalt(

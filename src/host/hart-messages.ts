@@ -15,6 +15,7 @@ import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
 import type { BootImage, Input, MachineConfig, Output } from '../machine/types.ts'
+import type { EngineSetting } from './engine-setting.ts'
 import type { MachineProfile } from './profiler.ts'
 
 export interface HartSettings {
@@ -25,6 +26,7 @@ export interface HartSettings {
   readonly digestEveryMs: number
   /** Count where the work goes, and say so at the end. */
   readonly isProfiled: boolean
+  readonly engine: EngineSetting
   readonly clockPolicy?: ClockPolicy
   readonly doorbell: SharedArrayBuffer
   readonly progress: SharedArrayBuffer

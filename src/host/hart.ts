@@ -7,6 +7,7 @@ import type { LogEnd } from '../log/entry.ts'
 import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
 import { entryFile } from './child-process.ts'
 import { DelayHistogram, type DelaySummary } from './delay-histogram.ts'
+import type { EngineSetting } from './engine-setting.ts'
 import {
   type FromHart,
   type HartSettings,
@@ -23,6 +24,8 @@ export interface HartOptions {
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
   readonly isProfiled?: boolean
+  /** Default: it translates. */
+  readonly engine?: EngineSetting
   readonly onMessage: (message: FromHart) => void
   /** The thread ended without being told to, or takes no turns any more: a broken invariant. Called once. */
   readonly onFailed: (error: Error) => void
@@ -47,13 +50,14 @@ export class Hart {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
-    const { config, image, mode, digestEveryMs, isProfiled = false } = options
+    const { config, image, mode, digestEveryMs, isProfiled = false, engine = 'translate' } = options
     const settings: HartSettings = {
       config,
       image,
       mode,
       digestEveryMs,
       isProfiled,
+      engine,
       doorbell: this.#doorbell.buffer as SharedArrayBuffer,
       progress: this.#progress.buffer as SharedArrayBuffer,
       frameDelays: this.#frameDelays.buffer,

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { bareGuestConfig, bareGuestImage } from '../../test/determinism/bare-guest.ts'
 import { profileTable } from '../cli/profile-table.ts'
 import { encode, reg } from '../engine/test-support/assembler.ts'
 import { memoryMap } from '../machine/memory-map.ts'
 import { elfFile } from '../machine/test-support/boot-images.ts'
 import { runBareProgram } from './bare-program.ts'
+import type { EngineSetting } from './engine-setting.ts'
 import { Hart } from './hart.ts'
 import type { MachineProfile } from './profiler.ts'
 
@@ -39,7 +40,8 @@ test('a profile counts every instruction and every device access, and changes no
   assert.match(profileTable(profile), /^ {2}uart +2 {2}1 loads, 1 stores$/m)
 })
 
-test('a profiled hart that is told to stop says where its work went', async (t) => {
+/** The profile of a hart that ran the bare guest for a moment, and that hart. */
+async function profileOf(t: TestContext, engine: EngineSetting): Promise<{ profile: MachineProfile; hart: Hart }> {
   let profile: MachineProfile | undefined
   const worked = Promise.withResolvers<void>()
   const hart = new Hart({
@@ -48,6 +50,7 @@ test('a profiled hart that is told to stop says where its work went', async (t) 
     mode: 'live',
     digestEveryMs: 1000,
     isProfiled: true,
+    engine,
     onMessage: (message) => {
       if (message.kind === 'recorded') worked.resolve()
       if (message.kind === 'profile') profile = message.profile
@@ -59,5 +62,17 @@ test('a profiled hart that is told to stop says where its work went', async (t) 
   await worked.promise
   await hart.stop()
   assert.ok(profile)
+  return { profile, hart }
+}
+
+test('a profiled hart that is told to stop says where its work went', async (t) => {
+  const { profile, hart } = await profileOf(t, 'translate')
   assert.equal(profile.instructions.interpreter + profile.instructions.regions, hart.instructions)
+})
+
+test('a hart that is told to interpret translates nothing', async (t) => {
+  const { profile } = await profileOf(t, 'interpret')
+  assert.equal(profile.regions.built, 0)
+  assert.equal(profile.instructions.regions, 0n)
+  assert.ok(profile.instructions.interpreter > 0n)
 })

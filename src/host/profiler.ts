@@ -5,7 +5,7 @@
 
 import type { EngineProfile } from '../engine/profile.ts'
 import type { Bus, Engine, GuestPhysical } from '../engine/types.ts'
-import { createEngine, type ProfiledEngine } from '../engine/wasm-engine.ts'
+import { createEngine, type EngineOptions, type ProfiledEngine } from '../engine/wasm-engine.ts'
 import { memoryMap, virtioSlotBase, virtioSlots } from '../machine/memory-map.ts'
 
 export interface DeviceAccesses {
@@ -43,8 +43,13 @@ function threadCpuMs(): number {
 
 export class Profiler {
   readonly #devices = new Map<string, DeviceAccesses>()
+  readonly #translation: NonNullable<EngineOptions['translation']>
   readonly #startedCpuMs = threadCpuMs()
   #engine: ProfiledEngine | undefined
+
+  constructor(translation: NonNullable<EngineOptions['translation']> = {}) {
+    this.#translation = translation
+  }
 
   /** For `createMachine`. */
   readonly createEngine = ({ ramBytes, bus }: { ramBytes: number; bus: Bus }): Engine => {
@@ -58,7 +63,12 @@ export class Profiler {
         return bus.store(address, size, value)
       },
     }
-    this.#engine = createEngine({ ramBytes, bus: countingBus, nowMs: () => performance.now() })
+    this.#engine = createEngine({
+      ramBytes,
+      bus: countingBus,
+      translation: this.#translation,
+      nowMs: () => performance.now(),
+    })
     return this.#engine
   }
 

@@ -13,7 +13,7 @@ import { ClockKeeper, defaultClockPolicy, type HostTime } from '../../hypervisor
 import { Recorder } from '../../hypervisor/recorder.ts'
 import { Replayer } from '../../hypervisor/replayer.ts'
 import type { MarkedOutput } from '../../log/entry.ts'
-import { createMachine } from '../../machine/machine.ts'
+import { type CreateEngine, createMachine } from '../../machine/machine.ts'
 import { type Input, instructionCount, type Machine, type StopReason } from '../../machine/types.ts'
 import { DelayHistogram } from '../delay-histogram.ts'
 import { type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
@@ -236,8 +236,10 @@ class Replaying implements Mode {
   }
 }
 
-const profiler = settings.isProfiled ? new Profiler() : undefined
-const machine = createMachine(settings.config, settings.image, profiler?.createEngine ?? createEngine)
+const translation = settings.engine === 'interpret' ? 'off' : {}
+const profiler = settings.isProfiled ? new Profiler(translation) : undefined
+const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
+const machine = createMachine(settings.config, settings.image, profiler?.createEngine ?? createOwnEngine)
 let mode: Mode = settings.mode === 'live' ? new Live(new Recorder(machine)) : new Replaying(new Replayer(machine))
 let isPaused = false
 let cpuPercent = 100
