@@ -41,7 +41,6 @@ export function drives(prng: Prng): Readonly<Record<string, Drive>> {
   return {
     'threshold 1': { translation: often, slice: always(500) },
     'threshold 1 in one go': { translation: often, slice: always(1 << 20) },
-    'the default threshold': { translation: {}, slice: always(500) },
     'a random threshold, random slices': {
       translation: { threshold: 2 + prng.below(50), batchRuns: 1 + prng.below(3) },
       slice: random,
