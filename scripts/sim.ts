@@ -1,5 +1,6 @@
 /**
- * `npm run sim -- [--seeds N] [--from SEED] [--jobs N] [--json] [--trace] [--until-failure]`: the simulator
+ * `npm run sim -- [--seeds N] [--from SEED] [--jobs N] [--json] [--trace] [--until-failure]
+ * [--exhaustive]`: the simulator
  * (src/sim/, docs/SIMULATOR.md).
  *
  * Seeds that ever failed are run first. Progress is shown; a failing seed prints what is wrong and the one command that
@@ -9,6 +10,7 @@
 import { parseArgs } from 'node:util'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { Campaign, type CampaignResult, sumOf } from '../src/sim/campaign.ts'
+import type { Crash } from '../src/sim/faults.ts'
 import { knownSeeds } from '../src/sim/known-seeds.ts'
 import { repeatCommand, runSeed } from '../src/sim/simulation.ts'
 
@@ -20,15 +22,20 @@ interface Share {
   readonly step: number
   readonly end: number
   readonly isUntilFailure: boolean
+  readonly isExhaustive: boolean
 }
 
 /** Runs every `step`th seed from `from` on below `end`, and tells after each chunk how far it is. */
-function runShare({ from, step, end, isUntilFailure }: Share, onProgress: (result: CampaignResult) => void): void {
+function runShare(
+  { from, step, end, isUntilFailure, isExhaustive }: Share,
+  onProgress: (result: CampaignResult) => void,
+): void {
   const campaign = new Campaign()
   let done = 0
   for (let seed = from; seed < end; seed += step) {
-    campaign.run(seed)
-    if (++done % chunk === 0) onProgress(campaign.result)
+    if (isExhaustive) campaign.runExhaustively(seed)
+    else campaign.run(seed)
+    if (isExhaustive || ++done % chunk === 0) onProgress(campaign.result)
     if (isUntilFailure && campaign.result.failed.length > 0) break
   }
   onProgress(campaign.result)
@@ -56,8 +63,16 @@ function report(total: CampaignResult, seconds: number) {
   }
 }
 
-function traceOne(seed: number): void {
-  const { violations, situations, ...rest } = runSeed(seed, { trace: (line) => console.log(line) })
+/** As `--crash` says it: boundary, victim, how. */
+function parseCrash(text: string): Crash {
+  const [boundary, victim, how] = text.split(',')
+  return { boundary: Number(boundary), victim: victim as Crash['victim'], how: how as Crash['how'] }
+}
+
+function traceOne(seed: number, crash: Crash | undefined): void {
+  const trace = (line: string): void => console.log(line)
+  const options = crash ? { trace, exhaustive: { crash } } : { trace }
+  const { violations, situations, ...rest } = runSeed(seed, options)
   const met = Object.entries(situations).filter(([, times]) => times > 0)
   console.log({ ...rest, situations: Object.fromEntries(met) })
   for (const violation of violations) console.log(`VIOLATION ${violation}`)
@@ -72,6 +87,8 @@ async function main(): Promise<void> {
       jobs: { type: 'string', default: '1' },
       json: { type: 'boolean', default: false },
       trace: { type: 'boolean', default: false },
+      exhaustive: { type: 'boolean', default: false },
+      crash: { type: 'string' },
       'until-failure': { type: 'boolean', default: false },
     },
   })
@@ -79,7 +96,7 @@ async function main(): Promise<void> {
   const seeds = Number(values.seeds)
   const jobs = Math.max(1, Number(values.jobs))
   if (values.trace) {
-    traceOne(from)
+    traceOne(from, values.crash === undefined ? undefined : parseCrash(values.crash))
     return
   }
   const startedMs = performance.now()
@@ -87,22 +104,23 @@ async function main(): Promise<void> {
   // A broken product is to be found by the seeds that are asked for.
   if (!values['until-failure']) for (const { seed } of knownSeeds) known.run(seed)
   const results = [known.result, ...Array.from({ length: jobs }, () => new Campaign().result)]
-  const told = new Set<number>()
+  const told = new Set<string>()
   const say = (line: string): void => (values.json ? console.error(line) : console.log(line))
   let saidAtMs = startedMs
   const onProgress = (job: number, result: CampaignResult): void => {
     results[job] = result
-    for (const { seed, violations } of sumOf(results).failed) {
-      if (told.has(seed)) continue
-      told.add(seed)
-      say(`seed ${seed}: ${violations.join('\n  ')}\n  repeat: ${repeatCommand(seed)}`)
+    for (const failure of sumOf(results).failed) {
+      const repeat = repeatCommand(failure)
+      if (told.has(repeat)) continue
+      told.add(repeat)
+      say(`seed ${failure.seed}: ${failure.violations.join('\n  ')}\n  repeat: ${repeat}`)
     }
     const nowMs = performance.now()
     if (nowMs - saidAtMs < 5000) return
     saidAtMs = nowMs
     const { seeds: done, failed } = sumOf(results)
     const rate = (done / ((nowMs - startedMs) / 1000)).toFixed(0)
-    say(`${done} of ${seeds + knownSeeds.length} seeds, ${failed.length} failed, ${rate} a second`)
+    say(`${done} runs, ${failed.length} failed, ${rate} a second`)
   }
   onProgress(0, known.result)
   const shares = Array.from({ length: jobs }, (_, job) => ({
@@ -110,6 +128,7 @@ async function main(): Promise<void> {
     step: jobs,
     end: from + seeds,
     isUntilFailure: values['until-failure'],
+    isExhaustive: values.exhaustive,
   }))
   if (jobs === 1) runShare(shares[0]!, (result) => onProgress(1, result))
   else await Promise.all(shares.map((share, job) => runInWorker(share, (result) => onProgress(job + 1, result))))

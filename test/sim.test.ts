@@ -15,7 +15,7 @@ test('500 seeds: nothing lost, never two live, and every situation comes up', ()
   for (let seed = 1; seed <= 500; seed++) campaign.run(seed)
   const { failed, situations, leastEntries: shortest, leastFaults } = campaign.result
   const [first] = failed
-  assert.equal(failed.length, 0, first ? `${first.violations.join('\n')}\nrepeat: ${repeatCommand(first.seed)}` : '')
+  assert.equal(failed.length, 0, first ? `${first.violations.join('\n')}\nrepeat: ${repeatCommand(first)}` : '')
   assert.ok(shortest >= leastEntries, `a log of ${shortest} entries`)
   assert.ok(leastFaults >= 1)
   const missing = Object.entries(situations).filter(([, seeds]) => seeds === 0)

@@ -85,6 +85,11 @@ export class SteadyRequests {
     return this.#waiting.size
   }
 
+  /** Connected, and everything is answered. */
+  get isIdle(): boolean {
+    return this.#link !== undefined && this.#waiting.size === 0
+  }
+
   /** Connects, and connects again whenever that is needed. */
   connect(): void {
     if (this.#isConnecting || this.#link) return

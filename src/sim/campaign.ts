@@ -1,12 +1,10 @@
 /** Many seeds: sums up what they went through, and keeps those that failed. */
 
-import { runSeed } from './simulation.ts'
+import { victims } from './faults.ts'
+import { runSeed, type SeedResult } from './simulation.ts'
 import { noSituations, type SituationCounts, situations } from './situations.ts'
 
-export interface FailedSeed {
-  readonly seed: number
-  readonly violations: readonly string[]
-}
+export type FailedSeed = Pick<SeedResult, 'seed' | 'crash' | 'violations'>
 
 export interface CampaignResult {
   readonly seeds: number
@@ -28,13 +26,27 @@ export class Campaign {
   readonly #situations = noSituations()
 
   run(seed: number): void {
-    const result = runSeed(seed)
+    this.#add(runSeed(seed))
+  }
+
+  #add(result: SeedResult): void {
     this.#seeds++
     this.#entries += result.entries
     this.#leastEntries = Math.min(this.#leastEntries, result.entries)
     this.#leastFaults = Math.min(this.#leastFaults, result.faults)
     for (const situation of situations) if (result.situations[situation] > 0) this.#situations[situation]++
-    if (result.violations.length > 0) this.#failed.push({ seed, violations: result.violations })
+    if (result.violations.length > 0) this.#failed.push(result)
+  }
+
+  /** Every process dies at every boundary of log entries of a short run, in every way: one after the other. */
+  runExhaustively(seed: number): void {
+    const { boundaries } = runSeed(seed, { exhaustive: { crash: undefined } })
+    for (let boundary = 1; boundary <= boundaries; boundary++) {
+      for (const victim of victims) {
+        for (const how of ['process', 'host'] as const)
+          this.#add(runSeed(seed, { exhaustive: { crash: { boundary, victim, how } } }))
+      }
+    }
   }
 
   get result(): CampaignResult {

@@ -46,6 +46,10 @@ export class Checkers implements Witness {
   readonly counts = noSituations()
   /** Entries of logs that survived, over all runs of the machine. */
   entries = 0
+  /** Boundaries of log entries that were passed (witness.ts). */
+  boundaries = 0
+  /** For exhaustive runs: told at each boundary, with its number from 1. */
+  onBoundaryReached: ((boundary: number) => void) | undefined
   #batches: LogBatch[] = []
   #writer = ''
   #seen: Seen[] = []
@@ -162,7 +166,10 @@ export class Checkers implements Witness {
     this.#batches.push(batch)
   }
 
-  onReceived(): void {}
+  onBoundary(): void {
+    this.boundaries++
+    this.onBoundaryReached?.(this.boundaries)
+  }
 
   onBackupDropped(): void {
     this.count('backup_dropped')

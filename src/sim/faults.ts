@@ -3,6 +3,7 @@
  * but for what died.
  */
 
+import type { Death } from './actor.ts'
 import type { Chance } from './chance.ts'
 import { diskHost, lanHost } from './names.ts'
 import type { Cable } from './network.ts'
@@ -37,6 +38,15 @@ export const faultKinds = [
 ] as const
 
 export type FaultKind = (typeof faultKinds)[number]
+
+export const victims = ['primary', 'backup', 'diskServer', 'switch'] as const
+
+/** Of an exhaustive run: who dies, and how, at which boundary of log entries (witness.ts), counted from 1. */
+export interface Crash {
+  readonly boundary: number
+  readonly victim: (typeof victims)[number]
+  readonly how: Death
+}
 
 export interface PlannedFault {
   readonly kind: FaultKind
@@ -176,6 +186,31 @@ export class Faults {
         world.checkers.count('guest_reboot')
         primary.pressPowerButton()
       }
+    }
+  }
+
+  /** Somebody dies in the very moment of a boundary, whoever is at work there. */
+  crash({ victim, how }: Crash): void {
+    const world = this.#world
+    world.trace(() => `crash: ${victim} (${how})`)
+    this.happened++
+    switch (victim) {
+      case 'primary':
+      case 'backup': {
+        const replica = victim === 'primary' ? this.#primary() : this.#backup()
+        if (replica) world.killReplica(replica, how)
+        return
+      }
+      case 'diskServer':
+        if (world.diskServer.actor.isDead) return
+        world.diskServer.actor.kill(how)
+        this.#last(30, 60, () => world.startDiskServer())
+        return
+      case 'switch':
+        if (world.lan.actor.isDead) return
+        world.mayLoseFrames = true
+        world.lan.actor.kill(how)
+        this.#last(30, 60, () => world.startSwitch())
     }
   }
 

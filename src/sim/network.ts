@@ -51,6 +51,8 @@ export interface EndEvents<Received> {
 
 /** After so long a kernel finds out that the peer's host is gone (net/connect.ts has 15 s). */
 const keepAliveUs = 1_500_000
+/** TCP's least time before it sends again. */
+const resetAfterUs = 50_000
 
 export interface Delays {
   readonly leastUs: number
@@ -231,6 +233,15 @@ export class Network {
   /** Open connections that `from` made to `to`, as ends of `from`. */
   connections(from: string, to: string): readonly End[] {
     return [...(this.#ends.get(`${from}>${to}`) ?? [])].filter((end) => end.isOpen || end.peer.isOpen)
+  }
+
+  /** A host whose power was gone is up again: it resets what is sent on connections that it knows nothing of. */
+  onHostIsBack(name: string): void {
+    for (const [route, ends] of this.#ends) {
+      if (!route.endsWith(`>${name}`)) continue
+      for (const end of ends)
+        if (end.isOpen && end.peer.actor.isDead) this.#timeline.after(resetAfterUs, () => end.reset())
+    }
   }
 
   listen<Sent, Received>(address: string, actor: Actor, accept: (end: End<Sent, Received>) => void): void {

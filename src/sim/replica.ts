@@ -94,7 +94,10 @@ export class SimReplica {
       clockPolicy: times.clock,
       digestEveryMs: times.digestEveryMs,
       onMessage: (message) => this.#onHart(message),
-      onRecorded: (batch) => witness.onRecorded(this.name, batch),
+      onRecorded: (batch) => {
+        witness.onRecorded(this.name, batch)
+        witness.onBoundary('recorded')
+      },
     })
     this.disk = new DiskLine({
       actor,
@@ -266,13 +269,16 @@ export class SimReplica {
 
   #onHart(message: FromHart): void {
     const nowMs = this.actor.nowMs
+    if (this.actor.isDead) return
     switch (message.kind) {
       case 'recorded':
+        if (message.batches.length > 0) this.#options.witness.onBoundary('sending')
         for (const batch of message.batches) this.#withPrimary((primary) => primary.onBatch(batch, nowMs))
         if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
         const { replayedEnd, outputs, diskAnswers } = message
+        this.#options.witness.onBoundary('replayed')
         this.disk.onReplayed(outputs, diskAnswers)
         const report = { replayedEnd, outputs, count: this.machine.count }
         this.#withBackup((backup) => backup.onReplayed(report, nowMs))
@@ -289,13 +295,13 @@ export class SimReplica {
   }
 
   #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
-    if (this.#role.kind !== 'primary') return
+    if (this.#role.kind !== 'primary' || this.actor.isDead) return
     for (const effect of fact(this.#role.primary)) this.#effects.push(() => this.#carryOutPrimary(effect))
     this.#carryOut()
   }
 
   #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
-    if (this.#role.kind !== 'backup') return
+    if (this.#role.kind !== 'backup' || this.actor.isDead) return
     for (const effect of fact(this.#role.backup)) this.#effects.push(() => this.#carryOutBackup(effect))
     this.#carryOut()
   }
@@ -323,7 +329,9 @@ export class SimReplica {
         this.#backups.delete(effect.channel)
         return
       case 'release':
-        for (const { output } of effect.outputs) this.#release(output)
+        this.#options.witness.onBoundary('releasing')
+        for (const { output } of effect.outputs) if (!this.actor.isDead) this.#release(output)
+        this.#options.witness.onBoundary('released')
         return
       case 'covered':
         this.lan.place.covered(effect.frameId)
@@ -396,7 +404,7 @@ export class SimReplica {
         return
       case 'replay':
         this.hart.send({ kind: 'append', batch: effect.batch })
-        this.#options.witness.onReceived(this.name, effect.batch)
+        this.#options.witness.onBoundary('received')
         return
       case 'testAndSet':
         this.arbiter.ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {

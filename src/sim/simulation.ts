@@ -4,17 +4,20 @@
  */
 
 import { Chance } from './chance.ts'
-import { Faults, type PlannedFault, planFaults } from './faults.ts'
+import { type Crash, Faults, planFaults } from './faults.ts'
 import type { SituationCounts } from './situations.ts'
 import { World } from './world.ts'
 
 export interface SeedResult {
   readonly seed: number
+  readonly crash: Crash | undefined
   readonly violations: readonly string[]
   readonly situations: SituationCounts
   readonly entries: number
   readonly faults: number
   readonly answers: number
+  /** Boundaries of log entries before the run was to settle. */
+  readonly boundaries: number
 }
 
 /** No seed ends with a shorter log. */
@@ -24,30 +27,41 @@ const patienceMs = 4000
 const mostUps = 4
 
 /** The one command that repeats a seed, and tells what happened. */
-export function repeatCommand(seed: number): string {
-  return `npm run sim -- --from ${seed} --seeds 1 --trace`
+export function repeatCommand({ seed, crash }: Pick<SeedResult, 'seed' | 'crash'>): string {
+  const of = crash ? ` --crash ${crash.boundary},${crash.victim},${crash.how}` : ''
+  return `npm run sim -- --from ${seed} --seeds 1 --trace${of}`
 }
 
 export interface SeedOptions {
   readonly trace?: (line: string) => void
-  /** In place of what the seed says. */
-  readonly plan?: readonly PlannedFault[]
+  /** In place of what the seed says: one crash, or none (`undefined`), in a short run. */
+  readonly exhaustive?: { readonly crash: Crash | undefined }
 }
+
+/** How long a short run goes before it is to settle. */
+const shortRunMs = 180
 
 export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   const world = new World(seed, options.trace)
   const chance = new Chance(seed, 2)
-  const plan = options.plan ?? planFaults(chance)
+  const { exhaustive } = options
+  const plan = exhaustive ? [] : planFaults(chance)
   const faults = new Faults(world, chance)
   const { checkers, timeline } = world
   const failed = (): boolean => checkers.violations.length > 0
+  const crash = exhaustive?.crash
+  let boundaries = 0
+  checkers.onBoundaryReached = (boundary) => {
+    if (boundary === crash?.boundary) faults.crash(crash)
+  }
   try {
     world.up()
     for (const { kind, atMs } of plan) timeline.at(atMs * 1000, () => faults.happen(kind))
     const lastMs = plan.at(-1)?.atMs ?? 0
-    timeline.runUntil((lastMs + 300) * 1000, failed)
+    timeline.runUntil((exhaustive ? shortRunMs : lastMs + 300) * 1000, failed)
+    boundaries = checkers.boundaries
     if (!failed()) faults.healAll()
-    for (let ups = 1; !failed() && !settle(world); ups++) {
+    for (let ups = 1; !failed() && !settle(world, exhaustive ? 0 : leastEntries); ups++) {
       if (ups > mostUps) throw new Error('the machine does not stay up, although all faults are over')
       // Both are gone: the operator starts the machine again.
       checkers.count('both_replicas_lost')
@@ -59,14 +73,23 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
     checkers.violate(`${(error as Error).stack}`)
   }
   const { violations, counts, entries } = checkers
-  return { seed, violations, situations: counts, entries, faults: faults.happened, answers: world.answers }
+  return {
+    seed,
+    crash,
+    violations,
+    situations: counts,
+    entries,
+    faults: faults.happened,
+    answers: world.answers,
+    boundaries,
+  }
 }
 
 /**
  * Waits for a machine that answers, and for a log that is long enough.
  * @returns false: every replica is gone, as may be after two faults
  */
-function settle(world: World): boolean {
+function settle(world: World, entries: number): boolean {
   const { timeline, checkers } = world
   world.startMissingBackup()
   const sinceMs = timeline.nowMs
@@ -85,16 +108,17 @@ function settle(world: World): boolean {
     checkers.violate(`faults are over for ${patienceMs} ms, and the machine does not answer: ${states.join(', ')}`)
     return true
   }
-  while (checkers.entries + Number(checkers.logEnd) < leastEntries && !failed() && !isLost()) {
+  while (checkers.entries + Number(checkers.logEnd) < entries && !failed() && !isLost()) {
     timeline.runUntil(timeline.nowUs + 50_000, failed)
   }
   // Nothing new is asked for, and the machine stands still; what is on its way arrives.
   world.stations.stop()
   for (const { hart } of world.live) hart.hang()
-  const isCalm = (): boolean => world.live.every(({ primary }) => primary!.status.heldOutputs === 0)
+  const isCalm = (): boolean =>
+    world.live.every(({ primary, disk }) => primary!.status.heldOutputs === 0 && disk.steady.isIdle)
   timeline.runUntil(timeline.nowUs + 100_000, failed)
   timeline.runUntil(timeline.nowUs + patienceMs * 1000, () => failed() || isCalm())
-  if (!isCalm()) checkers.violate('faults are over, and outputs are held for ever')
+  if (!isCalm()) checkers.violate('faults are over, and outputs are held, or disk requests wait, for ever')
   timeline.runUntil(timeline.nowUs + 100_000, failed)
   return !isLost()
 }

@@ -19,6 +19,13 @@ export interface DiskVisitor {
 /** What the switch did with an output. */
 export type FrameFate = 'forwarded' | 'repeated' | 'fenced'
 
+/**
+ * `recorded`: written by the hart, told nobody. `sending`: on their way into the channel. `received`: given to the backup's
+ * replayer, not acknowledged. `replayed`: by the backup's hart. `releasing`: acknowledged, their outputs still here.
+ * `released`: outputs on their way.
+ */
+export type Boundary = 'recorded' | 'sending' | 'received' | 'replayed' | 'releasing' | 'released'
+
 export interface Witness {
   onArbiterAnswer(replica: string, question: ArbiterQuestion, answer: ArbiterAnswerOf): void
   /** A request touches the image from here … */
@@ -34,8 +41,8 @@ export interface Witness {
   onConsoleOutput(replica: string, sequence: bigint, bytes: Uint8Array): void
   /** The writer of the log has written these entries. */
   onRecorded(replica: string, batch: LogBatch): void
-  /** A backup has these entries, and is about to acknowledge them. */
-  onReceived(replica: string, batch: LogBatch): void
+  /** Log entries are about to go a step further: who dies here, dies between two things that belong together. */
+  onBoundary(boundary: Boundary): void
   /** A replica that went live issues these again. */
   onReissued(replica: string, requests: readonly DiskRequest[]): void
   /** A replica has entered this generation as its holder. */

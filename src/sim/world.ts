@@ -111,6 +111,7 @@ export class World {
 
   startDiskServer(): void {
     const actor = new Actor(diskHost, this.timeline)
+    this.network.onHostIsBack(diskHost)
     const bootId = `boot-${++this.#boots}`
     const server = new DiskServer({
       actor,
@@ -131,6 +132,7 @@ export class World {
       this.timeline.after(20 + this.chance.below(100), () => this.#stations.onFrame(frame))
     })
     this.lan = lan
+    this.network.onHostIsBack(lanHost)
     this.network.listen<MessageToReplica, MessageToSwitch | LanHello>('switch', actor, (end) => lan.onConnection(end))
   }
 
