@@ -8,6 +8,7 @@ import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
 import type { Output } from '../log/entry.ts'
 import type { Input } from '../machine/types.ts'
 import { Backup } from '../replication/backup.ts'
+import { EffectQueue } from '../replication/effect-queue.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
 import type { Message } from '../replication/messages.ts'
@@ -58,7 +59,8 @@ type Role =
 
 type Wire = Message | Uint8Array
 
-const tickIntervalMs = 20
+/** A tenth of the product's, as all times of a simulation. */
+const tickIntervalMs = 25
 const connectAgainMs = 30
 
 export class SimReplica {
@@ -76,8 +78,8 @@ export class SimReplica {
   #role: Role = { kind: 'none' }
   #isPoweredOn = false
   #nextChannel: ChannelId = 1
-  readonly #effects: (() => void)[] = []
-  #isCarryingOut = false
+  readonly #effects = new EffectQueue()
+  #alarmRingsAtMs = Number.POSITIVE_INFINITY
 
   constructor(options: ReplicaOptions) {
     this.#options = options
@@ -258,8 +260,26 @@ export class SimReplica {
     const reach = { disk: this.#probe.isInReach, lan: this.lan.onTick() }
     this.#withPrimary((primary) => primary.onReach(reach, nowMs))
     this.#withBackup((backup) => backup.onReach(reach, nowMs))
-    this.#withPrimary((primary) => primary.onTick(nowMs))
-    this.#withBackup((backup) => backup.onTick(nowMs))
+    this.#tickRole()
+  }
+
+  /** The protocol's own time: a heartbeat, a suspicion, a question to be asked again. */
+  #tickRole(): void {
+    this.#withPrimary((primary) => primary.onTick(this.actor.nowMs))
+    this.#withBackup((backup) => backup.onTick(this.actor.nowMs))
+  }
+
+  /** As host/alarm.ts: rings once, at the earliest time it was set to. */
+  #setAlarm(): void {
+    const role = this.#role
+    const dueMs = role.kind === 'primary' ? role.primary.dueMs : role.kind === 'backup' ? role.backup.dueMs : undefined
+    if (dueMs === undefined || dueMs === Number.POSITIVE_INFINITY || dueMs >= this.#alarmRingsAtMs) return
+    this.#alarmRingsAtMs = dueMs
+    this.actor.after(Math.max(1, Math.ceil(dueMs - this.actor.nowMs)) * 1000, () => {
+      if (this.#alarmRingsAtMs !== dueMs) return
+      this.#alarmRingsAtMs = Number.POSITIVE_INFINITY
+      this.#tickRole()
+    })
   }
 
   /** Only the live machine hears the world, and only once it is switched on. */
@@ -296,30 +316,21 @@ export class SimReplica {
 
   #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
     if (this.#role.kind !== 'primary' || this.actor.isDead) return
-    for (const effect of fact(this.#role.primary)) this.#effects.push(() => this.#carryOutPrimary(effect))
-    this.#carryOut()
+    this.#effects.run(fact(this.#role.primary), (effect) => this.#carryOutPrimary(effect))
+    this.#setAlarm()
   }
 
   #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
     if (this.#role.kind !== 'backup' || this.actor.isDead) return
-    for (const effect of fact(this.#role.backup)) this.#effects.push(() => this.#carryOutBackup(effect))
-    this.#carryOut()
-  }
-
-  /** In order; what carrying one out brings comes after the rest. */
-  #carryOut(): void {
-    if (this.#isCarryingOut) return
-    this.#isCarryingOut = true
-    for (let next = this.#effects.shift(); next; next = this.#effects.shift()) {
-      // A fault may have killed it between two effects.
-      if (!this.actor.isDead) next()
-    }
-    this.#isCarryingOut = false
+    this.#effects.run(fact(this.#role.backup), (effect) => this.#carryOutBackup(effect))
+    this.#setAlarm()
   }
 
   // ---- effects -------------------------------------------------------------------------------------------------------
 
   #carryOutPrimary(effect: PrimaryEffect): void {
+    // A fault may have killed it between two effects.
+    if (this.actor.isDead) return
     switch (effect.kind) {
       case 'send':
         this.#backups.get(effect.channel)?.send(this.#encoded(effect.message))
@@ -394,6 +405,7 @@ export class SimReplica {
   }
 
   #carryOutBackup(effect: BackupEffect): void {
+    if (this.actor.isDead) return
     switch (effect.kind) {
       case 'send':
         this.#toPrimary?.send(this.#encoded(effect.message))

@@ -6,6 +6,7 @@
 import type { MessageToReplica, MessageToSwitch } from '../lan/replica-message.ts'
 import type { ReplicationPolicy } from '../replication/policy.ts'
 import { defaultReplicationPolicy } from '../replication/policy.ts'
+import { defaultReachPolicy } from '../replication/reach-probe.ts'
 import { Actor, type Death } from './actor.ts'
 import { Chance } from './chance.ts'
 import { Checkers } from './checkers.ts'
@@ -42,7 +43,7 @@ function quickPolicy(): ReplicationPolicy {
 function timesOf(chance: Chance): Times {
   return {
     policy: quickPolicy(),
-    reach: { askEveryTicks: 3, silenceTicks: 8 },
+    reach: defaultReachPolicy,
     clock: {
       intervalNs: 20_000_000n,
       idleIntervalNs: 300_000_000n,

@@ -1,6 +1,6 @@
 /**
  * Effects are carried out in the order in which the roles returned them, also when carrying one out brings a new fact and
- * so new effects: those come after the rest (replication/effects.ts says why).
+ * so new effects: those come after the rest (effects.ts says why).
  */
 export class EffectQueue {
   readonly #waiting: (() => void)[] = []
