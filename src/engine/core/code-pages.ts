@@ -12,7 +12,7 @@
 
 import { exceptionCause } from '../../riscv/causes.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
-import type { FunctionBuilder, FunctionReference } from '../wasm/function-builder.ts'
+import type { FunctionBuilder, FunctionReference, Local } from '../wasm/function-builder.ts'
 import { access, byteAt, type Core, entryAt } from './core.ts'
 import { handlerIndex, regionTableBase } from './handler-numbers.ts'
 import {
@@ -52,13 +52,51 @@ export function fitsRegion({ layout }: Core, region: Expression, left: Expressio
   return load('i32', 'load', entryAt(layout.regionNeedsBase, region, 4)).leU(left)
 }
 
+/** The fetch TLB's entry that an address may be in. */
+function fetchEntry(pc: Expression): Expression {
+  return pc
+    .shrU(8)
+    .toI32()
+    .and((fetchEntries - 1) * tlbEntryBytes)
+    .add(get('fetchSet'))
+}
+
+/** What the way to a region needs; the core has it, and every module of regions. */
+type RegionWay = Pick<Core, 'enterRecord' | 'jumpOut'>
+
+/** Enters the region at a record if there is one; returns its mark if not. */
+function emitEnterRegion(f: FunctionBuilder, like: FunctionReference, record: Expression, left: Expression): Local {
+  const mark = f.let(load('i32', 'load16u', record, recordField.region))
+  // Where the budget does not suffice, the region itself leaves at once, for the interpreter.
+  f.if(
+    mark.sub(firstRegion).ltU(regionMark.settled - firstRegion),
+    () => f.returnCallIndirect(like, mark.add(regionTableBase), record, left),
+    undefined,
+    'likely',
+  )
+  return mark
+}
+
+/** Goes on at a record of this page: in its region, or however the core does. */
+export function emitGoNear(f: FunctionBuilder, core: RegionWay, record: Expression, left: Expression): void {
+  emitEnterRegion(f, core.enterRecord, record, left)
+  f.returnCall(core.enterRecord, record, left)
+}
+
+/** Goes on at an address: in its region if the TLB knows the page, or however the core does. */
+export function emitGoFar(f: FunctionBuilder, core: RegionWay, pc: Expression, left: Expression): void {
+  const tag = f.let(pc.and(-4096))
+  const entry = f.let(fetchEntry(pc))
+  f.if(load('i64', 'load', entry).ne(tag), () => f.returnCall(core.jumpOut, pc, left), undefined, 'unlikely')
+  const records = f.let(load('i32', 'load', entry, 8))
+  put(f, 'pagePc', tag)
+  put(f, 'pageRecords', records)
+  emitGoNear(f, core, f.let(records.add(pc.toI32().and(0xffe).mul(recordBytesPerByte))), left)
+}
+
 /** Goes on at a record that a jump leads to. */
 function emitEnterRecord(f: FunctionBuilder, core: Core, record: Expression, left: Expression): void {
-  const region = f.let(load('i32', 'load16u', record, recordField.region))
-  // Where the budget does not suffice, the region itself leaves at once, for the interpreter.
-  f.if(region.sub(firstRegion).ltU(regionMark.settled - firstRegion), () =>
-    f.returnCallIndirect(core.raise, region.add(regionTableBase), record, left),
-  )
+  const region = emitEnterRegion(f, core.raise, record, left)
   // Where only the end of a budget leads is no place that is hot.
   f.if(region.ltU(regionMark.reached).and(left.ne(0)), () =>
     f.store(2, record, i32(regionMark.reached), recordField.region),
@@ -191,14 +229,6 @@ export function defineCodePages(core: Core): CodeHandlers {
     f.return(records)
   })
 
-  /** The fetch TLB's entry that an address may be in. */
-  const fetchEntry = (pc: Expression): Expression =>
-    pc
-      .shrU(8)
-      .toI32()
-      .and((fetchEntries - 1) * tlbEntryBytes)
-      .add(get('fetchSet'))
-
   module.define(core.enterPage, (f, pc) => {
     const tag = f.let(pc!.and(-4096))
     const entry = f.let(fetchEntry(pc!))
@@ -218,16 +248,10 @@ export function defineCodePages(core: Core): CodeHandlers {
     f.return(i32(1))
   })
 
-  // The way from one region to the next: all in one function while the TLB knows the page.
   module.define(core.jumpOut, (f, pc, left) => {
+    // No look-up where the run ends: the walk sets A bits.
     f.if(left!.eqz(), () => f.returnCall(core.stopAt, pc!))
-    const tag = f.let(pc!.and(-4096))
-    const entry = f.let(fetchEntry(pc!))
-    f.if(load('i64', 'load', entry).ne(tag), () => f.returnCall(core.runFrom, pc!, left!))
-    const records = f.let(load('i32', 'load', entry, 8))
-    put(f, 'pagePc', tag)
-    put(f, 'pageRecords', records)
-    emitEnterRecord(f, core, f.let(records.add(pc!.toI32().and(0xffe).mul(recordBytesPerByte))), left!)
+    f.returnCall(core.runFrom, pc!, left!)
   })
 
   module.define(core.enterRecord, (f, record, left) => emitEnterRecord(f, core, record!, left!))

@@ -11,6 +11,7 @@
 
 import { pageBytes } from '../../base/units.ts'
 import type { SystemOperation } from '../../riscv/semantics.ts'
+import { emitGoFar, emitGoNear } from '../core/code-pages.ts'
 import {
   counterAddress,
   emitCount,
@@ -151,10 +152,10 @@ export class RegionFunction {
       })
       this.#count('outside')
       this.#spill()
-      f.returnCall(this.core.enterRecord, this.#record, this.left)
+      emitGoNear(f, this.core, this.#record, this.left)
     })
     this.#spill()
-    f.returnCall(this.core.jumpOut, this.#exitPc, this.left)
+    emitGoFar(f, this.core, this.#exitPc, this.left)
   }
 
   #emitRareExits(): void {
@@ -285,7 +286,7 @@ export class RegionFunction {
     // Most ways out are returns, and few a region: worth code of their own, which writes back only what may have changed.
     this.#count('indirectJump')
     this.#spill(this.#dirty[from]!)
-    f.returnCall(this.core.jumpOut, pc, this.left)
+    emitGoFar(f, this.core, pc, this.left)
   }
 
   #dispatch(record: Expression): void {

@@ -321,6 +321,7 @@ export class Translator {
     const module = new ModuleBuilder()
     const { layout } = this.#parts
     module.importMemory(layout.memoryPages)
+    module.importTable('core', 'functions', this.#table.length)
     const core = importForRegions(
       module,
       this.#parts.exported,

@@ -18,6 +18,7 @@ export class ModuleBuilder {
   readonly #globals: { type: ValueType; initial: bigint }[] = []
   readonly #exports: { name: string; kind: number; index: number }[] = []
   #memory: { minimumPages: number } | undefined
+  #importedTable: { module: string; name: string; minimumSize: number } | undefined
   #elements: readonly FunctionReference[] = []
   #tableSize = 0
 
@@ -51,6 +52,11 @@ export class ModuleBuilder {
   /** The one memory, imported as `env.memory`, of at least `minimumPages` 64 KiB pages. */
   importMemory(minimumPages: number): void {
     this.#memory = { minimumPages }
+  }
+
+  /** Table 0, from another module, of at least `minimumSize` functions. */
+  importTable(module: string, name: string, minimumSize: number): void {
+    this.#importedTable = { module, name, minimumSize }
   }
 
   global(type: ValueType, initial: number | bigint = 0): GlobalReference {
@@ -116,12 +122,18 @@ export class ModuleBuilder {
       for (const type of this.#typeBytes) code.raw(type)
     })
     section(2, (code) => {
-      code.unsigned(this.#imports.length + (this.#memory ? 1 : 0))
+      code.unsigned(this.#imports.length + (this.#memory ? 1 : 0) + (this.#importedTable ? 1 : 0))
       for (const entry of this.#imports) {
         code.name(entry.module)
         code.name(entry.name)
         code.byte(0)
         code.unsigned(entry.typeIndex)
+      }
+      if (this.#importedTable) {
+        code.name(this.#importedTable.module)
+        code.name(this.#importedTable.name)
+        code.raw(Uint8Array.of(1, 0x70, 0))
+        code.unsigned(this.#importedTable.minimumSize)
       }
       if (this.#memory) {
         code.name('env')
