@@ -7,9 +7,9 @@
  * 0x01000  CSR index: one byte per CSR address, 0 = no such CSR
  * 0x02000  scratch records for instructions that straddle two pages
  * 0x03000  counters of the profile, 8 bytes each: traps by cause, then the named ones
- * 0x04000  data TLB for reads: 4 sets × 512 entries × 16 bytes {tag i64, addend i32}, then the same for writes
- * 0x14000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
- * 0x18000  code slots: their RAM page, their counter of stores, and the list of free ones
+ * 0x04000  data TLB for reads: 4 sets × 1024 entries × 16 bytes {tag i64, addend i32}, then the same for writes
+ * 0x24000  fetch TLB: 3 sets × 256 entries × 16 bytes {tag i64, address of the page's records i32}
+ * 0x27000  code slots: their RAM page, their counter of stores, and the list of free ones
  * …        counters of hot code; per region: the budget its first block needs; per slot: halfwords that regions cover
  * …        per RAM page: flags (1 byte), code slot + 1 (2 bytes), entry in the two page lists (4 bytes each)
  * …        predecoded code pages
@@ -33,8 +33,6 @@ export const scratchBase = 0x2000
 export const trapCountersBase = 0x3000
 const countersBase = trapCountersBase + 2 * trapCausesPerKind * 8
 export const dataTlbBase = 0x4000
-export const fetchTlbBase = 0x1_4000
-const slotsMetaBase = 0x1_8000
 
 /** One variable of the engine at a fixed address. */
 export interface Cell {
@@ -168,13 +166,15 @@ export const coreExit = { none: 0, waitForInterrupt: 1, supervisorCall: 2 } as c
 
 /** TLB sets. Data: the effective privilege, and SUM. Fetch: the privilege. */
 export const tlbEntryBytes = 16
-export const dataEntries = 512
+export const dataEntries = 1024
 export const dataSetBytes = dataEntries * tlbEntryBytes
 /** From a read entry to the write entry of the same page. */
 export const writeTlbOffset = 4 * dataSetBytes
 export const dataSets = { bare: 0, user: 1, supervisor: 2, supervisorSum: 3 } as const
 export const fetchEntries = 256
 export const fetchSetBytes = fetchEntries * tlbEntryBytes
+export const fetchTlbBase = dataTlbBase + 8 * dataSetBytes
+const slotsMetaBase = fetchTlbBase + 3 * fetchSetBytes
 export const fetchSets = { bare: 0, user: 1, supervisor: 2 } as const
 
 /**

@@ -150,8 +150,26 @@ export function defineMemoryAccess(core: Core): void {
   const crossesPage = (at: Expression, size: Expression): Expression => at.toI32().and(0xfff).add(size).gtU(4096)
   const nextPage = (at: Expression): Expression => at.or(0xfff).add(1)
 
+  /** If the access is misaligned, and all of it in a page whose entry stands: does `access` with its address in memory. */
+  const withinPage = (
+    f: FunctionBuilder,
+    at: Local,
+    size: Local,
+    table: number,
+    access: (host: Local) => void,
+  ): void => {
+    const entry = f.let(dataEntry(at, get('dataSet')))
+    const isThere = load('i64', 'load', entry, table).eq(at.and(-4096))
+    f.if(isThere.and(crossesPage(at, size).eqz()), () =>
+      access(f.let(at.toI32().add(load('i32', 'load', entry, table + 8)))),
+    )
+  }
+
   module.define(core.loadSlow, (f, at, size, left) => {
     const none = (): void => f.return(i64(0), i32(0))
+    withinPage(f, at!, size!, 0, (host) =>
+      bySize(f, size!, (bytes) => f.return(load('i64', loadNames[bytes], host), left!)),
+    )
     const first = f.let(f.call(core.translate, at!, i32(access.read)))
     f.if(first.eq(-1), none)
     f.if(crossesPage(at!, size!), () => {
@@ -197,6 +215,10 @@ export function defineMemoryAccess(core: Core): void {
 
   module.define(core.storeSlow, (f, at, size, value, left) => {
     const none = (): void => f.return(i32(0))
+    withinPage(f, at!, size!, writeTlbOffset, (host) => {
+      bySize(f, size!, (bytes) => f.store(bytes, host, value!))
+      f.return(left!)
+    })
     const first = f.let(f.call(core.translate, at!, i32(access.write)))
     f.if(first.eq(-1), none)
     f.if(crossesPage(at!, size!), () => {
