@@ -1,11 +1,6 @@
-/** The engine's figures for people: a table per group, and its place in docs/BENCHMARKS.md. */
+/** The engine's figures for people: a table per group. */
 
-import { readFileSync, writeFileSync } from 'node:fs'
 import { type Group, type Row, summarize } from './rows.ts'
-
-const documentPath = new URL('../../docs/BENCHMARKS.md', import.meta.url)
-const begin = '<!-- bench:engine begin -->'
-const end = '<!-- bench:engine end -->'
 
 const groupTitles: Readonly<Record<Group, string>> = {
   bare: 'Bare metal',
@@ -37,12 +32,4 @@ ${lines.join('\n')}
 export function report(rows: readonly Row[], conditions: string): string {
   const tables = (['bare', 'linux'] as const).map((group) => table(rows, group)).filter((text) => text !== '')
   return `${conditions}\n\n${tables.join('\n')}`
-}
-
-/** Puts the report between the markers in docs/BENCHMARKS.md. */
-export function writeIntoDocument(text: string): void {
-  const document = readFileSync(documentPath, 'utf8')
-  const [from, to] = [document.indexOf(begin), document.indexOf(end)]
-  if (from < 0 || to < from) throw new Error(`docs/BENCHMARKS.md lacks the lines "${begin}" and "${end}"`)
-  writeFileSync(documentPath, `${document.slice(0, from + begin.length)}\n\n${text}\n${document.slice(to)}`)
 }

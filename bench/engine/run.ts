@@ -11,18 +11,18 @@
  * row names and the groups `bare` and `linux`. --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
  */
 
-import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { findProgram } from '../../src/guest/command.ts'
 import type { ReadyGuest } from '../../src/host/redis-vm.ts'
-import { describeHost, quietLoad, waitUntilQuiet } from '../support/host.ts'
+import { writeIntoDocument } from '../support/document.ts'
+import { describeCommit, describeHost, quietLoad, waitUntilQuiet } from '../support/host.ts'
 import { type Contestant, contestants, turnsOf } from './contestants.ts'
 import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
 import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
-import { report, writeIntoDocument } from './report.ts'
+import { report } from './report.ts'
 import { Measurement, summarize, type Work } from './rows.ts'
 
 const { values: options } = parseArgs({
@@ -108,14 +108,6 @@ async function measureRound(
   }
 }
 
-function commit(): string {
-  try {
-    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
-  } catch {
-    return 'unknown'
-  }
-}
-
 async function main(folder: string): Promise<void> {
   const rounds = Number(options.rounds ?? (options.quick ? 2 : 5))
   const chosenKernels = kernels.filter(isChosen)
@@ -140,9 +132,9 @@ async function main(folder: string): Promise<void> {
 
   const rows = measurements.map((measurement) => measurement.row())
   const quiet = load < quietLoad ? '' : ' (NOT quiet)'
-  const conditions = `Commit ${commit()}; ${describeHost()}; ${rounds} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
+  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${rounds} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
   const text = report(rows, conditions)
-  if (options.write) writeIntoDocument(text)
+  if (options.write) writeIntoDocument('bench:engine', text)
   console.log(text)
   if (options.json) {
     const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }

@@ -25,3 +25,18 @@ export function cpuSeconds(pid: number): number {
     throw error
   }
 }
+
+/** Of the threads with this name in a process, in seconds, to the nanosecond; 0 when there is none. */
+export function threadCpuSeconds(pid: number, name: string): number {
+  const file = (task: string, what: string): string => readFileSync(`/proc/${pid}/task/${task}/${what}`, 'utf8')
+  let nanoseconds = 0
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      // The first number of schedstat is the time on a processor.
+      if (file(task, 'comm').trim() === name) nanoseconds += Number(file(task, 'schedstat').split(' ')[0])
+    } catch (error) {
+      if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    }
+  }
+  return nanoseconds / 1e9
+}

@@ -1,5 +1,6 @@
 /** The machine that a benchmark runs on: whether it is quiet, and what it is, without saying whose. */
 
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, loadavg, totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -27,4 +28,13 @@ export function describeHost(): string {
   const model = processors[0]?.model.trim() || 'unknown processor'
   const kernel = readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim().split('-')[0]
   return `${processors.length} cores (${model}), ${Math.round(totalmem() / GiB)} GiB, Linux ${kernel}, Node ${process.versions.node}`
+}
+
+/** The commit that is checked out, short. */
+export function describeCommit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
+  } catch {
+    return 'unknown'
+  }
 }

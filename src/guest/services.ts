@@ -39,10 +39,10 @@ const stopByName = (name: string) => `    killall -TERM ${name} 2>/dev/null
 
 /**
  * `hz`: Redis looks after itself so many times a second, and each time costs two million instructions (it asks its allocator
- * for statistics): ten times, its default, keep an idle machine at 19 million instructions a second, twice at four. With
- * many clients it raises the number itself (`dynamic-hz`). Its file is then synced up to half a second later.
+ * for statistics): ten times, its default, keep an idle machine at 19 million instructions a second, once at two. With
+ * many clients it raises the number itself (`dynamic-hz`). Its file is then synced up to a second later.
  */
-const redisOptions = '--protected-mode no --bind 0.0.0.0 --appendonly yes --hz 2 --ignore-warnings ARM64-COW-BUG'
+const redisOptions = '--protected-mode no --bind 0.0.0.0 --appendonly yes --hz 1 --ignore-warnings ARM64-COW-BUG'
 
 export const services: readonly ServiceRecipe[] = [
   {

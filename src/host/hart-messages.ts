@@ -75,8 +75,8 @@ export const progressCell = {
   instructions: 0,
   ticks: 1,
   digestsCompared: 2,
-  /** The doorbell's count as the hart last read it, at the begin of a turn; 0 before its first one. */
-  heard: 3,
+  /** How many turns the hart has begun. */
+  turns: 3,
   /** 1: a driver of the guest has taken the power button. */
   powerButtonDriver: 4,
   /** Written by the main thread: every entry below this index is acknowledged (epoch discipline). */

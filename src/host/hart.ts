@@ -33,8 +33,6 @@ export interface HartOptions {
 
 /** 20 ticks of 250 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
 const hartSilenceTicks = 20
-/** Twice a second: a ring wakes a hart that sleeps with its guest. */
-const ringEveryTicks = 2
 const stopWithinMs = 1000
 
 export class Hart {
@@ -42,7 +40,6 @@ export class Hart {
   #hasExited = false
   #isStopping = false
   #hasFailed = false
-  #ticks = 0
   readonly #onFailed: (error: Error) => void
   readonly #watch: HartWatch
   readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
@@ -117,11 +114,11 @@ export class Hart {
     this.#ring()
   }
 
-  /** Call at every tick: rings now and then, and sees whether the thread still comes to the door. */
+  /** Call at every tick: sees whether the thread still takes turns, and rings when it does not. */
   watch(): void {
-    if (this.#ticks++ % ringEveryTicks === 0) this.#ring()
-    const heard = Atomics.load(this.#progress, progressCell.heard)
-    if (this.#watch.onTick(heard)) this.#fail(new Error(`it took no turn for ${hartSilenceTicks} ticks`))
+    const health = this.#watch.onTick(Atomics.load(this.#progress, progressCell.turns))
+    if (health === 'silent') this.#ring()
+    if (health === 'hanging') this.#fail(new Error(`it took no turn for ${hartSilenceTicks} ticks`))
   }
 
   #ring(): void {

@@ -27,7 +27,8 @@ test('what a VM file appends to the command line comes last, so that it wins', (
   const config = parseVmConfig(good.replace('memory', `${append}\nmemory`), 'vm.toml')
   assert.equal(
     bootArguments(config),
-    'console=ttyS0 cryptomgr.notests root=/dev/vda rw ip4=10.0.2.15/24 gw4=10.0.2.2 cryptomgr.notests=0 quiet',
+    'console=ttyS0 cryptomgr.notests sysctl.vm.stat_interval=10 sysctl.vm.compaction_proactiveness=0 ' +
+      'root=/dev/vda rw ip4=10.0.2.15/24 gw4=10.0.2.2 cryptomgr.notests=0 quiet',
   )
 })
 

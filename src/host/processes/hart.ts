@@ -269,7 +269,7 @@ function rest(turnMs: number): void {
 
 for (;;) {
   const rung = Atomics.load(doorbell, 0)
-  Atomics.store(progress, progressCell.heard, BigInt(rung))
+  Atomics.add(progress, progressCell.turns, 1n)
   drainMessages()
   if (isStopped) break
   const startedNs = process.hrtime.bigint()
