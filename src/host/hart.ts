@@ -31,8 +31,8 @@ export interface HartOptions {
   readonly onFailed: (error: Error) => void
 }
 
-/** 20 ticks of 250 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
-const hartSilenceTicks = 20
+/** 10 ticks of 500 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
+const hartSilenceTicks = 10
 const stopWithinMs = 1000
 
 export class Hart {

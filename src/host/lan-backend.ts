@@ -27,7 +27,7 @@ const reconnectIntervalMs = 50
  * A TCP connection on which nothing was heard for so many ticks is given up for a new one: 5 s. A unix socket never is: it
  * ends with its peer, so one that is silent leads to a switch that stands still, and will read all that was sent.
  */
-const abandonTicks = 20
+const abandonTicks = 10
 
 /** QEMU's schedule for announcing where a machine is now, after the first time at the bind. */
 const announceAgainMs = [50, 150, 250, 350]

@@ -34,7 +34,7 @@ import { type OwnVm, ReplicaStart, readOwnVm } from './replica-start.ts'
 import type { FailoverTimes, FlowStatus, Repeats, ReplicaStatus } from './replica-status.ts'
 
 /** Hart and surroundings are looked after so often, whatever the protocol has to do. */
-export const tickIntervalMs = 250
+export const tickIntervalMs = 500
 /** A main thread that is so late, and later, explains a suspicion. */
 const worthTellingLateMs = 200
 

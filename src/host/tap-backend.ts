@@ -49,9 +49,6 @@ const retryIntervalMs = 20
 /** A bridge forwards about a millisecond after the carrier is there; one with spanning tree lets us wait for nothing. */
 const forwardingWithinMs = 100
 
-/** Half a second. */
-const lookEveryTicks = 2
-
 interface QueuedFrame {
   readonly sequence: bigint
   readonly bytes: Uint8Array
@@ -70,8 +67,6 @@ export class TapBackend implements NetworkBackend {
   /** Set while too many frames are uncovered. */
   #room: PromiseWithResolvers<void> | undefined
   #isDown = false
-  #isInReach = true
-  #ticks = 0
   #isClosed = false
 
   constructor(options: TapBackendOptions) {
@@ -117,8 +112,7 @@ export class TapBackend implements NetworkBackend {
 
   /** Whether the interface is there and up. What lies behind it is not asked. */
   onTick(): boolean {
-    if (this.#ticks++ % lookEveryTicks === 0) this.#isInReach = isUp(this.#options.interfaceName)
-    return this.#isInReach
+    return isUp(this.#options.interfaceName)
   }
 
   close(): void {

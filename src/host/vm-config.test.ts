@@ -19,7 +19,7 @@ test('a small file is a whole VM: defaults fill the rest, paths are relative to 
   assert.equal(config.kernel, '/vms/redis/guest/Image')
   assert.deepEqual(config.disks, [{ path: '/vms/redis/root.ext4', readOnly: false }])
   assert.deepEqual(config.forwards, [{ hostAddress: '127.0.0.1', hostPort: 16379, guestPort: 6379 }])
-  assert.equal(config.protection.heartbeat, 200)
+  assert.equal(config.protection.heartbeat, 500)
 })
 
 test('what a VM file appends to the command line comes last, so that it wins', () => {

@@ -82,7 +82,7 @@ export const vmSchema = z.strictObject({
     .optional(),
   protection: z
     .strictObject({
-      heartbeat: duration.default(200),
+      heartbeat: duration.default(500),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
       arbiter: arbiterSchema.default('disk'),

@@ -5,7 +5,7 @@
  */
 
 export interface DetectorPolicy {
-  /** A replica that has sent nothing for this long sends a heartbeat. */
+  /** A replica that has sent nothing for this long sends a heartbeat. At most a quarter of the time-out counts. */
   readonly heartbeatMs: number
   /** A peer not heard of for this long, or that owes an answer for this long, is suspected. */
   readonly timeoutMs: number
@@ -19,10 +19,10 @@ export interface DetectorPolicy {
  * A killed process is noticed at once, by its closed socket: this is for frozen hosts and cut links. Two seconds ride out
  * what a loaded host does to a process (600 ms were measured too short with three busy processes a core: the pair lost
  * its redundancy to a scheduler's pause), and are still short of the guest's soft-lockup detector and of TCP's patience.
- * Ten heartbeats fit into them, and more would only cost: an idle pair's main threads wake for little else.
+ * Four heartbeats fit into them, and more would only cost: an idle pair's main threads wake for little else.
  */
 export const defaultDetectorPolicy: DetectorPolicy = {
-  heartbeatMs: 200,
+  heartbeatMs: 500,
   timeoutMs: 2000,
   logSilenceMs: 5000,
   outOfReachMs: 2000,
@@ -91,8 +91,12 @@ export class FailureDetector {
     else this.#betterPlacedSinceMs ??= nowMs
   }
 
+  get #heartbeatMs(): number {
+    return Math.min(this.#policy.heartbeatMs, this.#policy.timeoutMs / 4)
+  }
+
   isHeartbeatDue(nowMs: number): boolean {
-    return nowMs - this.#lastSentMs >= this.#policy.heartbeatMs
+    return nowMs - this.#lastSentMs >= this.#heartbeatMs
   }
 
   /**

@@ -13,8 +13,8 @@ export interface ReachPolicy {
   readonly silenceTicks: number
 }
 
-/** Ticks are 250 ms. A second rides out a busy peer's pauses; what follows from silence waits for longer anyway. */
-export const defaultReachPolicy: ReachPolicy = { askEveryTicks: 2, silenceTicks: 4 }
+/** Ticks are 500 ms. A second rides out a busy peer's pauses; what follows from silence waits for longer anyway. */
+export const defaultReachPolicy: ReachPolicy = { askEveryTicks: 1, silenceTicks: 2 }
 
 export class ReachProbe {
   readonly #policy: ReachPolicy
