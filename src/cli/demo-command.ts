@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { formatBytes } from '../base/units.ts'
 import { type DemoReport, demoHolds, runDemo } from '../host/demo.ts'
+import { chooseDiscipline, type DisciplineWords } from '../host/discipline-choice.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 
 function parseRuns(text: string): number {
@@ -17,13 +18,18 @@ export function addDemoCommand(program: Command): void {
     .description('build a Debian guest with Redis, run it protected, kill its primary under load, and report')
     .option('--guest <FOLDER>', 'use the guest in this folder instead of building one')
     .option('--runs <N>', 'how often, from the start each time', parseRuns, 1)
+    .option('--discipline <NAME>', 'when inputs enter the guest: exact or epoch')
+    .option('--protocol <NAME>', 'in the epoch discipline: original or revised')
+    .option('--epoch <INSTRUCTIONS>', 'in the epoch discipline: length of an epoch')
     .option('--json', 'print each report as one JSON object on stdout')
-    .action(async (options: { guest?: string; runs: number; json?: boolean }) => {
+    .action(async (options: { guest?: string; runs: number; json?: boolean } & DisciplineWords) => {
+      const discipline = chooseDiscipline(options)
       let held = 0
       for (let run = 1; run <= options.runs; run++) {
         const progress = new ProgressLine()
         const report = await runDemo({
           ...(options.guest === undefined ? {} : { guestFolder: options.guest }),
+          discipline,
           onStep: (text) => {
             progress.end()
             say(text)

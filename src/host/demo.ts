@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import type { GuestProgress } from '../guest/guest-progress.ts'
+import type { Discipline } from '../log/discipline.ts'
 import type { BytesByCause } from '../log/entry.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
 import { IncrementLoad, RedisConnection, waitForRedis } from './redis-load.ts'
@@ -20,6 +21,8 @@ import { VmFolder } from './vm-folder.ts'
 export interface DemoOptions {
   /** A guest that is already built; by default one is built (or found in the cache). */
   readonly guestFolder?: string
+  /** Default: exact. */
+  readonly discipline?: Discipline
   readonly onStep: (text: string) => void
   readonly onGuestProgress: (progress: GuestProgress) => void
 }
@@ -57,7 +60,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   try {
     const guest = await readyGuest(options, 'demo-guest', options.onGuestProgress)
     const port = await freePort()
-    const vm = await writeVmOf(guest, folder, demoName, port)
+    const { discipline } = options
+    const vm = await writeVmOf(guest, folder, demoName, port, discipline ? { discipline } : {})
     onStep('starting disk server, LAN, primary and backup')
     const startedAt = performance.now()
     await bringUp(vm, { protect: true, onProgress: () => {} })

@@ -149,6 +149,8 @@ class Disk {
     const followed = this.#followed.get(sequence)
     if (!followed) return
     this.#followed.delete(sequence)
+    // Nobody knows what became of it, and the driver asks again.
+    if (status === 'uncertain') return
     const { work, reach } = followed
     if (work.operation === 'flush') this.steady.unflushed.onFlushed(reach)
     else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)

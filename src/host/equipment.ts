@@ -42,7 +42,7 @@ export interface EquipmentEvents {
 
 export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, events: EquipmentEvents): Equipment {
   const { machine, replica, token } = settings
-  const { config, image, times } = artefacts
+  const { config, image, times, discipline } = artefacts
   const { onFenced, trace } = events
   const disk = new DiskBackend({
     endpoint: settings.disk,
@@ -69,6 +69,7 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     image,
     mode: settings.role === 'backup' ? 'replaying' : 'live',
     digestEveryMs: times.digestEveryMs,
+    discipline,
     isProfiled: settings.isProfiled ?? false,
     engine,
     onMessage: events.onHart,
@@ -81,6 +82,7 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
   const policy = {
     ...defaultReplicationPolicy,
     detector: { ...defaultReplicationPolicy.detector, heartbeatMs, timeoutMs },
+    tellsAcknowledged: discipline.kind === 'epoch',
   }
   const identity = {
     machine,

@@ -10,11 +10,13 @@
  */
 
 import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
+import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { DiskAnswer } from '../hypervisor/replayer.ts'
 import type { LogBatch } from '../log/batch.ts'
+import type { Discipline } from '../log/discipline.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
-import type { BootImage, Input, MachineConfig, Output } from '../machine/types.ts'
+import type { BootImage, MachineConfig, Output } from '../machine/types.ts'
 import type { EngineSetting } from './engine-setting.ts'
 import type { MachineProfile } from './profiler.ts'
 
@@ -24,6 +26,7 @@ export interface HartSettings {
   /** Live: writes the log from the start. Replaying: reads it. */
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
+  readonly discipline: Discipline
   /** Count where the work goes, and say so at the end. */
   readonly isProfiled: boolean
   readonly engine: EngineSetting
@@ -36,7 +39,7 @@ export interface HartSettings {
 
 export type ToHart =
   /** `arrivedNs`: host time (process.hrtime) at which it reached the replica. */
-  | { readonly kind: 'input'; readonly input: Input; readonly arrivedNs: bigint }
+  | { readonly kind: 'input'; readonly input: Interrupt; readonly arrivedNs: bigint }
   | { readonly kind: 'append'; readonly batch: LogBatch }
   | { readonly kind: 'powerOn' }
   | { readonly kind: 'goLive' }

@@ -17,6 +17,7 @@ function startHart(
     image: bareGuestImage(),
     mode,
     digestEveryMs: 1000,
+    discipline: { kind: 'exact' },
     onMessage,
     onFailed: (error) => {
       failures++

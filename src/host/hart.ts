@@ -3,8 +3,10 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
+import type { Discipline } from '../log/discipline.ts'
 import type { LogEnd } from '../log/entry.ts'
-import type { BootImage, Input, MachineConfig } from '../machine/types.ts'
+import type { BootImage, MachineConfig } from '../machine/types.ts'
 import { entryFile } from './child-process.ts'
 import { DelayHistogram, type DelaySummary } from './delay-histogram.ts'
 import type { EngineSetting } from './engine-setting.ts'
@@ -23,6 +25,7 @@ export interface HartOptions {
   readonly image: BootImage
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
+  readonly discipline: Discipline
   readonly isProfiled?: boolean
   /** Default: it translates. */
   readonly engine?: EngineSetting
@@ -47,12 +50,13 @@ export class Hart {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
-    const { config, image, mode, digestEveryMs, isProfiled = false, engine = 'translate' } = options
+    const { config, image, mode, digestEveryMs, discipline, isProfiled = false, engine = 'translate' } = options
     const settings: HartSettings = {
       config,
       image,
       mode,
       digestEveryMs,
+      discipline,
       isProfiled,
       engine,
       doorbell: this.#doorbell.buffer as SharedArrayBuffer,
@@ -99,7 +103,7 @@ export class Hart {
   }
 
   /** Something from the world, for a live machine: it gets its log entry between the hart's next two slices. */
-  sendInput(input: Input): void {
+  sendInput(input: Interrupt): void {
     this.send({ kind: 'input', input, arrivedNs: process.hrtime.bigint() })
   }
 

@@ -49,6 +49,7 @@ async function profileOf(t: TestContext, engine: EngineSetting): Promise<{ profi
     image: bareGuestImage(),
     mode: 'live',
     digestEveryMs: 1000,
+    discipline: { kind: 'exact' },
     isProfiled: true,
     engine,
     onMessage: (message) => {

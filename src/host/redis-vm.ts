@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { buildGuest, copyRootDisk, defaultCacheFolder, type GuestImage } from '../guest/guest-builder.ts'
 import type { GuestFlavour } from '../guest/guest-manifest.ts'
 import type { OnGuestProgress } from '../guest/guest-progress.ts'
+import { type Discipline, exactDiscipline } from '../log/discipline.ts'
 
 export interface GuestChoice {
   /** Default: minimal. */
@@ -21,6 +22,8 @@ export interface VmOptions extends GuestChoice {
   readonly append?: string
   /** More ports than Redis's, as the VM file has them: `127.0.0.1:2222:22`. */
   readonly forward?: readonly string[]
+  /** Default: exact. */
+  readonly discipline?: Discipline
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -67,7 +70,7 @@ export async function writeVmOf(
   folder: string,
   name: string,
   port: number,
-  options: Pick<VmOptions, 'memory' | 'append' | 'forward'> = {},
+  options: Omit<VmOptions, keyof GuestChoice> = {},
 ): Promise<string> {
   await copyRootDisk(guest, join(folder, 'root.ext4'))
   const path = join(folder, 'vm.toml')
@@ -84,7 +87,18 @@ path = "root.ext4"
 
 [network]
 forward = ${JSON.stringify([`127.0.0.1:${port}:6379`, ...(options.forward ?? [])])}
-`,
+${protectionOf(options.discipline ?? exactDiscipline)}`,
   )
   return path
+}
+
+function protectionOf(discipline: Discipline): string {
+  if (discipline.kind === 'exact') return ''
+  const { protocol, instructions } = discipline
+  return `
+[protection]
+discipline = "epoch"
+protocol = "${protocol}"
+epoch = ${instructions}
+`
 }

@@ -19,7 +19,7 @@ import { fetchMachine } from './fetch-machine.ts'
 import { untilThere } from './patience.ts'
 import type { PrimaryChannel } from './primary-channel.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
-import { readVmConfig, type VmConfig } from './vm-config.ts'
+import { disciplineOf, readVmConfig, type VmConfig } from './vm-config.ts'
 
 /** The machine as this host's files have it. */
 export interface OwnVm {
@@ -102,6 +102,7 @@ export class ReplicaStart {
       config: machineConfig(config, sizes),
       image,
       times: { heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery },
+      discipline: disciplineOf(config),
     }
   }
 

@@ -10,9 +10,9 @@
 
 import { randomBytes } from 'node:crypto'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
+import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
-import type { Input } from '../machine/types.ts'
 import { Cable } from '../net/cable.ts'
 import type { Backup } from '../replication/backup.ts'
 import { EffectQueue } from '../replication/effect-queue.ts'
@@ -308,10 +308,11 @@ export class Replica {
   }
 
   /**
-   * Only the live machine hears the world, and only once it is switched on: its log begins with its power-on.
+   * Only the live machine hears the world, and only once it is switched on: its log begins with its power-on. A backup
+   * ignores what is meant for its own machine (Bressoud & Schneider, P3).
    * @returns whether it does
    */
-  #input(input: Input): boolean {
+  #input(input: Interrupt): boolean {
     const isListening = this.#role.kind === 'primary' && this.#isPoweredOn
     if (isListening) this.#hart.sendInput(input)
     return isListening

@@ -11,6 +11,13 @@ import { GiB, MiB, parseDuration, parseSize } from '../base/units.ts'
 import type { DiskSource } from '../disk/disk-server.ts'
 import { parseNbdUri } from '../disk/nbd-uri.ts'
 import type { EtcdSettings } from '../etcd/etcd-settings.ts'
+import {
+  type Discipline,
+  epochProtocols,
+  exactDiscipline,
+  longestEpochInstructions,
+  shortestEpochInstructions,
+} from '../log/discipline.ts'
 import { arbiterSchema, etcdOf } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 
@@ -85,6 +92,20 @@ export const vmSchema = z.strictObject({
       heartbeat: duration.default(500),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
+      discipline: z
+        .enum(['exact', 'epoch'])
+        .default('exact')
+        .describe('inputs enter at the instruction where they arrive, or only where an epoch ends'),
+      protocol: z
+        .enum(epochProtocols)
+        .default('revised')
+        .describe('epoch discipline: acknowledgements are awaited at the end of an epoch, or before outputs'),
+      epoch: z
+        .int()
+        .min(shortestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
+        .max(longestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
+        .default(50_000)
+        .describe('epoch discipline: length of an epoch in instructions'),
       arbiter: arbiterSchema.default('disk'),
     })
     .prefault({}),
@@ -200,6 +221,11 @@ export function bootArguments(config: VmConfig): string {
   }
   if (config.append) parts.push(config.append)
   return parts.join(' ')
+}
+
+export function disciplineOf({ protection }: VmConfig): Discipline {
+  const { discipline, protocol, epoch } = protection
+  return discipline === 'exact' ? exactDiscipline : { kind: 'epoch', protocol, instructions: epoch }
 }
 
 export function macBytes(mac: string): Uint8Array {

@@ -168,6 +168,17 @@ export class ClockKeeper {
     return until
   }
 
+  /**
+   * For guest time that stands between its entries (the epoch discipline): the time at the end of an epoch, [Tme]. A guest
+   * that is behind steps forward as ever; one that is ahead goes slowly.
+   */
+  epochTime(monotonicNs: bigint, ticks: Ticks): Ticks {
+    const passedNs = monotonicNs - (this.#lastEntryNs ?? monotonicNs)
+    const stepTicks = this.#stepTicks(monotonicNs, ticks)
+    this.#lastEntryNs = monotonicNs
+    return ticks + (stepTicks > 0n ? stepTicks : (passedNs * slowestPercent) / (100n * tickNs))
+  }
+
   #behindNs(monotonicNs: bigint, ticks: Ticks): bigint {
     return (this.targetTicks(monotonicNs) - ticks) * tickNs
   }

@@ -21,12 +21,14 @@ const linux: BootArtefacts = {
     bootArguments: 'console=ttyS0 näme',
   },
   times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+  discipline: { kind: 'exact' },
 }
 
 const bare: BootArtefacts = {
   config: { ramBytes: 64 << 20, disks: [] },
   image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
   times: linux.times,
+  discipline: { kind: 'exact' },
 }
 
 function identityOf({ config, image }: BootArtefacts): MachineIdentity {

@@ -11,6 +11,7 @@
 import { assert, ExitCode, WorldError } from '../base/assert.ts'
 import { ByteReader, ByteWriter, concatBytes } from '../base/bytes.ts'
 import type { BootImage, DiskConfig, MachineConfig } from '../machine/types.ts'
+import { type Discipline, readDiscipline, writeDiscipline } from './discipline.ts'
 import { digestBootImage, digestConfig, type MachineIdentity } from './identity.ts'
 import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from './varint.ts'
 
@@ -25,6 +26,7 @@ export interface BootArtefacts {
   readonly config: MachineConfig
   readonly image: BootImage
   readonly times: PairTimes
+  readonly discipline: Discipline
 }
 
 /** More than any kernel with its initrd; a peer that promises more is not believed. */
@@ -40,11 +42,12 @@ export class EncodedArtefacts {
   readonly lengthBytes: number
   readonly #parts: readonly Uint8Array[]
 
-  constructor({ config, image, times }: BootArtefacts) {
+  constructor({ config, image, times, discipline }: BootArtefacts) {
     const [first, second] = image.kind === 'linux' ? [image.kernel, image.initrd] : [image.file, new Uint8Array()]
     const header = new ByteWriter()
     writeConfig(header, config)
     for (const time of [times.heartbeatMs, times.timeoutMs, times.digestEveryMs]) writeVarint(header, Math.round(time))
+    writeDiscipline(header, discipline)
     header.bool(image.kind === 'linux')
     if (image.kind === 'linux') writeVarintText(header, image.bootArguments)
     writeVarint(header, first.length)
@@ -107,6 +110,7 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   const header = new ByteReader(reader.raw(headerBytes))
   const config = readConfig(header)
   const [heartbeatMs, timeoutMs, digestEveryMs] = [readTime(header), readTime(header), readTime(header)]
+  const discipline = readDiscipline(header)
   const isLinux = readFlag(header)
   const bootArguments = isLinux ? readVarintText(header, maxHeaderBytes) : ''
   const firstBytes = readBoundedVarint(header, maxArtefactsBytes, 'kernel')
@@ -118,7 +122,7 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   const image: BootImage = isLinux
     ? { kind: 'linux', kernel: first, initrd: second, bootArguments }
     : { kind: 'elf', file: first }
-  return { config, image, times: { heartbeatMs, timeoutMs, digestEveryMs } }
+  return { config, image, times: { heartbeatMs, timeoutMs, digestEveryMs }, discipline }
 }
 
 /** A time of 0 would make a ticker that never rests. */

@@ -17,6 +17,7 @@ function artefactsWith(seed: number): BootArtefacts {
       bootArguments: 'quiet',
     },
     times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+    discipline: { kind: 'exact' },
   }
 }
 

@@ -25,7 +25,7 @@ import type { MachineIdentity } from '../log/identity.ts'
 import type { Reach } from './reach.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const protocolVersion = 3
+export const protocolVersion = 4
 
 /** A piece of the boot artefacts: large enough that the questions cost nothing, small enough to wait in a socket. */
 export const artefactsPieceBytes = 2 ** 20

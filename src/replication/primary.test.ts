@@ -430,6 +430,7 @@ test('a backup without a machine is given it before its hello, and only while th
     config: { ramBytes: 64 << 20, disks: [] },
     image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
     times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+    discipline: { kind: 'exact' },
   }
   const fetch: Message = { kind: 'fetch', machine: 'shop', instructionTableHash: 1n, offset: 0 }
   const answers = (primary: Primary, message: Message) => {

@@ -267,6 +267,7 @@ const artefacts: BootArtefacts = {
   config: { ramBytes: 2 ** 28, disks: [] },
   image: { kind: 'elf', file: new Uint8Array(3 * 2 ** 20) },
   times: { heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000 },
+  discipline: { kind: 'exact' },
 }
 
 test('a starting primary hears 10^5 mutated messages of strangers that want its boot image', async (t) => {

@@ -1,24 +1,26 @@
 /**
  * The hart's thread: a machine behind a Recorder or a Replayer, driven as fast as it goes.
  *
- * This is the one place where the machine meets the host's clock and randomness: both become log entries here, before
- * the machine sees them. Nothing is awaited: the thread looks at its doorbell between slices, and sleeps on it when the
+ * This thread is the one place where the machine meets the host's clock and randomness (live-hart.ts): both become log
+ * entries there, before the machine sees them. Nothing is awaited: the thread looks at its doorbell between slices, and sleeps on it when the
  * guest waits (WFI), when the log has nothing more to replay, and while it is paused.
  */
 
-import { getRandomValues } from 'node:crypto'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { createEngine } from '../../engine/wasm-engine.ts'
-import { ClockKeeper, defaultClockPolicy, type HostTime } from '../../hypervisor/clock-keeper.ts'
+import { EpochBackup } from '../../hypervisor/epoch/epoch-backup.ts'
+import { EpochPrimary } from '../../hypervisor/epoch/epoch-primary.ts'
 import { Recorder } from '../../hypervisor/recorder.ts'
 import { Replayer } from '../../hypervisor/replayer.ts'
 import type { MarkedOutput } from '../../log/entry.ts'
 import { type CreateEngine, createMachine } from '../../machine/machine.ts'
-import { type Input, instructionCount, type Machine, type StopReason } from '../../machine/types.ts'
+import type { Machine } from '../../machine/types.ts'
 import { DelayHistogram } from '../delay-histogram.ts'
-import { type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
+import { EpochHart } from '../epoch-hart.ts'
+import { ExactHart } from '../exact-hart.ts'
+import { type DiskRequest, type FromHart, type HartSettings, progressCell, type ToHart } from '../hart-messages.ts'
+import type { HartMode, HartThread, LiveHart, Turn } from '../live-hart.ts'
 import { Profiler } from '../profiler.ts'
-import { SlicePacer } from '../slice-pacer.ts'
 
 const replaySliceInstructions = 500_000n
 
@@ -39,159 +41,26 @@ function showProgress(of: Machine): void {
   Atomics.store(progress, progressCell.powerButtonDriver, of.hasPowerButtonDriver ? 1n : 0n)
 }
 
-function hostTime(): HostTime {
-  return { monotonicNs: process.hrtime.bigint(), wallClockNs: BigInt(Date.now()) * 1_000_000n }
+const thread: HartThread = {
+  settings,
+  frameDelays,
+  post,
+  showProgress,
+  isRung: () => Atomics.load(doorbell, 0) !== rung,
+  acknowledgedEnd: () => Atomics.load(progress, progressCell.acknowledgedEnd),
 }
 
-/** What a turn asks for: another one at once, or none before this host time (ns) unless the doorbell rings. */
-type Turn = 'again' | { readonly sleepUntilNs: bigint | undefined }
-
-interface Mode {
-  onMessage(message: ToHart): void
-  turn(): Turn
-}
-
-/** Writes the log: the machine runs from live devices. */
-class Live implements Mode {
-  readonly #recorder: Recorder
-  readonly #pacer = new SlicePacer()
-  #keeper: ClockKeeper | undefined
-  #outputs: MarkedOutput[] = []
-  #stop: StopReason = { kind: 'off' }
-  #nextDigestNs = 0n
-  #nextResyncNs = 0n
-
-  constructor(recorder: Recorder) {
-    this.#recorder = recorder
-  }
-
-  powerOn(): void {
-    this.#apply({ kind: 'boot', rngSeed: getRandomValues(new Uint8Array(64)), wallClockNs: hostTime().wallClockNs })
-    this.#startClock()
-  }
-
-  /** Takes over where the log ends: the clock goes on, and what the log left unanswered is answered. */
-  goOn(outputs: readonly MarkedOutput[]): void {
-    if (this.#recorder.nextIndex === 0n) {
-      // The log begins with the power-on, and its writer died before that had reached anybody.
-      this.powerOn()
-      return
-    }
-    this.#startClock()
-    const { entropyRequests, powerRequest } = this.#recorder.obligations
-    for (const request of [...entropyRequests]) this.#answerEntropy(request.lengthBytes)
-    if (powerRequest) this.#onPower(powerRequest.action, powerRequest.failed)
-    this.#handle(outputs.filter(({ output }) => output.kind !== 'entropyRequest' && output.kind !== 'power'))
-    this.#stop = { kind: 'count' }
-  }
-
-  onMessage(message: ToHart): void {
-    if (message.kind === 'powerOn') this.powerOn()
-    if (message.kind !== 'input') return
-    if (this.#stop.kind === 'waiting') {
-      const entry = this.#keeper?.entryBeforeInput(process.hrtime.bigint(), this.#recorder.machine.ticks)
-      if (entry) this.#apply(entry)
-    }
-    this.#apply(message.input)
-    if (message.input.kind === 'frame') frameDelays.add(process.hrtime.bigint() - message.arrivedNs)
-  }
-
-  turn(): Turn {
-    const { machine } = this.#recorder
-    const keeper = this.#keeper
-    if (!keeper || this.#stop.kind === 'off') {
-      this.#flush()
-      return { sleepUntilNs: undefined }
-    }
-    const before = process.hrtime.bigint()
-    this.#keepTime(keeper, before)
-    const countBefore = machine.count
-    const slice =
-      this.#pacer.instructions < keeper.sliceInstructions ? this.#pacer.instructions : keeper.sliceInstructions
-    const { stop, outputs } = this.#recorder.run(instructionCount(countBefore + slice))
-    this.#stop = stop
-    const after = process.hrtime.bigint()
-    if (stop.kind !== 'waiting') {
-      keeper.onRan(machine.count - countBefore, after - before)
-      this.#pacer.onRan(machine.count - countBefore, after - before)
-    }
-    this.#handle(outputs)
-    this.#flush()
-    showProgress(machine)
-    if (stop.kind !== 'waiting') return 'again'
-    return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
-  }
-
-  /** The entries that host time asks for: clock, and at intervals the digest that backups compare. */
-  #keepTime(keeper: ClockKeeper, nowNs: bigint): void {
-    const { machine } = this.#recorder
-    const entry =
-      this.#stop.kind === 'waiting'
-        ? keeper.entryWhileWaiting(nowNs, machine.ticks, this.#stop.deadline)
-        : keeper.entryWhileRunning(nowNs, machine.ticks)
-    if (entry) this.#apply(entry)
-    if (nowNs >= this.#nextResyncNs) {
-      this.#nextResyncNs = nowNs + 1_000_000_000n
-      if (machine.clockAnchor) keeper.resync(hostTime(), machine.clockAnchor)
-    }
-    if (nowNs >= this.#nextDigestNs) {
-      this.#nextDigestNs = nowNs + BigInt(settings.digestEveryMs) * 1_000_000n
-      this.#recorder.entryDigest()
-    }
-  }
-
-  #startClock(): void {
-    const { machine } = this.#recorder
-    const anchor = machine.clockAnchor
-    if (!anchor) return
-    const now = hostTime()
-    this.#keeper = new ClockKeeper(anchor, machine.ticks, now, settings.clockPolicy ?? defaultClockPolicy)
-    this.#nextResyncNs = now.monotonicNs + 1_000_000_000n
-    this.#nextDigestNs = now.monotonicNs + BigInt(settings.digestEveryMs) * 1_000_000n
-    const entry = this.#keeper.entryWhileRunning(now.monotonicNs, machine.ticks)
-    if (entry) this.#apply(entry)
-    this.#stop = { kind: 'count' }
-  }
-
-  #apply(input: Input): void {
-    this.#handle(this.#recorder.apply(input))
-  }
-
-  #handle(outputs: readonly MarkedOutput[]): void {
-    for (const marked of outputs) {
-      const { output } = marked
-      if (output.kind === 'entropyRequest') this.#answerEntropy(output.lengthBytes)
-      else this.#outputs.push(marked)
-      if (output.kind === 'power') this.#onPower(output.action, output.failed)
-    }
-  }
-
-  #answerEntropy(lengthBytes: number): void {
-    this.#apply({ kind: 'entropy', bytes: getRandomValues(new Uint8Array(lengthBytes)) })
-  }
-
-  #onPower(action: 'off' | 'reboot', failed: boolean): void {
-    if (action === 'reboot') {
-      this.powerOn()
-      return
-    }
-    this.#stop = { kind: 'off' }
-    this.#flush()
-    post({ kind: 'off', failed })
-  }
-
-  /** The primary flushes at once: entries first, then the outputs that wait for them. */
-  #flush(): void {
-    const batches = this.#recorder.takeBatches()
-    if (batches.length === 0 && this.#outputs.length === 0) return
-    post({ kind: 'recorded', batches, outputs: this.#outputs, bytesByCause: { ...this.#recorder.bytesByCause } })
-    this.#outputs = []
-  }
+function newLiveHart(recorder: Recorder): LiveHart {
+  const { discipline } = settings
+  if (discipline.kind === 'exact') return new ExactHart(recorder, thread)
+  return new EpochHart(new EpochPrimary(recorder, discipline), thread)
 }
 
 /** Reads the log: the machine runs exactly as far as the log reaches. */
-class Replaying implements Mode {
+class Replaying implements HartMode {
   readonly #replayer: Replayer
+  /** In the epoch discipline. */
+  readonly #epochs: EpochBackup | undefined
   #reported = -1n
   #mayGoLive = false
   #isFinished = false
@@ -199,13 +68,19 @@ class Replaying implements Mode {
 
   constructor(replayer: Replayer) {
     this.#replayer = replayer
+    if (settings.discipline.kind === 'epoch') this.#epochs = new EpochBackup(replayer)
   }
 
   onMessage(message: ToHart): void {
     if (message.kind === 'append') this.#replayer.append(message.batch)
-    if (message.kind === 'goLive') this.#mayGoLive = true
+    if (message.kind === 'goLive') {
+      this.#mayGoLive = true
+      this.#epochs?.promote()
+    }
     // The world may speak before the last turn of the replay is done: its words wait.
-    if (message.kind === 'input') this.#early.push(message)
+    if (message.kind !== 'input') return
+    if (this.#epochs) this.#epochs.onInterrupt(message.input)
+    else this.#early.push(message)
   }
 
   turn(): Turn {
@@ -224,15 +99,29 @@ class Replaying implements Mode {
     }
     if (state.kind === 'progress') return 'again'
     if (this.#mayGoLive) {
-      const { recorder, outputs: first, reissue } = this.#replayer.goLive()
-      post({ kind: 'live', reissue })
-      const live = new Live(recorder)
-      live.goOn(first)
-      for (const message of this.#early) live.onMessage(message)
-      mode = live
+      mode = this.#goLive()
       return 'again'
     }
     return { sleepUntilNs: undefined }
+  }
+
+  #goLive(): LiveHart {
+    const { discipline } = settings
+    let gone: { readonly outputs: readonly MarkedOutput[]; readonly reissue: readonly DiskRequest[] }
+    let live: LiveHart
+    if (this.#epochs && discipline.kind === 'epoch') {
+      const failover = this.#epochs.failOver(discipline)
+      live = new EpochHart(failover.primary, thread)
+      gone = failover
+    } else {
+      const goneLive = this.#replayer.goLive()
+      live = new ExactHart(goneLive.recorder, thread)
+      gone = goneLive
+    }
+    post({ kind: 'live', reissue: gone.reissue })
+    live.goOn(gone.outputs)
+    for (const message of this.#early) live.onMessage(message)
+    return live
   }
 }
 
@@ -240,7 +129,10 @@ const translation = settings.engine === 'interpret' ? 'off' : {}
 const profiler = settings.isProfiled ? new Profiler(translation) : undefined
 const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
 const machine = createMachine(settings.config, settings.image, profiler?.createEngine ?? createOwnEngine)
-let mode: Mode = settings.mode === 'live' ? new Live(new Recorder(machine)) : new Replaying(new Replayer(machine))
+let mode: HartMode =
+  settings.mode === 'live' ? newLiveHart(new Recorder(machine)) : new Replaying(new Replayer(machine))
+/** The doorbell's count when the present turn began. */
+let rung = 0
 let isPaused = false
 let cpuPercent = 100
 let isStopped = false
@@ -268,7 +160,7 @@ function rest(turnMs: number): void {
 }
 
 for (;;) {
-  const rung = Atomics.load(doorbell, 0)
+  rung = Atomics.load(doorbell, 0)
   Atomics.add(progress, progressCell.turns, 1n)
   drainMessages()
   if (isStopped) break

@@ -1,0 +1,68 @@
+/**
+ * A live hart in VMware FT's *exact* discipline: an input enters between two slices, at the instruction where the hart then
+ * stands; guest time runs with the instructions, and clock entries keep it near the host's.
+ */
+
+import type { ClockInput, ClockKeeper } from '../hypervisor/clock-keeper.ts'
+import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
+import { instructionCount, type StopReason } from '../machine/types.ts'
+import { LiveHart, type Turn } from './live-hart.ts'
+import { SlicePacer } from './slice-pacer.ts'
+
+export class ExactHart extends LiveHart {
+  readonly #pacer = new SlicePacer()
+  #stop: StopReason = { kind: 'count' }
+
+  protected override onClockStarted(keeper: ClockKeeper, nowNs: bigint): void {
+    this.#applyClock(keeper.entryWhileRunning(nowNs, this.recorder.machine.ticks))
+    this.#stop = { kind: 'count' }
+  }
+
+  protected override onInput(input: Interrupt, arrivedNs: bigint): void {
+    if (this.#stop.kind === 'waiting') {
+      this.#applyClock(this.keeper?.entryBeforeInput(process.hrtime.bigint(), this.recorder.machine.ticks))
+    }
+    this.handle(this.recorder.apply(input))
+    if (input.kind === 'frame') this.thread.frameDelays.add(process.hrtime.bigint() - arrivedNs)
+  }
+
+  override turn(): Turn {
+    const { machine } = this.recorder
+    const { keeper } = this
+    if (!keeper || this.isOff) {
+      this.flush()
+      return { sleepUntilNs: undefined }
+    }
+    const before = process.hrtime.bigint()
+    this.#keepTime(keeper, before)
+    const countBefore = machine.count
+    const slice =
+      this.#pacer.instructions < keeper.sliceInstructions ? this.#pacer.instructions : keeper.sliceInstructions
+    const { stop, outputs } = this.recorder.run(instructionCount(countBefore + slice))
+    this.#stop = stop
+    const after = process.hrtime.bigint()
+    if (stop.kind !== 'waiting') {
+      keeper.onRan(machine.count - countBefore, after - before)
+      this.#pacer.onRan(machine.count - countBefore, after - before)
+    }
+    this.handle(outputs)
+    this.flush()
+    this.thread.showProgress(machine)
+    if (stop.kind !== 'waiting') return 'again'
+    return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
+  }
+
+  #keepTime(keeper: ClockKeeper, nowNs: bigint): void {
+    const { ticks } = this.recorder.machine
+    this.#applyClock(
+      this.#stop.kind === 'waiting'
+        ? keeper.entryWhileWaiting(nowNs, ticks, this.#stop.deadline)
+        : keeper.entryWhileRunning(nowNs, ticks),
+    )
+    this.doRounds(keeper, nowNs)
+  }
+
+  #applyClock(entry: ClockInput | undefined): void {
+    if (entry) this.handle(this.recorder.apply(entry))
+  }
+}
