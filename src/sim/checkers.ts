@@ -55,6 +55,8 @@ export class Checkers implements Witness {
   #seen: Seen[] = []
   #failovers = 0
   #isFirstRun = true
+  /** The first generation of this run of the machine. */
+  #runGeneration = Number.POSITIVE_INFINITY
   /** Who held each generation. */
   readonly #holders = new Map<number, string>()
   /** The last grant that was answered. */
@@ -142,6 +144,8 @@ export class Checkers implements Witness {
       this.count('late_frame_fenced')
       return
     }
+    // Of an older run of the machine: it was long on its way.
+    if (this.#bound.generation < this.#runGeneration) return
     if (replica !== this.#bound.replica)
       this.violate(`a frame of ${replica} passes while ${this.#bound.replica} is bound`)
     if (fate === 'forwarded') this.#see('frame', sequence, bytes, replica)
@@ -171,6 +175,14 @@ export class Checkers implements Witness {
     this.onBoundaryReached?.(this.boundaries)
   }
 
+  onAsks(isLagging: boolean): void {
+    if (isLagging) this.count('lag_at_failover')
+  }
+
+  onHeldBack(how: 'log_full' | 'lag_control'): void {
+    this.count(how)
+  }
+
   onBackupDropped(): void {
     this.count('backup_dropped')
   }
@@ -185,7 +197,10 @@ export class Checkers implements Witness {
       this.violate(`${holder} and ${replica} both hold generation ${generation}: two live`)
     }
     this.#holders.set(generation, replica)
-    if (this.#writer === '') this.#writer = replica
+    if (this.#writer === '') {
+      this.#writer = replica
+      this.#runGeneration = generation
+    }
   }
 
   onLive(replica: string, _generation: number, logEnd: LogEnd): void {
@@ -224,6 +239,7 @@ export class Checkers implements Witness {
     }
     this.#batches = []
     this.#writer = ''
+    this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []
     this.#failovers = 0
     this.#isFirstRun = false

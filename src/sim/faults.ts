@@ -14,6 +14,8 @@ export const faultKinds = [
   'killPrimary',
   'killBackup',
   'killAny',
+  'crashAtBoundary',
+  'crashPrimaryAtBoundary',
   'pausePrimary',
   'pauseBackup',
   'cutChannel',
@@ -33,6 +35,8 @@ export const faultKinds = [
   'loseArbiterAnswers',
   'clockJump',
   'hangHart',
+  'slowHart',
+  'slowBackup',
   'unprotect',
   'powerButton',
 ] as const
@@ -91,6 +95,12 @@ export class Faults {
         return
       case 'killAny':
         this.#kill(this.#anyone())
+        return
+      case 'crashAtBoundary':
+        this.#crashSoon(this.#chance.pick(victims))
+        return
+      case 'crashPrimaryAtBoundary':
+        this.#crashSoon('primary')
         return
       case 'pausePrimary':
         this.#pause(this.#primary())
@@ -176,6 +186,15 @@ export class Faults {
         world.timeline.after(this.#chance.between(50, 500) * 1000, () => world.killReplica(victim, 'process'))
         return
       }
+      case 'slowHart':
+        this.#slowHart(this.#anyone())
+        return
+      case 'slowBackup':
+        this.#slowHart(this.#backup())
+        if (this.#chance.chance(0.5)) {
+          world.timeline.after(this.#chance.between(20, 150) * 1000, () => this.#kill(this.#primary()))
+        }
+        return
       case 'unprotect':
         world.checkers.count('unprotected_by_operator')
         this.#primary()?.actor.deliver(() => this.#primary()?.unprotect())
@@ -214,8 +233,19 @@ export class Faults {
     }
   }
 
+  /** At one of the next boundaries. */
+  #crashSoon(victim: Crash['victim']): void {
+    const { checkers } = this.#world
+    const boundary = checkers.boundaries + this.#chance.between(1, 30)
+    const how = this.#chance.chance(0.3) ? 'host' : 'process'
+    checkers.onBoundaryReached = (reached) => {
+      if (reached === boundary) this.crash({ boundary, victim, how })
+    }
+  }
+
   /** Everything that lasts ends. */
   healAll(): void {
+    this.#world.checkers.onBoundaryReached = undefined
     for (const end of [...this.#lasting]) end()
     this.#world.trace(() => 'all faults are over')
   }
@@ -353,6 +383,13 @@ export class Faults {
     const ends = [...this.#world.network.connections(one, other), ...this.#world.network.connections(other, one)]
     for (const end of ends) end.reset()
     if (ends.length > 0) this.#world.checkers.count('connection_reset')
+  }
+
+  #slowHart(victim: SimReplica | undefined): void {
+    if (!victim) return
+    this.#world.checkers.count('slow_hart')
+    victim.hart.slowness = this.#chance.between(3, 40)
+    this.#last(50, 400, () => (victim.hart.slowness = 1))
   }
 
   #slowDisk(): void {

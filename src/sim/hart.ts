@@ -55,6 +55,8 @@ const calendarStartMs = 1_700_000_000_000
 export class SimHart {
   readonly #options: HartOptions
   readonly machine: Machine
+  /** How many times longer than usual it takes: other work keeps its host busy. */
+  slowness = 1
   #recorder: Recorder | undefined
   #replayer: Replayer | undefined
   #keeper: ClockKeeper | undefined
@@ -221,7 +223,7 @@ export class SimHart {
     const { stop, outputs } = recorder.run(instructionCount(BigInt(before + slice)))
     this.#stop = stop
     const ran = Number(machine.count) - before
-    const durationUs = Math.ceil(ran / instructionsPerUs)
+    const durationUs = Math.ceil((ran / instructionsPerUs) * this.slowness)
     if (stop.kind !== 'waiting') keeper.onRan(BigInt(ran), BigInt(durationUs) * 1000n)
     this.#handle(outputs)
     if (stop.kind === 'waiting') {
@@ -277,7 +279,7 @@ export class SimHart {
     const { chance } = this.#options
     const before = Number(this.machine.count)
     const { state, outputs, diskAnswers } = replayer.run(BigInt(1000 + chance.below(100_000)))
-    const durationUs = 5 + Math.ceil((Number(this.machine.count) - before) / instructionsPerUs / 2)
+    const durationUs = 5 + Math.ceil(((Number(this.machine.count) - before) / instructionsPerUs / 2) * this.slowness)
     const { replayedEnd } = replayer
     this.#endTurnOfReplay(durationUs, () => {
       if (outputs.length > 0 || replayedEnd !== this.#reported) {

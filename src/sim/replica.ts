@@ -364,6 +364,7 @@ export class SimReplica {
         if (effect.eligible.length === 0) this.#options.witness.onBackupDropped(this.name)
         return
       case 'pauseHart':
+        if (effect.reason === 'logFull') this.#options.witness.onHeldBack('log_full')
         this.hart.send({ kind: 'pause', isPaused: true })
         return
       case 'resumeHart':
@@ -372,6 +373,7 @@ export class SimReplica {
         this.#isPoweredOn = true
         return
       case 'setCpuPercent':
+        this.#options.witness.onHeldBack('lag_control')
         this.hart.send({ kind: 'cpuPercent', percent: effect.percent })
         return
       case 'backupLost':
@@ -419,6 +421,7 @@ export class SimReplica {
         this.#options.witness.onBoundary('received')
         return
       case 'testAndSet':
+        this.#options.witness.onAsks(this.#backupLag() > 0)
         this.arbiter.ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {
           const verdict: ArbiterAnswer = !answer
             ? { result: 'unreachable', detail: 'no answer' }
@@ -436,6 +439,12 @@ export class SimReplica {
       case 'halt':
         this.#halt(effect.reason)
     }
+  }
+
+  /** Entries that it has and has not replayed. */
+  #backupLag(): number {
+    const progress = this.backup?.status(this.actor.nowMs).progress
+    return progress ? Number(progress.receivedEnd - progress.replayedEnd) : 0
   }
 
   #goLive(effect: Extract<BackupEffect, { kind: 'goLive' }>): void {

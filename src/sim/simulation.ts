@@ -25,6 +25,7 @@ export const leastEntries = 200
 /** When nothing is wrong any more: so much until the machine must be there and answer. */
 const patienceMs = 4000
 const mostUps = 4
+const operatorLooksEveryMs = 100
 
 /** The one command that repeats a seed, and tells what happened. */
 export function repeatCommand({ seed, crash }: Pick<SeedResult, 'seed' | 'crash'>): string {
@@ -51,8 +52,10 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   const failed = (): boolean => checkers.violations.length > 0
   const crash = exhaustive?.crash
   let boundaries = 0
-  checkers.onBoundaryReached = (boundary) => {
-    if (boundary === crash?.boundary) faults.crash(crash)
+  if (crash) {
+    checkers.onBoundaryReached = (boundary) => {
+      if (boundary === crash.boundary) faults.crash(crash)
+    }
   }
   try {
     world.up()
@@ -91,7 +94,6 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
  */
 function settle(world: World, entries: number): boolean {
   const { timeline, checkers } = world
-  world.startMissingBackup()
   const sinceMs = timeline.nowMs
   const isLost = (): boolean => world.replicas.every(({ isGone, isWaiting }) => isGone || isWaiting)
   const works = (): boolean =>
@@ -99,7 +101,11 @@ function settle(world: World, entries: number): boolean {
     world.live[0]!.primary!.state !== 'asking' &&
     world.stations.haveBeenAnsweredSince(sinceMs)
   const failed = (): boolean => checkers.violations.length > 0
-  timeline.runUntil((sinceMs + patienceMs) * 1000, () => isLost() || failed() || works())
+  const isDecided = (): boolean => isLost() || failed() || works()
+  while (timeline.nowMs < sinceMs + patienceMs && !isDecided()) {
+    world.startMissingBackup()
+    timeline.runUntil(timeline.nowUs + operatorLooksEveryMs * 1000, isDecided)
+  }
   if (isLost()) return false
   if (!works()) {
     const states = world.replicas.map(({ name, isGone, primary, backup, haltReason }) =>

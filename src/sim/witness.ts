@@ -45,6 +45,10 @@ export interface Witness {
   onBoundary(boundary: Boundary): void
   /** A replica that went live issues these again. */
   onReissued(replica: string, requests: readonly DiskRequest[]): void
+  /** A backup asks the arbiter, and may have something left to replay. */
+  onAsks(isLagging: boolean): void
+  /** The primary's hart is stopped, or slowed down, for its backup's sake. */
+  onHeldBack(how: 'log_full' | 'lag_control'): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */
