@@ -15,11 +15,6 @@ interface DownOptions extends JsonOption {
   readonly timeout: number
 }
 
-interface ProtectOptions extends JsonOption {
-  readonly restart?: boolean
-  readonly timeout: number
-}
-
 function parseTimeout(text: string): number {
   try {
     return parseDuration(text)
@@ -57,15 +52,12 @@ export function addOperatorCommands(program: Command): void {
     })
   program
     .command('protect')
-    .description('see to it that a running VM is protected; one without a backup has to be started again for that')
+    .description('give a running VM a backup, while it runs, and a new one whenever that is lost')
     .argument(...vmArgument)
-    .option('--restart', 'shut the VM down, as "down" does, and start it protected, as "up" does')
-    .addOption(timeoutOption())
     .option('--json', 'print the status as one JSON object')
-    .action(async (vm: string, options: ProtectOptions) => {
+    .action(async (vm: string, options: JsonOption) => {
       const progress = new ProgressLine()
-      const restart = options.restart ? { timeoutMs: options.timeout } : undefined
-      const status = await protect(vm, restart, (text) => progress.show('protect', text))
+      const status = await protect(vm, (text) => progress.show('protect', text))
       progress.end()
       tell(status, options)
     })

@@ -60,6 +60,16 @@ export class ConsoleLog {
     this.#notePlace()
   }
 
+  /** Bytes that this run of the machine has printed, as far as it is known here. */
+  get position(): number {
+    return this.#position
+  }
+
+  /** A backup begins in the middle: so much was printed before what it is going to regenerate. */
+  beginAt(position: number): void {
+    this.#position = position
+  }
+
   /** A backup's machine printed what its primary's printed, and wrote once it was released. */
   onRegenerated(bytes: Uint8Array): void {
     this.#position += bytes.length

@@ -53,10 +53,11 @@ export class ConsolePort {
     this.#options = options
   }
 
-  async listen(path: string): Promise<void> {
+  /** @param takesPlace whoever listens there has lost the place */
+  async listen(path: string, takesPlace = false): Promise<void> {
     const server = createServer((socket) => this.#onConnected(socket))
     this.#server = server
-    await listenOn(server, { path }, 'console')
+    await listenOn(server, { path }, 'console', takesPlace)
   }
 
   get viewers(): number {

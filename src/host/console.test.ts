@@ -89,6 +89,8 @@ async function startPair(): Promise<Pair> {
     lanPid: 0,
     monitorPid: 0,
     replicas: { a: replica, b: replica },
+    former: [],
+    wantsBackup: false,
   })
   a.onLive(1)
   const close = (...desks: Desk[]): void => {

@@ -31,7 +31,8 @@ async function answerTo(line: string, handler: ControlHandler): Promise<object> 
   }
 }
 
-export async function listenForControl(path: string, handler: ControlHandler): Promise<Server> {
+/** @param takesPlace whoever listens there has lost the place */
+export async function listenForControl(path: string, handler: ControlHandler, takesPlace = false): Promise<Server> {
   const server = createServer((socket) => {
     let open = 0
     socket.on('error', () => socket.destroy())
@@ -44,7 +45,7 @@ export async function listenForControl(path: string, handler: ControlHandler): P
       })
     })
   })
-  await listenOn(server, { path }, 'control')
+  await listenOn(server, { path }, 'control', takesPlace)
   return server
 }
 

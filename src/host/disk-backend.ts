@@ -94,6 +94,16 @@ export class DiskBackend {
     answersBelow(undefined)
   }
 
+  /** A backup begins in the middle: its machine has these requests under way. */
+  follow(requests: readonly DiskRequest[]): void {
+    for (const request of requests) this.#disks[request.disk]!.followRequest(request)
+  }
+
+  /** Everything the disks have answered so far will outlive a crash of their server. @throws NbdError */
+  async flush(): Promise<void> {
+    await Promise.all(this.#disks.map(({ steady }) => steady.request({ operation: 'flush' })))
+  }
+
   get inFlight(): number {
     return this.#disks.reduce((sum, disk) => sum + disk.steady.inFlight, 0)
   }

@@ -42,7 +42,7 @@ export class EpochHart extends LiveHart {
     if (input.kind === 'frame') this.#arrivals.push(arrivedNs)
   }
 
-  override turn(): Turn {
+  protected override runGuest(): Turn {
     const { keeper } = this
     const { machine } = this.recorder
     const next = keeper && !this.isOff ? this.#runEpochs(keeper) : { sleepUntilNs: undefined }

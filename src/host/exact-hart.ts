@@ -26,7 +26,7 @@ export class ExactHart extends LiveHart {
     if (input.kind === 'frame') this.thread.frameDelays.add(process.hrtime.bigint() - arrivedNs)
   }
 
-  override turn(): Turn {
+  protected override runGuest(): Turn {
     const { machine } = this.recorder
     const { keeper } = this
     if (!keeper || this.isOff) {

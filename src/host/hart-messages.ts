@@ -43,6 +43,13 @@ export type ToHart =
   | { readonly kind: 'append'; readonly batch: LogBatch }
   | { readonly kind: 'powerOn' }
   | { readonly kind: 'goLive' }
+  /** Live: begin to copy the machine, and send at most so many bytes of its pages. */
+  | { readonly kind: 'startCopy'; readonly copy: number; readonly creditBytes: number }
+  | { readonly kind: 'allowPages'; readonly copy: number; readonly bytes: number }
+  | { readonly kind: 'endCopy'; readonly copy: number }
+  /** Replaying, before the first batch: the machine is one that runs elsewhere. */
+  | { readonly kind: 'loadPages'; readonly bytes: Uint8Array }
+  | { readonly kind: 'loadState'; readonly state: Uint8Array }
   | { readonly kind: 'pause'; readonly isPaused: boolean }
   /** Lag control: run this share of real time. */
   | { readonly kind: 'cpuPercent'; readonly percent: number }
@@ -68,6 +75,21 @@ export type FromHart =
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Everything appended is replayed and the machine runs on by itself; its first own outputs follow as `recorded`. */
   | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }
+  /** Live: memory of the machine that is being copied. */
+  | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
+  /** Live: the rest of it, as it is at the end of all that was `recorded` so far. The guest stood still for `pauseMs`. */
+  | {
+      readonly kind: 'copied'
+      readonly copy: number
+      readonly state: Uint8Array
+      readonly pauseMs: number
+      readonly rounds: number
+    }
+  /** Replaying: so many bytes of pages are in the machine. */
+  | { readonly kind: 'pagesLoaded'; readonly bytes: number }
+  /** Replaying: the machine is whole, and the same as the original. Its disk requests without an answer: */
+  | { readonly kind: 'restored'; readonly inFlight: readonly DiskRequest[] }
+  | { readonly kind: 'restoreFailed'; readonly detail: string }
   /** The guest switched itself off; with `failed`, after a panic. */
   | { readonly kind: 'off'; readonly failed: boolean }
   /** The last word of a profiled hart that was told to stop. */

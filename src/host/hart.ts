@@ -113,8 +113,9 @@ export class Hart {
     if (Atomics.exchange(this.#progress, progressCell.acknowledgedEnd, value) !== value) this.#ring()
   }
 
-  send(message: ToHart): void {
-    this.#worker.postMessage(message)
+  /** @param transfer buffers that are handed over instead of copied */
+  send(message: ToHart, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, [...transfer])
     this.#ring()
   }
 

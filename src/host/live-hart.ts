@@ -10,6 +10,7 @@ import type { EnvironmentValue, Interrupt } from '../hypervisor/epoch/interrupts
 import type { Recorder } from '../hypervisor/recorder.ts'
 import type { MarkedOutput } from '../log/entry.ts'
 import type { Machine } from '../machine/types.ts'
+import { CopySender } from './copy-sender.ts'
 import type { DelayHistogram } from './delay-histogram.ts'
 import type { FromHart, HartSettings, ToHart } from './hart-messages.ts'
 
@@ -26,7 +27,8 @@ export interface HartMode {
 export interface HartThread {
   readonly settings: HartSettings
   readonly frameDelays: DelayHistogram
-  post(message: FromHart): void
+  /** @param transfer buffers that are handed over instead of copied */
+  post(message: FromHart, transfer?: readonly ArrayBuffer[]): void
   showProgress(of: Machine): void
   /** The doorbell rang since the turn began: a message is there, or an acknowledgement. */
   isRung(): boolean
@@ -48,13 +50,38 @@ export abstract class LiveHart implements HartMode {
   #outputs: MarkedOutput[] = []
   #nextDigestNs = 0n
   #nextResyncNs = 0n
+  readonly #copying: CopySender
+  /** A guest that is copied, and writes faster than that, stands still until then. */
+  #guestRestsUntilNs = 0n
 
   constructor(recorder: Recorder, thread: HartThread) {
     this.recorder = recorder
     this.thread = thread
+    this.#copying = new CopySender(thread.post)
   }
 
-  abstract turn(): Turn
+  /** The guest runs for a while; if it is being copied, that goes on too. */
+  turn(): Turn {
+    const startedNs = process.hrtime.bigint()
+    if (!this.#copying.isActive || this.isOff) return this.runGuest()
+    const next: Turn =
+      startedNs < this.#guestRestsUntilNs ? { sleepUntilNs: this.#guestRestsUntilNs } : this.#runCopiedGuest(startedNs)
+    // Entries before the copy leave before it.
+    this.flush()
+    this.#copying.work()
+    return this.#copying.canWork ? 'again' : next
+  }
+
+  #runCopiedGuest(startedNs: bigint): Turn {
+    const next = this.runGuest()
+    const endedNs = process.hrtime.bigint()
+    const { guestPercent } = this.#copying
+    this.#guestRestsUntilNs = endedNs + ((endedNs - startedNs) * BigInt(100 - guestPercent)) / BigInt(guestPercent)
+    return next
+  }
+
+  /** Lets the guest run for a while. */
+  protected abstract runGuest(): Turn
 
   /** Something from the world. */
   protected abstract onInput(input: Interrupt, arrivedNs: bigint): void
@@ -90,6 +117,9 @@ export abstract class LiveHart implements HartMode {
   onMessage(message: ToHart): void {
     if (message.kind === 'powerOn') this.powerOn()
     if (message.kind === 'input') this.onInput(message.input, message.arrivedNs)
+    if (message.kind === 'startCopy' || message.kind === 'allowPages' || message.kind === 'endCopy') {
+      this.#copying.onMessage(message, this.recorder)
+    }
   }
 
   #startClock(): void {

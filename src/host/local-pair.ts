@@ -42,6 +42,11 @@ export interface UpOptions {
 
 const protectedWithinMs = 30_000
 
+/** Every process of the VM on this host; 0 where there is none. */
+export function processesOf(run: RunRecord): number[] {
+  return [...surroundings(run), ...replicaNames.map((name) => run.replicas[name].pid), ...run.former]
+}
+
 function surroundings({ lanPid, diskServerPid, monitorPid }: RunRecord): number[] {
   return [lanPid, diskServerPid, monitorPid]
 }
@@ -50,8 +55,7 @@ function surroundings({ lanPid, diskServerPid, monitorPid }: RunRecord): number[
 export function requireNotRunning(folder: VmFolder): void {
   const run = folder.readRun()
   if (!run) return
-  const pids = [...surroundings(run), ...replicaNames.map((name) => run.replicas[name].pid)]
-  const alive = pids.filter((pid) => pid > 0 && isAlive(pid))
+  const alive = processesOf(run).filter((pid) => pid > 0 && isAlive(pid))
   if (alive.length > 0) {
     throw new WorldError(
       'already-running',
@@ -114,6 +118,8 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     vmPath: path,
     replica: name,
     role,
+    listen: folder.channelEndpoint(name),
+    ...(role === 'backup' ? { primaries: [folder.channelEndpoint('a')] } : {}),
     holderHasEnded: true,
     controlPath: folder.controlPath(name),
     consolePath: folder.consolePath(name),
@@ -132,7 +138,13 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
       backupPid = (await startProcess<void>('replica', settings('b', 'backup'), folder.tracePath('b'))).pid
       started.push(backupPid)
     }
-    folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: primary.pid }, b: { pid: backupPid } } })
+    folder.writeRun({
+      vmPath: path,
+      ...pids,
+      replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
+      former: [],
+      wantsBackup: options.protect && config.protection.automatic,
+    })
     return await waitUntilUp(vm, options)
   } catch (error) {
     endProcesses(started)
@@ -194,6 +206,7 @@ function protectionOf(
 function describe(status: ReplicaStatus): string {
   const parts = [`generation ${status.generation}`, `${(status.instructions / 1e6).toFixed(0)} M instructions`]
   if (status.lagMs !== undefined) parts.push(`lag ${status.lagMs.toFixed(0)} ms`)
+  if (status.transfer) parts.push(`replica ${status.transfer.replica} gets the machine`)
   if (!status.reach.disk) parts.push('does not reach the disk server')
   if (!status.reach.lan) parts.push('does not reach the LAN')
   if (status.isOff) parts.push('guest is off')
@@ -259,10 +272,12 @@ export async function takeDown(vm: string): Promise<void> {
   const folder = findVmFolder(vm)
   await requireRunning(folder)
   const run = folder.readRun()
+  // Nobody starts another backup now.
+  if (run) folder.writeRun({ ...run, wantsBackup: false })
   const { replicas, others } = await statusOf(folder)
   const primaryFirst = [...replicas].sort((x, y) => Number(y.role === 'primary') - Number(x.role === 'primary'))
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
-  const recorded = run ? replicaNames.map((name) => run.replicas[name].pid) : []
+  const recorded = run ? [...replicaNames.map((name) => run.replicas[name].pid), ...run.former] : []
   await waitForEnd([...replicas.map(({ pid }) => pid), ...recorded])
   await endSurroundings(folder)
   await waitForEnd([...others.map(({ pid }) => pid), ...(run ? surroundings(run) : [])])

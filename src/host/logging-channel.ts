@@ -96,6 +96,8 @@ export async function listenForBackups(
   return await Listener.open({
     purpose: 'logging channel',
     endpoint,
+    // A frozen process that was this replica before.
+    takesPlace: true,
     onConnection: (socket) => onOpen(nextId++, (events) => new LoggingChannel(socket, events)),
     trace,
   })

@@ -23,6 +23,8 @@ const primary: ReplicaStatus = {
   state: 'protected',
   isProtected: true,
   isListed: false,
+  transfer: undefined,
+  copyPauseMs: undefined,
   reach: { disk: true, lan: false },
   generation: 3,
   instructions: 5_000_000,

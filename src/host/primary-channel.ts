@@ -10,22 +10,34 @@ import { type ChannelEvents, connectToPrimary, type LoggingChannel } from './log
 const deaf: ChannelEvents = { onMessage: () => {}, onBadMessage: () => {}, onClosed: () => {} }
 
 export class PrimaryChannel {
-  readonly #endpoint: Endpoint
+  readonly #endpoints: readonly Endpoint[]
   #listener: ChannelEvents = deaf
   #channel: LoggingChannel | undefined
 
-  constructor(endpoint: Endpoint) {
-    this.#endpoint = endpoint
+  /** @param endpoints where the primary may be */
+  constructor(endpoints: readonly Endpoint[]) {
+    this.#endpoints = endpoints
   }
 
   get isOpen(): boolean {
     return this.#channel !== undefined
   }
 
-  /** In place of an earlier connection. @throws WorldError `primary-unreachable`, `key-refused` */
+  /** In place of an earlier connection: the first place where somebody is. @throws WorldError `primary-unreachable`, `key-refused` */
   async connect(): Promise<void> {
     this.close()
-    const channel: LoggingChannel = await connectToPrimary(this.#endpoint, {
+    for (const [index, endpoint] of this.#endpoints.entries()) {
+      try {
+        await this.#connectTo(endpoint)
+        return
+      } catch (error) {
+        if (index === this.#endpoints.length - 1) throw error
+      }
+    }
+  }
+
+  async #connectTo(endpoint: Endpoint): Promise<void> {
+    const channel: LoggingChannel = await connectToPrimary(endpoint, {
       onMessage: (message) => this.#listener.onMessage(message),
       onBadMessage: (detail) => this.#listener.onBadMessage(detail),
       onClosed: () => {

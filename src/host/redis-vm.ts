@@ -24,6 +24,8 @@ export interface VmOptions extends GuestChoice {
   readonly forward?: readonly string[]
   /** Default: exact. */
   readonly discipline?: Discipline
+  /** Whether lost backups are replaced by themselves; default false, so that each trial has one failure. */
+  readonly automatic?: boolean
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -87,17 +89,19 @@ path = "root.ext4"
 
 [network]
 forward = ${JSON.stringify([`127.0.0.1:${port}:6379`, ...(options.forward ?? [])])}
-${protectionOf(options.discipline ?? exactDiscipline)}`,
+${protectionOf(options)}`,
   )
   return path
 }
 
-function protectionOf(discipline: Discipline): string {
-  if (discipline.kind === 'exact') return ''
-  const { protocol, instructions } = discipline
-  return `
+function protectionOf({ discipline = exactDiscipline, automatic = false }: VmOptions): string {
+  const general = `
 [protection]
-discipline = "epoch"
+automatic = ${automatic}
+`
+  if (discipline.kind === 'exact') return general
+  const { protocol, instructions } = discipline
+  return `${general}discipline = "epoch"
 protocol = "${protocol}"
 epoch = ${instructions}
 `

@@ -5,9 +5,22 @@ import { listenForControl } from './control.ts'
 import type { Replica } from './replica.ts'
 import type { ReplicaFault } from './replica-settings.ts'
 
-/** @param onStopped the replica has ended in good order because `stop` was asked for */
-export function listenForReplicaControl(path: string, replica: Replica, onStopped: () => void): Promise<Server> {
-  return listenForControl(path, async (command, body) => {
+export interface ReplicaControlOptions {
+  readonly path: string
+  /** Whoever listens there has lost the place. */
+  readonly takesPlace?: boolean
+  readonly replica: Replica
+  /** The replica has ended in good order because `stop` was asked for. */
+  readonly onStopped: () => void
+}
+
+export function listenForReplicaControl({
+  path,
+  takesPlace,
+  replica,
+  onStopped,
+}: ReplicaControlOptions): Promise<Server> {
+  const answer = async (command: string, body: unknown): Promise<unknown> => {
     switch (command) {
       case 'status':
         return replica.status()
@@ -29,5 +42,6 @@ export function listenForReplicaControl(path: string, replica: Replica, onStoppe
       default:
         throw new Error(`unknown command ${command}`)
     }
-  })
+  }
+  return listenForControl(path, answer, takesPlace)
 }

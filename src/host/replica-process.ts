@@ -9,6 +9,8 @@ import type { ReplicaSettings } from './replica-settings.ts'
 export interface ReplicaProcessSettings extends ReplicaSettings {
   readonly controlPath: string
   readonly consolePath: string
+  /** It takes the place of an earlier process of this name, which may be frozen: its sockets are ours now. */
+  readonly takesPlace?: boolean
 }
 
 export interface ReplicaProcessEvents {
@@ -39,7 +41,13 @@ export async function openReplica(settings: ReplicaProcessSettings, events: Repl
     },
     trace,
   })
-  await listenForReplicaControl(settings.controlPath, replica, () => process.exit(ExitCode.ok))
-  await viewers.listen(settings.consolePath)
+  const { controlPath: path, consolePath, takesPlace } = settings
+  await listenForReplicaControl({
+    path,
+    takesPlace: takesPlace ?? false,
+    replica,
+    onStopped: () => process.exit(ExitCode.ok),
+  })
+  await viewers.listen(consolePath, takesPlace)
   return replica
 }

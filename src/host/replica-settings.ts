@@ -29,8 +29,10 @@ export interface ReplicaSettings {
   readonly lan?: Endpoint
   /** A TAP interface of this replica's host, instead of a switch. */
   readonly tap?: string
-  /** The logging channel: where a primary listens for backups, and where a backup finds its primary. */
-  readonly channel: Endpoint
+  /** The logging channel: where it listens for backups, as soon as it is the primary. Absent: it takes none. */
+  readonly listen?: Endpoint
+  /** The logging channel: where a backup looks for its primary, one place after the other. */
+  readonly primaries?: readonly Endpoint[]
   /** Wait for disk server, switch and primary that are not there yet. Default: they must be there. */
   readonly isPatient?: boolean
   /** Count where the machine's work goes; reported at the end by `onProfile`. */

@@ -1,6 +1,9 @@
 /** What a replica says of itself when asked, and how the parts of a failover are timed. */
 
 import type { BytesByCause } from '../log/entry.ts'
+import type { TransferStatus } from '../replication/candidates.ts'
+import type { FailoverTiming } from '../replication/effects.ts'
+import type { PrimaryStatus } from '../replication/primary-options.ts'
 import type { Reach } from '../replication/reach.ts'
 import type { DelaySummary } from './delay-histogram.ts'
 import type { ReplicaName } from './vm-folder.ts'
@@ -46,6 +49,10 @@ export interface ReplicaStatus {
   readonly isProtected: boolean
   /** Of a backup: the arbiter lists it, and it follows its primary. */
   readonly isListed: boolean
+  /** Of a primary: a backup to be gets the machine's state. */
+  readonly transfer: TransferStatus | undefined
+  /** Of a primary: how long the guest stood still when its machine was copied the last time. */
+  readonly copyPauseMs: number | undefined
   readonly reach: Reach
   readonly generation: number
   readonly instructions: number
@@ -70,4 +77,20 @@ export interface ReplicaStatus {
 /** Now, as `FailoverTimes` counts. */
 export function nowMs(): number {
   return performance.timeOrigin + performance.now()
+}
+
+/** The flow of a primary's log and outputs. */
+export function flowOf({ backups, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }: PrimaryStatus): FlowStatus {
+  const unacknowledgedBytes = Math.max(0, ...backups.map(({ unreceivedBytes }) => unreceivedBytes))
+  return { unacknowledgedBytes, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }
+}
+
+export function failoverTimes(timing: FailoverTiming): Omit<FailoverTimes, 'cause'> {
+  const origin = performance.timeOrigin
+  return {
+    detectedAt: origin + timing.detectedMs,
+    arbitratedAt: origin + timing.wonMs,
+    replayedAt: origin + timing.replayedMs,
+    firstOutputAt: undefined,
+  }
 }

@@ -13,25 +13,26 @@ import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
-import { Cable } from '../net/cable.ts'
 import type { Backup } from '../replication/backup.ts'
 import { EffectQueue } from '../replication/effect-queue.ts'
-import { type BackupEffect, exitCodeOfHalt, type FailoverTiming, type PrimaryEffect } from '../replication/effects.ts'
-import type { Primary, PrimaryStatus } from '../replication/primary.ts'
-import { fullReach, type Reach } from '../replication/reach.ts'
+import { type BackupEffect, type ChannelId, exitCodeOfHalt, type PrimaryEffect } from '../replication/effects.ts'
+import type { Primary } from '../replication/primary.ts'
+import { fullReach } from '../replication/reach.ts'
+import type { TransferredState } from '../replication/transferred-state.ts'
 import { Alarm } from './alarm.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
-import { ConsoleLog } from './console-log.ts'
 import type { DiskBackend } from './disk-backend.ts'
 import { type Equipment, equip } from './equipment.ts'
 import type { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
 import { PrimaryChannel } from './primary-channel.ts'
+import { ReplicaCables } from './replica-cables.ts'
+import { ReplicaConsole } from './replica-console.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
 import { type OwnVm, ReplicaStart, readOwnVm } from './replica-start.ts'
-import type { FailoverTimes, FlowStatus, Repeats, ReplicaStatus } from './replica-status.ts'
+import { type FailoverTimes, failoverTimes, flowOf, type Repeats, type ReplicaStatus } from './replica-status.ts'
 
 /** Hart and surroundings are looked after so often, whatever the protocol has to do. */
 export const tickIntervalMs = 500
@@ -51,12 +52,13 @@ export class Replica {
   readonly #arbiter: ArbiterBackend
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
-  readonly #consoleLog: ConsoleLog
+  readonly #console: ReplicaConsole
   readonly #backups = new BackupChannels()
   readonly #toPrimary: PrimaryChannel
   #role: Role = { kind: 'none' }
   readonly #effects = new EffectQueue()
-  readonly #cables = { arbiter: new Cable(), etcd: new Cable(), disk: new Cable(), lan: new Cable() }
+  #copyPauseMs: number | undefined
+  readonly #cables = new ReplicaCables()
   #generation = 0
   #isPoweredOn = false
   #isOff = false
@@ -75,14 +77,7 @@ export class Replica {
 
   /** @throws WorldError when the VM's file or what it boots from is not in order */
   constructor(settings: ReplicaSettings, events: ReplicaEvents) {
-    const { arbiter, etcd, disk, lan } = this.#cables
-    this.#settings = {
-      ...settings,
-      arbiter: { ...settings.arbiter, cable: arbiter },
-      ...(settings.etcd ? { etcd: { ...settings.etcd, cable: etcd } } : {}),
-      disk: { ...settings.disk, cable: disk },
-      ...(settings.lan ? { lan: { ...settings.lan, cable: lan } } : {}),
-    }
+    this.#settings = this.#cables.laidInto(settings)
     this.#events = events
     this.#vm = settings.vmPath === undefined ? undefined : readOwnVm(settings.vmPath)
     const { machine, replica, token } = settings
@@ -95,8 +90,8 @@ export class Replica {
       onFenced: () => this.#onFenced(),
       trace: events.trace,
     })
-    this.#toPrimary = new PrimaryChannel(settings.channel)
-    this.#consoleLog = new ConsoleLog(settings.folderPath)
+    this.#toPrimary = new PrimaryChannel(settings.primaries ?? [])
+    this.#console = new ReplicaConsole(settings.folderPath, events)
   }
 
   get #comingRole(): 'primary' | 'backup' {
@@ -144,9 +139,9 @@ export class Replica {
     const primary = await start.primary(this.#vm, this.#runId)
     this.#role = { kind: 'primary', primary }
     this.#generation = primary.status.generation
-    this.#consoleLog.begin(this.#runId)
+    this.#console.begin(this.#runId)
     this.#events.onLive(this.#generation)
-    if (this.#settings.role === 'primary') await this.#listenForBackups()
+    await this.#listenForBackups()
     this.#withPrimary(() => primary.start())
   }
 
@@ -157,7 +152,8 @@ export class Replica {
       onBadMessage: (id, detail) => this.#withPrimary((role) => role.onBadMessage(id, detail, performance.now())),
       onClosed: (id) => this.#withPrimary((role) => role.onChannelClosed(id, performance.now())),
     }
-    await this.#backups.listen(this.#settings.channel, onBackup, this.#events.trace)
+    const { listen } = this.#settings
+    if (listen) await this.#backups.listen(listen, onBackup, this.#events.trace)
   }
 
   async #startAsBackup(start: ReplicaStart): Promise<void> {
@@ -202,7 +198,7 @@ export class Replica {
    * @returns false: there is no backup to leave, or the set of backups is changing already
    */
   unprotect(): boolean {
-    if (this.#role.kind !== 'primary' || this.#role.primary.state !== 'protected') return false
+    if (this.#role.kind !== 'primary' || this.#role.primary.state === 'asking') return false
     this.#events.trace('the operator unprotects the machine')
     this.#withPrimary((primary) => primary.unprotect())
     return true
@@ -220,22 +216,17 @@ export class Replica {
         this.#hart.send({ kind: 'fault', fault: fault.fault })
         return
       case 'cutReach':
-        for (const cable of this.#cablesOf(fault.of)) cable.cut()
+        this.#cables.cut(fault.of)
         return
       case 'mendReach':
-        for (const cable of this.#cablesOf(fault.of)) cable.mend()
+        this.#cables.mend(fault.of)
         return
       case 'loseArbiterAnswers':
-        this.#cables.arbiter.loseAnswers()
-        this.#cables.etcd.loseAnswers()
+        this.#cables.loseArbiterAnswers()
         return
       default:
         unreachable(fault)
     }
-  }
-
-  #cablesOf(what: keyof Reach): readonly Cable[] {
-    return what === 'disk' ? [this.#cables.arbiter, this.#cables.disk] : [this.#cables.lan]
   }
 
   status(): ReplicaStatus {
@@ -249,6 +240,8 @@ export class Replica {
       state: primary?.state ?? backup?.state ?? (role.kind === 'none' ? 'waiting' : 'halted'),
       isProtected: primary?.state === 'protected',
       isListed: backup?.isListed ?? false,
+      transfer: primary?.transfer,
+      copyPauseMs: this.#copyPauseMs,
       reach: this.#reach,
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
       instructions: Number(this.#equipment?.hart.instructions ?? 0n),
@@ -329,9 +322,7 @@ export class Replica {
         const { replayedEnd, outputs, diskAnswers } = message
         this.#disk.onReplayed(outputs, diskAnswers)
         for (const { output } of outputs) {
-          if (output.kind !== 'console') continue
-          this.#consoleLog.onRegenerated(output.bytes)
-          this.#events.onConsoleRegenerated(output)
+          if (output.kind === 'console') this.#console.onRegenerated(output)
         }
         const report = { replayedEnd, outputs, count: this.#hart.instructions }
         this.#withBackup((backup) => backup.onReplayed(report, performance.now()))
@@ -344,6 +335,27 @@ export class Replica {
       case 'live':
         this.#repeats = { ...this.#repeats, disk: message.reissue.length }
         for (const request of message.reissue) this.#disk.issue(request)
+        return
+      case 'pages':
+        this.#withPrimary((primary) => primary.onPages(message.copy, message.bytes, performance.now()))
+        return
+      case 'copied': {
+        const { copy, state, pauseMs, rounds } = message
+        this.#events.trace(`the machine is copied, in ${rounds} rounds; it stood still for ${pauseMs.toFixed(1)} ms`)
+        this.#copyPauseMs = pauseMs
+        this.#withPrimary((primary) => primary.onCopied(copy, state, this.#console.printed, performance.now()))
+        return
+      }
+      case 'pagesLoaded':
+        this.#withBackup((backup) => backup.onPagesLoaded(message.bytes, performance.now()))
+        return
+      case 'restored':
+        this.#disk.follow(message.inFlight)
+        this.#events.trace("the machine is here, and has the digest of the primary's")
+        this.#withBackup((backup) => backup.onRestored(performance.now()))
+        return
+      case 'restoreFailed':
+        this.#withBackup((backup) => backup.onRestoreFailed(message.detail, performance.now()))
         return
       case 'off':
         this.#isOff = true
@@ -413,6 +425,17 @@ export class Replica {
       case 'setCpuPercent':
         this.#hart.send({ kind: 'cpuPercent', percent: effect.percent })
         return
+      case 'startCopy':
+        this.#events.trace('copying the machine for a backup')
+        this.#hart.send(effect)
+        return
+      case 'allowPages':
+      case 'endCopy':
+        this.#hart.send(effect)
+        return
+      case 'flushDisks':
+        this.#flushFor(effect.copy)
+        return
       case 'backupLost':
         this.#events.trace(`backup ${effect.backup} lost: ${effect.cause}, ${effect.detail}`)
         return
@@ -425,6 +448,13 @@ export class Replica {
       default:
         unreachable(effect)
     }
+  }
+
+  #flushFor(copy: ChannelId): void {
+    this.#disk.flush().then(
+      () => this.#withPrimary((primary) => primary.onDisksFlushed(copy)),
+      (error: Error) => this.#withPrimary((primary) => primary.onFlushFailed(copy, error.message, performance.now())),
+    )
   }
 
   /** To the outside world: this output's log entry is acknowledged, or nobody has to. */
@@ -452,13 +482,7 @@ export class Replica {
   }
 
   #writeConsole(output: Extract<Output, { kind: 'console' }>): void {
-    this.#consoleLog.append(output.bytes)
-    this.#showConsole(output)
-  }
-
-  /** Viewers know outputs by their sequence: one that comes again is not shown again. */
-  #showConsole(output: Extract<Output, { kind: 'console' }>): void {
-    this.#events.onConsole(output)
+    this.#console.write(output)
     this.#withPrimary((primary) => primary.onConfirmed('console', output.sequence))
   }
 
@@ -482,6 +506,12 @@ export class Replica {
       case 'replay':
         this.#hart.send({ kind: 'append', batch: effect.batch })
         return
+      case 'loadPages':
+        this.#hart.send(effect, [effect.bytes.buffer as ArrayBuffer])
+        return
+      case 'loadState':
+        this.#loadState(effect.state)
+        return
       case 'testAndSet':
         this.#events.trace(`primary lost (${this.#failoverCause}): test-and-set of generation ${effect.generation}`)
         void this.#arbiter
@@ -501,6 +531,20 @@ export class Replica {
     }
   }
 
+  /** All pages were given to the hart: here is the rest, and what this host has to know of the past. */
+  #loadState({ hart, host, unconfirmed }: TransferredState): void {
+    this.#hart.send({ kind: 'loadState', state: hart })
+    try {
+      this.#console.beginAt(
+        host,
+        unconfirmed.flatMap(({ output }) => (output.kind === 'console' ? [output] : [])),
+      )
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#withBackup((backup) => backup.onRestoreFailed(error.message, performance.now()))
+    }
+  }
+
   /** The machine is ours, and all that was acknowledged is replayed: bind, send the unconfirmed, re-issue, run on. */
   #goLive(effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     assert(this.#role.kind === 'backup', 'a backup goes live')
@@ -512,12 +556,13 @@ export class Replica {
     this.#events.onLive(effect.generation)
     this.#hart.send({ kind: 'goLive' })
     const console = effect.unconfirmed.flatMap(({ output }) => (output.kind === 'console' ? [output] : []))
-    this.#repeats = { ...this.#repeats, console: this.#consoleLog.goLive(effect.runId, console) }
+    this.#repeats = { ...this.#repeats, console: this.#console.goLive(effect.runId, console) }
     for (const { output } of effect.unconfirmed) {
       if (output.kind === 'frame') this.#release({ output, markerIndex: effect.logEnd })
-      else this.#showConsole(output)
+      else this.#withPrimary(() => primary.onConfirmed('console', output.sequence))
     }
     this.#withPrimary(() => primary.start())
+    this.#listenForBackups().catch((error: Error) => this.#events.trace(`no backup can join: ${error.message}`))
     const generation = BigInt(effect.generation)
     void this.#network
       ?.bind({ generation, coveredFrameId: effect.coveredFrameId ?? 0n, logId: effect.runId })
@@ -554,25 +599,10 @@ export class Replica {
     this.#alarm.cancel()
     this.#backups.closeAll()
     this.#toPrimary.close()
-    this.#consoleLog.close()
+    this.#console.close()
     this.#equipment?.network?.close()
     await this.#equipment?.hart.stop()
     await this.#equipment?.disk.close()
     this.#arbiter.close()
-  }
-}
-
-function flowOf({ backups, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }: PrimaryStatus): FlowStatus {
-  const unacknowledgedBytes = Math.max(0, ...backups.map(({ unreceivedBytes }) => unreceivedBytes))
-  return { unacknowledgedBytes, heldOutputs, heldBytes, unconfirmedOutputs, cpuPercent }
-}
-
-function failoverTimes(timing: FailoverTiming): Omit<FailoverTimes, 'cause'> {
-  const origin = performance.timeOrigin
-  return {
-    detectedAt: origin + timing.detectedMs,
-    arbitratedAt: origin + timing.wonMs,
-    replayedAt: origin + timing.replayedMs,
-    firstOutputAt: undefined,
   }
 }

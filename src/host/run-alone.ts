@@ -1,9 +1,10 @@
 /**
  * `understudy run VM`: one machine, unprotected, its console on this terminal. Disk server and LAN are the same processes
- * as under `up`; the replica runs in this process, without a backup.
+ * as under `up`; the replica runs in this process, without a backup until `understudy protect` gives it one.
  */
 
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { BackupKeeper } from './backup-keeper.ts'
 import { checkDiskImages, readBootImage } from './boot-files.ts'
 import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNobodyHere, requireNotRunning, waitForEnd } from './local-pair.ts'
@@ -35,12 +36,26 @@ export async function runAlone(
   await requireNobodyHere(folder)
   folder.clearRun()
   const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
-  folder.writeRun({ vmPath: path, ...pids, replicas: { a: { pid: process.pid }, b: { pid: 0 } } })
+  folder.writeRun({
+    vmPath: path,
+    ...pids,
+    replicas: { a: { pid: process.pid }, b: { pid: 0 } },
+    former: [],
+    wantsBackup: false,
+  })
   const ended = Promise.withResolvers<ExitCode>()
   const viewers = new ConsolePort({ onKeys: () => {}, isReadOnly: true })
   const traceFile = new TraceFile(folder.tracePath('a'))
+  const settings = {
+    ...shared,
+    vmPath: path,
+    replica: 'a',
+    listen: folder.channelEndpoint('a'),
+    controlPath: folder.controlPath('a'),
+    consolePath: folder.consolePath('a'),
+  } as const
   const replica = new Replica(
-    { ...shared, vmPath: path, replica: 'a', role: 'alone', isProfiled: onProfile !== undefined },
+    { ...settings, role: 'alone', isProfiled: onProfile !== undefined },
     {
       onConsole: (output) => {
         process.stdout.write(output.bytes)
@@ -57,7 +72,12 @@ export async function runAlone(
       trace: (line) => traceFile.write(line),
     },
   )
-  const control = await listenForReplicaControl(folder.controlPath('a'), replica, () => ended.resolve(ExitCode.ok))
+  const keeper = new BackupKeeper({ replica, settings, folder, trace: (line) => traceFile.write(line) })
+  const control = await listenForReplicaControl({
+    path: folder.controlPath('a'),
+    replica,
+    onStopped: () => ended.resolve(ExitCode.ok),
+  })
   await viewers.listen(folder.consolePath('a'))
   const restoreTerminal = attachTerminal(
     (bytes) => replica.sendConsoleInput(bytes),
@@ -70,10 +90,12 @@ export async function runAlone(
     return await ended.promise
   } finally {
     restoreTerminal()
+    keeper.close()
     control.close()
     viewers.close()
     await replica.stop()
+    const backupPid = folder.readRun()?.replicas.b.pid ?? 0
     await endSurroundings(folder)
-    await waitForEnd(Object.values(pids))
+    await waitForEnd([...Object.values(pids), backupPid])
   }
 }

@@ -22,7 +22,7 @@ import { isAlive, type RunRecord, type VmFolder } from './vm-folder.ts'
 export type SurroundingPids = Pick<RunRecord, 'diskServerPid' | 'lanPid' | 'monitorPid'>
 
 export interface Surroundings {
-  readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role'>
+  readonly replica: Omit<ReplicaSettings, 'vmPath' | 'replica' | 'role' | 'listen' | 'primaries'>
   readonly pids: SurroundingPids
 }
 
@@ -54,7 +54,6 @@ export async function startSurroundings(
       ...(config.etcd ? { etcd: config.etcd } : {}),
       ...(pids.lanPid > 0 ? { lan: folder.endpoint('lan') } : {}),
       ...(tap === undefined ? {} : { tap }),
-      channel: folder.endpoint('channel'),
       folderPath: folder.path,
     }
     return { replica, pids }

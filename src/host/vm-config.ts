@@ -91,6 +91,10 @@ export const vmSchema = z.strictObject({
     .strictObject({
       heartbeat: duration.default(500),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
+      automatic: z
+        .boolean()
+        .default(true)
+        .describe('start a new backup by itself after a failover or the loss of a backup'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
       discipline: z
         .enum(['exact', 'epoch'])

@@ -17,11 +17,11 @@ export const replicaNames: readonly ReplicaName[] = ['a', 'b']
 export const processTraces = ['a', 'b', 'disk', 'lan', 'monitor'] as const
 export type ProcessTrace = (typeof processTraces)[number]
 
-/** Sockets between the processes of a VM on one host: disk, arbiter, the switch's replica port, the logging channel. */
-const localSockets = ['disk', 'arbiter', 'lan', 'channel'] as const
+/** Sockets between the processes of a VM on one host: disk, arbiter, the switch's replica port. */
+const localSockets = ['disk', 'arbiter', 'lan'] as const
 export type LocalSocket = (typeof localSockets)[number]
 
-/** As `channel.socket` and `monitor.control`, with the slash before it. */
+/** As `arbiter.socket` and `monitor.control`, with the slash before it. */
 const longestSocketNameBytes = 16
 
 /** What `up` started. */
@@ -33,6 +33,10 @@ export interface RunRecord {
   /** 0: the VM's file asks for no metrics. */
   readonly monitorPid: number
   readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
+  /** Processes that were replicas before, and may live: frozen ones, whose place another has taken. */
+  readonly former: readonly number[]
+  /** A primary that is alone shall start a backup. */
+  readonly wantsBackup: boolean
 }
 
 export class VmFolder {
@@ -80,6 +84,11 @@ export class VmFolder {
     return { address: { path: this.file(`${purpose}.socket`) } }
   }
 
+  /** Where this replica waits for backups, once it is the primary. */
+  channelEndpoint(replica: ReplicaName): Endpoint {
+    return { address: { path: this.file(`${replica}.channel`) } }
+  }
+
   tracePath(process: ProcessTrace): string {
     return this.file(`${process}.trace`)
   }
@@ -116,7 +125,8 @@ export class VmFolder {
   /** Forgets the run; the arbiter's record and the traces stay. */
   clearRun(): void {
     const controls = processTraces.map((name) => `${name}.control`)
-    const sockets = [...controls, 'a.console', 'b.console', ...localSockets.map((name) => `${name}.socket`)]
+    const ofReplicas = replicaNames.flatMap((name) => [`${name}.console`, `${name}.channel`])
+    const sockets = [...controls, ...ofReplicas, ...localSockets.map((name) => `${name}.socket`)]
     for (const name of ['run.json', ...sockets]) rmSync(this.file(name), { force: true })
   }
 }

@@ -7,15 +7,19 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { formatBytes } from '../base/units.ts'
+import type { TransferStatus } from '../replication/candidates.ts'
 import { ask } from './control.ts'
-import { bringUp, type PairStatus, pairStatus, requireRunning, statusOf, takeDown } from './local-pair.ts'
+import { type PairStatus, pairStatus, processesOf, requireRunning, statusOf, takeDown } from './local-pair.ts'
 import { findVmFolder } from './vm-argument.ts'
-import { isAlive, type ReplicaName, replicaNames, type VmFolder } from './vm-folder.ts'
+import { readVmConfig } from './vm-config.ts'
+import { isAlive, type ReplicaName, type VmFolder } from './vm-folder.ts'
 
 /** A guest that is still booting misses a press: it is pressed again while we wait. */
 const pressAgainMs = 2000
 const lookEveryMs = 50
 const unprotectWithinMs = 10_000
+const protectWithinMs = 60_000
 
 /**
  * Presses the power button of a VM.
@@ -59,7 +63,7 @@ export async function shutDown(vm: string, timeoutMs: number, onProgress: (text:
 async function pidsToEnd(folder: VmFolder): Promise<number[]> {
   const run = folder.readRun()
   if (!run) return (await statusOf(folder)).replicas.map(({ pid }) => pid)
-  return [run.diskServerPid, run.lanPid, run.monitorPid, ...replicaNames.map((name) => run.replicas[name].pid)]
+  return processesOf(run)
 }
 
 /** @returns undefined when the guest is off and all these processes have ended; otherwise why that cannot be waited for */
@@ -90,11 +94,12 @@ async function waitForPowerOff(
 }
 
 /**
- * Takes the backup away; the machine runs on. Does nothing when there is none.
+ * Takes the backup away; the machine runs on, and nobody starts another one. Does nothing when there is none.
  * @throws WorldError `timed-out`: the arbiter is out of reach, and the VM still protected
  */
 export async function unprotect(vm: string): Promise<PairStatus> {
   const folder = await runningFolder(vm)
+  wantBackup(folder, false)
   const deadline = performance.now() + unprotectWithinMs
   for (;;) {
     const status = await statusOf(folder)
@@ -113,30 +118,57 @@ export async function unprotect(vm: string): Promise<PairStatus> {
 }
 
 /**
- * Sees to it that a running VM is protected. A backup needs the machine from its first instruction on, so a VM that has
- * none must be started again: only with `restart`.
- * @throws WorldError `needs-restart`
+ * Gives a running VM a backup, while it runs, and sees to it that it has one from then on.
+ * @throws WorldError `no-spare-host`: its replicas are on hosts of their own, and none waits to become a backup
  */
-export async function protect(
-  vm: string,
-  restart: { readonly timeoutMs: number } | undefined,
-  onProgress: (text: string) => void,
-): Promise<PairStatus> {
+export async function protect(vm: string, onProgress: (text: string) => void): Promise<PairStatus> {
   const folder = await runningFolder(vm)
-  const status = await pairStatus(vm)
-  if (status.protection === 'protected') return status
-  if (!restart || !folder.readRun()) {
-    const remedy = folder.readRun()
-      ? '"understudy protect --restart" shuts it down and starts it protected'
-      : 'shut it down with "understudy down", then start "understudy replica" on both hosts again'
-    throw new WorldError(
-      'needs-restart',
-      `VM ${folder.name} runs without a backup, and cannot be given one while it runs: ${remedy}`,
-      ExitCode.wrongState,
-    )
+  const deadline = performance.now() + protectWithinMs
+  wantBackup(folder, true)
+  for (;;) {
+    const status = await pairStatus(vm)
+    if (status.protection === 'protected') {
+      wantBackup(folder, isAutomatic(folder))
+      return status
+    }
+    await primaryOf(folder)
+    const transfer = status.replicas.find(({ role }) => role === 'primary')?.transfer
+    if (!folder.readRun() && !transfer) {
+      throw new WorldError(
+        'no-spare-host',
+        `no host waits to become the backup of VM ${folder.name}: start "understudy replica" on one, with role = "backup" and channel.connect to this one`,
+        ExitCode.wrongState,
+      )
+    }
+    onProgress(describeTransfer(transfer))
+    if (performance.now() > deadline) {
+      throw new WorldError(
+        'timed-out',
+        `VM ${folder.name} is not protected after ${protectWithinMs / 1000} s: "understudy logs" says why`,
+        ExitCode.timedOut,
+      )
+    }
+    await sleep(lookEveryMs)
   }
-  await shutDown(vm, restart.timeoutMs, onProgress)
-  return await bringUp(vm, { protect: true, onProgress })
+}
+
+function describeTransfer(transfer: TransferStatus | undefined): string {
+  if (transfer === undefined) return 'starting a backup'
+  return transfer.sentBytes === undefined
+    ? 'the backup joins'
+    : `copying the machine, ${formatBytes(transfer.sentBytes)}`
+}
+
+/** Whether the VM's file wants the next backup to come by itself too. */
+function isAutomatic(folder: VmFolder): boolean {
+  const run = folder.readRun()
+  return run !== undefined && readVmConfig(run.vmPath).config.protection.automatic
+}
+
+/** What `up` started is looked after by its primary; on hosts of their own nobody starts a replica but the operator. */
+function wantBackup(folder: VmFolder, wantsBackup: boolean): void {
+  const run = folder.readRun()
+  if (run) folder.writeRun({ ...run, wantsBackup })
 }
 
 async function runningFolder(vm: string): Promise<VmFolder> {

@@ -1,15 +1,18 @@
 /**
  * Binding a server to an address, with errors that a person can act on. Unix sockets are for their owner only (mode 0600
  * from the first moment on); a socket file that a dead process left behind is replaced, one that somebody listens on is
- * not.
+ * not, unless that one has lost its place (a frozen process: it listens, and does not answer).
+ *
+ * A unix socket is bound beside its place and then moved there. So it is there from one moment to the next, and a process
+ * that ends late takes away its own file only, which is gone, and never its successor's.
  *
  * This only binds. Who may connect is decided in listener.ts; what is public on purpose (metrics) uses this alone.
  */
 
 import { existsSync } from 'node:fs'
-import { unlink } from 'node:fs/promises'
+import { rename, unlink } from 'node:fs/promises'
 import type { ListenOptions, Server } from 'node:net'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { checkSocketPath, formatAddress, type SocketAddress } from './address.ts'
 import { connectTo } from './connect.ts'
@@ -17,15 +20,24 @@ import { connectTo } from './connect.ts'
 /**
  * Starts `server` on `address`. With port 0 the kernel picks one; the address that it listens on is returned.
  * @param purpose what the address is for, as the error line says it (`disk`)
+ * @param takesPlace a unix socket: whoever listens there has lost the place
  */
-export async function listenOn(server: Server, address: SocketAddress, purpose: string): Promise<SocketAddress> {
-  if (address.path !== undefined) await makeRoom(address.path, purpose)
+export async function listenOn(
+  server: Server,
+  address: SocketAddress,
+  purpose: string,
+  takesPlace = false,
+): Promise<SocketAddress> {
+  if (address.path !== undefined) await checkRoom(address.path, purpose, takesPlace)
+  const beside = address.path === undefined ? undefined : besidePath(address.path)
+  if (beside !== undefined) await unlink(beside).catch(() => {})
   // Stays for the server's life: later errors (out of file descriptors) concern one connection, not the server.
   await new Promise<void>((resolve, reject) => {
     server.on('error', (error) => reject(describeListenError(error, address, purpose)))
     if (address.path === undefined) server.listen({ host: address.host, port: address.port }, resolve)
-    else listenPrivately(server, { path: address.path }, resolve)
+    else listenPrivately(server, { path: beside }, resolve)
   })
+  if (beside !== undefined) await rename(beside, address.path!)
   const bound = server.address()
   return typeof bound === 'object' && bound ? { host: bound.address, port: bound.port } : address
 }
@@ -40,16 +52,23 @@ function listenPrivately(server: Server, options: ListenOptions, onListening: ()
   }
 }
 
-async function makeRoom(path: string, purpose: string): Promise<void> {
+let sockets = 0
+
+/** In the same folder, and short, since such paths have a limit. */
+function besidePath(path: string): string {
+  return join(dirname(path), `.${process.pid.toString(36)}-${(sockets++).toString(36)}`)
+}
+
+async function checkRoom(path: string, purpose: string, takesPlace: boolean): Promise<void> {
   checkSocketPath(path)
-  if (await hasListener(path)) {
+  checkSocketPath(besidePath(path))
+  if (!takesPlace && (await hasListener(path))) {
     throw new WorldError(
       'path-in-use',
       `the ${purpose} socket ${path} is in use by another process: stop it or choose another path`,
       ExitCode.badConfiguration,
     )
   }
-  await unlink(path).catch(() => {})
 }
 
 async function hasListener(path: string): Promise<boolean> {

@@ -27,6 +27,8 @@ export interface ListenerOptions<Opened> {
   /** What the address is for, as error and trace lines say it (`disk`). */
   readonly purpose: string
   readonly endpoint: Endpoint
+  /** A unix socket: whoever listens there has lost the place. */
+  readonly takesPlace?: boolean
   /**
    * What is said in plain text before TLS, on TCP only: resolves when TLS is to begin, and has left nothing unread.
    * Default: nothing.
@@ -56,7 +58,7 @@ export class Listener {
     const key = keyOf(options.endpoint, options.purpose)
     const doorway = new Doorway(options, key)
     const server = createServer({ allowHalfOpen: options.allowHalfOpen ?? false }, (socket) => doorway.onSocket(socket))
-    const address = await listenOn(server, options.endpoint.address, options.purpose)
+    const address = await listenOn(server, options.endpoint.address, options.purpose, options.takesPlace)
     return new Listener(server, address, () => doorway.close())
   }
 

@@ -7,6 +7,7 @@
  */
 
 import type { LogEnd } from '../log/entry.ts'
+import type { TransferStatus } from './candidates.ts'
 import type { ChannelId } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import { LogBuffer } from './log-buffer.ts'
@@ -22,6 +23,11 @@ export class BackupLink {
   readonly detector: FailureDetector
   progress: Progress | undefined
   reach: Reach = fullReach
+  /**
+   * What it waits for before the arbiter may list it, after a state transfer: that its machine is whole, and that what its
+   * disks answered before is safe. Outputs wait for it already.
+   */
+  readonly joinsAfter = new Set<'restored' | 'disksFlushed'>()
   /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
   isLost = false
   /** The operator wants it gone. It is a backup in every way until the arbiter has dropped it. */
@@ -30,6 +36,11 @@ export class BackupLink {
   owesConfirmed = true
   /** When it was told last. */
   confirmedAtMs: number
+
+  /** The arbiter does not know it yet. */
+  get isJoining(): boolean {
+    return this.joinsAfter.size > 0
+  }
 
   /** @param logEnd index of the first entry that it is sent */
   constructor(
@@ -75,6 +86,17 @@ export class BackupLinks {
   /** The backups that are here. */
   get present(): readonly BackupLink[] {
     return this.all.filter(({ isLost }) => !isLost)
+  }
+
+  /** Those that the arbiter may list: outputs wait for them, and their machine is whole. */
+  get fit(): readonly BackupLink[] {
+    return this.present.filter(({ isJoining }) => !isJoining)
+  }
+
+  /** One that joins. */
+  get joining(): TransferStatus | undefined {
+    const link = this.present.find(({ isJoining }) => isJoining)
+    return link && { replica: link.replica, sentBytes: undefined }
   }
 
   get statuses(): readonly BackupStatus[] {

@@ -274,10 +274,6 @@ test('an unpaired backup never asks: it halts with the reason', () => {
   assert.match(reason(unpaired().onMessage({ kind: 'refuse', reason: 'other config' }, 1))!, /^refused: other config/)
   const other = { ...hello, identity: { ...identity, imageDigest: 9n } } as Message
   assert.match(reason(unpaired().onMessage(other, 1))!, /^refused: other boot image/)
-  assert.match(
-    reason(unpaired().onMessage({ ...hello, nextIndex: end(3) } as Message, 1))!,
-    /^refused: its log is at entry 3/,
-  )
   assert.match(reason(unpaired().onMessage({ kind: 'welcome', generation: 2 }, 1))!, /^neverPaired/)
 })
 

@@ -15,7 +15,7 @@
  * output it regenerates is kept until its receiver confirmed it (invariant 6).
  */
 
-import { assert } from '../base/assert.ts'
+import { assert, WorldError } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
@@ -23,12 +23,24 @@ import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
 import type { ArbiterAnswer, BackupEffect, FailoverTiming, HaltReason } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
-import { confirmedKinds, type Generation, type Message, type Progress, type ReplicaName } from './messages.ts'
+import {
+  type ConfirmedEnds,
+  confirmedKinds,
+  type Generation,
+  type Message,
+  type Progress,
+  type ReplicaName,
+} from './messages.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
+import { StateReceipt } from './state-receipt.ts'
+import type { TransferredState } from './transferred-state.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
+
+/** Said by a backup that was never eligible: the machine is not its own to save. */
+const unfinished = 'the primary was lost before this backup had the whole machine'
 
 export interface BackupOptions {
   readonly identity: MachineIdentity
@@ -72,6 +84,8 @@ export class Backup {
   /** The generation in which it is, or is going to be, eligible. */
   #generation: Generation | undefined
   #runId = 0n
+  /** While it gets a machine that runs already. */
+  readonly #receipt = new StateReceipt()
   /** Every entry below it was received, and acknowledged in the same breath. */
   #receivedEnd: LogEnd
   #replayedEnd: LogEnd
@@ -115,7 +129,7 @@ export class Backup {
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    if (this.#state === 'replaying') return this.#detector.dueMs
+    if (this.#state === 'restoring' || this.#state === 'replaying') return this.#detector.dueMs
     return (this.#state === 'asking' ? this.#retryAtMs : undefined) ?? Number.POSITIVE_INFINITY
   }
 
@@ -140,6 +154,7 @@ export class Backup {
   onChannelClosed(nowMs: number): BackupEffect[] {
     if (this.#state === 'joining')
       this.#halt('neverPaired', 'the channel closed before the primary accepted this backup')
+    else if (this.#state === 'restoring') this.#halt('neverPaired', `${unfinished}: the channel closed`)
     else if (this.#state === 'replaying') this.#suspect('the channel closed', nowMs)
     return this.#takeEffects()
   }
@@ -152,14 +167,39 @@ export class Backup {
 
   onMessage(message: Message, nowMs: number): BackupEffect[] {
     if (this.#state === 'joining') this.#onFirstMessage(message, nowMs)
+    else if (this.#state === 'restoring') this.#onRestoringMessage(message, nowMs)
     else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)
     // In every later state the primary has nothing to say any more: what it sends now was never acknowledged.
     return this.#takeEffects()
   }
 
+  /** So many bytes of pages more are in the machine. */
+  onPagesLoaded(bytes: number, nowMs: number): BackupEffect[] {
+    this.#receipt.onLoaded(bytes)
+    if (this.#state === 'restoring') this.#sendTaken(nowMs)
+    return this.#takeEffects()
+  }
+
+  /** The machine is whole, and has the digest of the primary's: now this is a backup, and what it has received counts. */
+  onRestored(nowMs: number): BackupEffect[] {
+    if (this.#state !== 'restoring') return []
+    this.#beginReplaying(nowMs)
+    this.#acknowledge(nowMs)
+    return this.#takeEffects()
+  }
+
+  /** What came does not make the primary's machine. */
+  onRestoreFailed(detail: string, nowMs: number): BackupEffect[] {
+    if (this.#state !== 'restoring') return []
+    this.#send({ kind: 'goodbye', reason: detail }, nowMs)
+    this.#halt('neverPaired', detail)
+    return this.#takeEffects()
+  }
+
   /** The replayer came further. */
   onReplayed({ replayedEnd, count, outputs }: ReplayReport, nowMs: number): BackupEffect[] {
-    if (this.#state === 'halted') return []
+    // While it restores, what is reported is of the empty machine that it began with.
+    if (this.#state === 'halted' || this.#state === 'restoring') return []
     assert(this.#state !== 'live', 'a live machine replays nothing')
     assert(replayedEnd >= this.#replayedEnd && replayedEnd <= this.#receivedEnd, 'replays what was received, in order')
     this.#replayedEnd = replayedEnd
@@ -211,7 +251,11 @@ export class Backup {
 
   /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): BackupEffect[] {
-    if (this.#state === 'replaying') {
+    if (this.#state === 'restoring') {
+      const silence = `${unfinished}: it was not heard of for ${this.#policy.detector.timeoutMs} ms`
+      if (this.#detector.suspicion(nowMs) === 'silent') this.#halt('neverPaired', silence)
+      else if (this.#detector.isHeartbeatDue(nowMs)) this.#sendTaken(nowMs)
+    } else if (this.#state === 'replaying') {
       const suspicion = this.#detector.suspicion(nowMs)
       if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
       else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
@@ -226,7 +270,8 @@ export class Backup {
   /** Its own host wants it to end. The primary goes on without it. */
   onShutdown(reason: string, nowMs: number): BackupEffect[] {
     if (this.#state === 'halted') return []
-    if (this.#state === 'joining' || this.#state === 'replaying') this.#send({ kind: 'goodbye', reason }, nowMs)
+    const hasPrimary = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'replaying'
+    if (hasPrimary) this.#send({ kind: 'goodbye', reason }, nowMs)
     this.#halt('shutdown', reason)
     return this.#takeEffects()
   }
@@ -243,11 +288,12 @@ export class Backup {
       ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
       nextIndex: this.#receivedEnd,
       unconfirmed: this.#unconfirmed,
+      ...(this.#coveredFrameId === undefined ? {} : { coveredFrameId: this.#coveredFrameId }),
       policy: this.#policy,
     })
   }
 
-  // ---- following the primary -----------------------------------------------------------------------------------------
+  // ---- pairing -----------------------------------------------------------------------------------------------------
 
   #onFirstMessage(message: Message, nowMs: number): void {
     if (message.kind === 'refuse') {
@@ -258,19 +304,71 @@ export class Backup {
       this.#violation(`unexpected ${message.kind}`, nowMs)
       return
     }
-    const mismatch =
-      identityMismatch(this.#identity, message.identity) ??
-      (message.nextIndex === this.#receivedEnd ? undefined : `its log is at entry ${message.nextIndex}`)
+    const mismatch = identityMismatch(this.#identity, message.identity)
     if (mismatch !== undefined) {
       this.#halt('refused', mismatch)
       return
     }
     this.#generation = message.generation
     this.#runId = message.runId
-    this.#detector.onHeard(nowMs)
-    // Starts the detector's clock: until now there was nobody to hear.
-    this.#detector.suspicion(nowMs)
+    if (message.nextIndex === this.#receivedEnd) {
+      this.#beginReplaying(nowMs)
+      return
+    }
+    this.#startDetector(nowMs)
+    this.#moveTo('restoring')
+  }
+
+  #beginReplaying(nowMs: number): void {
+    this.#startDetector(nowMs)
     this.#moveTo('replaying')
+  }
+
+  /** Until now there was nobody to hear. */
+  #startDetector(nowMs: number): void {
+    this.#detector.onHeard(nowMs)
+    this.#detector.suspicion(nowMs)
+  }
+
+  // ---- a machine that runs already -----------------------------------------------------------------------------------
+
+  #onRestoringMessage(message: Message, nowMs: number): void {
+    this.#detector.onHeard(nowMs)
+    if (message.kind === 'pages') this.#effects.push({ kind: 'loadPages', bytes: message.bytes })
+    else if (message.kind === 'state') this.#onState(message, nowMs)
+    else if (message.kind === 'heartbeat') this.#primaryReach = message.reach
+    else if (message.kind === 'goodbye') this.#halt('goodbye', message.reason)
+    else if (message.kind === 'confirmed' && this.#receipt.state) this.#onConfirmed(message.ends)
+    // Entries follow the state at once. They are acknowledged as soon as there is a machine for them.
+    else if (message.kind === 'entries' && this.#receipt.state) this.#onEntries(message.batch, nowMs)
+    else this.#violation(`unexpected ${message.kind}`, nowMs)
+  }
+
+  #onState(piece: Extract<Message, { kind: 'state' }>, nowMs: number): void {
+    let state: TransferredState | undefined
+    try {
+      state = this.#receipt.onPiece(piece)
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#violation(error.message, nowMs)
+    }
+    if (state === undefined) return
+    this.#receivedEnd = state.nextIndex
+    this.#replayedEnd = state.nextIndex
+    this.#generation = state.generation
+    this.#coveredFrameId = state.coveredFrameId
+    for (const marked of state.unconfirmed) this.#unconfirmed.add(marked)
+    this.#effects.push({ kind: 'loadState', state })
+  }
+
+  #sendTaken(nowMs: number): void {
+    this.#send({ kind: 'taken', totalBytes: this.#receipt.loadedBytes }, nowMs)
+  }
+
+  // ---- following the primary -----------------------------------------------------------------------------------------
+
+  #onConfirmed(ends: ConfirmedEnds): void {
+    for (const kind of confirmedKinds) this.#unconfirmed.confirmBelow(kind, ends[kind])
   }
 
   #onPrimaryMessage(message: Message, nowMs: number): void {
@@ -286,7 +384,7 @@ export class Backup {
         this.#compareReach(nowMs)
         return
       case 'confirmed':
-        for (const kind of confirmedKinds) this.#unconfirmed.confirmBelow(kind, message.ends[kind])
+        this.#onConfirmed(message.ends)
         return
       case 'welcome':
         if (this.#generation === undefined || message.generation < this.#generation) {
@@ -306,6 +404,9 @@ export class Backup {
       case 'refuse':
       case 'ack':
       case 'diverged':
+      case 'pages':
+      case 'taken':
+      case 'state':
         this.#violation(`unexpected ${message.kind}`, nowMs)
     }
   }
@@ -321,7 +422,7 @@ export class Backup {
     this.#detector.onLogTraffic(nowMs)
     this.#detector.setOwes(false, nowMs)
     this.#effects.push({ kind: 'replay', batch })
-    this.#acknowledge(nowMs)
+    if (this.#state === 'replaying') this.#acknowledge(nowMs)
   }
 
   /** A promise: whatever happens, these entries are replayed before this replica goes live. */
@@ -353,7 +454,7 @@ export class Backup {
   // ---- failover ------------------------------------------------------------------------------------------------------
 
   #violation(detail: string, nowMs: number): void {
-    if (this.#state === 'joining') this.#halt('neverPaired', detail)
+    if (this.#state === 'joining' || this.#state === 'restoring') this.#halt('neverPaired', detail)
     else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
   }
 

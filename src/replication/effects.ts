@@ -13,6 +13,7 @@ import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd, MarkedOutput } from '../log/entry.ts'
 import type { Generation, Message, ReplicaName } from './messages.ts'
+import type { TransferredState } from './transferred-state.ts'
 import type { UnconfirmedOutput } from './unconfirmed-outputs.ts'
 
 /** The host's number for one connection of the logging channel; never reused. */
@@ -48,7 +49,7 @@ export function exitCodeOfHalt(reason: HaltReason): ExitCode {
   }
 }
 
-export type LossCause = 'channelClosed' | 'silent' | 'stalled' | 'diverged' | 'goodbye' | 'protocol'
+export type LossCause = 'channelClosed' | 'silent' | 'stalled' | 'diverged' | 'goodbye' | 'protocol' | 'disk'
 
 /** Why the hart is paused. Several may hold at once; it runs when none does. */
 export type PauseReason =
@@ -87,6 +88,17 @@ export type PrimaryEffect =
   | { readonly kind: 'resumeHart' }
   /** Let the hart run this share of real time (lag control); 100 is all of it. */
   | { readonly kind: 'setCpuPercent'; readonly percent: number }
+  /** Begin to copy the machine, named `copy`, and let at most so many bytes of pages out. Answer with `onPages`, `onCopied`. */
+  | { readonly kind: 'startCopy'; readonly copy: ChannelId; readonly creditBytes: number }
+  /** So many bytes of pages more. */
+  | { readonly kind: 'allowPages'; readonly copy: ChannelId; readonly bytes: number }
+  /** Nobody wants this copy any more. */
+  | { readonly kind: 'endCopy'; readonly copy: ChannelId }
+  /**
+   * Flush every disk: what it has answered so far must not be lost, since the backup of this copy does not know it. Answer
+   * with `onDisksFlushed`.
+   */
+  | { readonly kind: 'flushDisks'; readonly copy: ChannelId }
   | { readonly kind: 'backupLost'; readonly backup: ReplicaName; readonly cause: LossCause; readonly detail: string }
   | { readonly kind: 'reportDivergence'; readonly backup: ReplicaName; readonly divergence: Divergence }
   /** Stop the hart, release nothing more, end. Always the last effect. */
@@ -109,6 +121,10 @@ export type BackupEffect =
   | { readonly kind: 'closeChannel'; readonly reason: string }
   /** Give the batch to the replayer. It comes BEFORE the acknowledgement that covers it. */
   | { readonly kind: 'replay'; readonly batch: LogBatch }
+  /** Put these pages into the machine. Answer with `onPagesLoaded`. */
+  | { readonly kind: 'loadPages'; readonly bytes: Uint8Array }
+  /** All pages came: the rest of the machine, and what the host has to know. Answer with `onRestored` or `onRestoreFailed`. */
+  | { readonly kind: 'loadState'; readonly state: TransferredState }
   /** Ask the arbiter, as a backup that may take over `generation`. Answer with `onArbiterAnswer`. */
   | { readonly kind: 'testAndSet'; readonly generation: Generation }
   /**

@@ -17,8 +17,16 @@ import { readDivergence, writeDivergence } from '../log/divergence.ts'
 import { logIndex } from '../log/entry.ts'
 import { maxNameBytes, readIdentity, writeIdentity } from '../log/identity.ts'
 import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from '../log/varint.ts'
-import { artefactsPieceBytes, type Generation, type Message, type MessageKind, protocolVersion } from './messages.ts'
+import {
+  artefactsPieceBytes,
+  type Generation,
+  type Message,
+  type MessageKind,
+  maxStatePieceBytes,
+  protocolVersion,
+} from './messages.ts'
 import type { Reach } from './reach.ts'
+import { maxStateBytes } from './transferred-state.ts'
 
 const lengthBytes = 4
 const checksumBytes = 8
@@ -26,9 +34,10 @@ const checksumBytes = 8
 /** Version, kind and checksum: no message is shorter. */
 const minMessageBytes = 2 + checksumBytes
 
-/** Only `entries` and `artefacts` are large. */
+/** Only those that carry log, boot artefacts or machine are large. */
 const maxMessageBytes = maxBatchBytes + 64
 const maxArtefactsMessageBytes = artefactsPieceBytes + 4096
+const maxStateMessageBytes = maxStatePieceBytes + 64
 const maxOtherMessageBytes = 64 * 1024
 const maxReasonBytes = 1024
 
@@ -44,6 +53,9 @@ const kindTags = {
   goodbye: 9,
   fetch: 10,
   artefacts: 11,
+  pages: 12,
+  taken: 13,
+  state: 14,
 } as const satisfies Record<MessageKind, number>
 
 const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
@@ -83,6 +95,17 @@ function writeFields(writer: ByteWriter, message: Message): void {
       return
     case 'artefacts':
       writeIdentity(writer, message.identity)
+      writeVarint(writer, message.lengthBytes)
+      writeVarint(writer, message.offset)
+      writer.raw(message.bytes)
+      return
+    case 'pages':
+      writer.raw(message.bytes)
+      return
+    case 'taken':
+      writeVarint(writer, message.totalBytes)
+      return
+    case 'state':
       writeVarint(writer, message.lengthBytes)
       writeVarint(writer, message.offset)
       writer.raw(message.bytes)
@@ -151,6 +174,16 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
       // A copy: the bytes outlive the socket's buffer.
       return { kind, identity, lengthBytes, offset, bytes: reader.raw(reader.remaining).slice() }
     }
+    case 'pages':
+      // Copies: the bytes outlive the socket's buffer, and are handed to another thread.
+      return { kind, bytes: reader.raw(reader.remaining).slice() }
+    case 'taken':
+      return { kind, totalBytes: readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'bytes') }
+    case 'state': {
+      const lengthBytes = readBoundedVarint(reader, maxStateBytes, 'length')
+      const offset = readBoundedVarint(reader, maxStateBytes, 'offset')
+      return { kind, lengthBytes, offset, bytes: reader.raw(reader.remaining).slice() }
+    }
     case 'refuse':
     case 'goodbye':
       return { kind, reason: readVarintText(reader, maxReasonBytes) }
@@ -185,7 +218,7 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
 /** Large messages are written without growing. */
 function sizeHint(message: Message): number {
   if (message.kind === 'entries') return message.batch.bytes.length
-  return message.kind === 'artefacts' ? message.bytes.length + 512 : 64
+  return 'bytes' in message ? message.bytes.length + 512 : 64
 }
 
 export function encodeMessage(message: Message): Uint8Array {
@@ -201,6 +234,7 @@ export function encodeMessage(message: Message): Uint8Array {
 
 function maxBytesOf(kind: MessageKind): number {
   if (kind === 'entries') return maxMessageBytes
+  if (kind === 'pages' || kind === 'state') return maxStateMessageBytes
   return kind === 'artefacts' ? maxArtefactsMessageBytes : maxOtherMessageBytes
 }
 

@@ -7,6 +7,9 @@
  *   artefacts  primary   a piece of it, and whose it is
  *   hello      both      who I am; the backup speaks first, the primary's hello accepts it
  *   refuse     primary   no, and why; the channel is closed behind it
+ *   pages      primary   memory of a machine that runs already; for a backup that was accepted and lacks its log
+ *   taken      backup    so much of it is in my machine; also the backup's heartbeat meanwhile
+ *   state      primary   everything else of that machine, in pieces: entries follow from here on
  *   welcome    primary   you are on the arbiter's list of this generation
  *   entries    primary   the next log entries
  *   ack        backup    I have received every entry below `receivedEnd`; also the backup's heartbeat
@@ -29,6 +32,9 @@ export const protocolVersion = 4
 
 /** A piece of the boot artefacts: large enough that the questions cost nothing, small enough to wait in a socket. */
 export const artefactsPieceBytes = 2 ** 20
+
+/** A piece of a machine's memory or state. */
+export const maxStatePieceBytes = 2 ** 20
 
 /** A replica's name, unique within its machine. */
 export type ReplicaName = string
@@ -81,12 +87,29 @@ export type Message =
       readonly role: 'primary' | 'backup'
       /** Primary: the generation in which the backup is going to be eligible. Backup: 0. */
       readonly generation: Generation
-      /** Index of the next entry: of the primary's log, or the first one the backup lacks. They must agree. */
+      /**
+       * Index of the next entry: of the primary's log, or the first one the backup lacks. If they differ, the backup has
+       * nothing of the machine, and gets its state first.
+       */
       readonly nextIndex: LogEnd
       /** Primary: names this run of the machine, in which outputs and inbound frames are numbered. Backup: 0. */
       readonly runId: bigint
     }
   | { readonly kind: 'refuse'; readonly reason: string }
+  | {
+      readonly kind: 'pages'
+      /** At most `maxStatePieceBytes`. */
+      readonly bytes: Uint8Array
+    }
+  | { readonly kind: 'taken'; readonly totalBytes: number }
+  | {
+      readonly kind: 'state'
+      /** Of the whole. */
+      readonly lengthBytes: number
+      readonly offset: number
+      /** At most `maxStatePieceBytes`. */
+      readonly bytes: Uint8Array
+    }
   | { readonly kind: 'welcome'; readonly generation: Generation }
   | { readonly kind: 'entries'; readonly batch: LogBatch }
   | { readonly kind: 'ack'; readonly progress: Progress; readonly reach: Reach }

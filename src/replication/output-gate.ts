@@ -39,6 +39,10 @@ export class OutputGate {
     this.#limits = limits
   }
 
+  get held(): readonly MarkedOutput[] {
+    return this.#held
+  }
+
   get heldOutputs(): number {
     return this.#held.length
   }

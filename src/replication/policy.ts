@@ -18,6 +18,8 @@ export interface ReplicationPolicy {
   readonly arbiterRetryMs: number
   /** When the two part, a replica that knows the other to be better placed (reach.ts) asks so much later. */
   readonly headStartMs: number
+  /** How much of a machine's memory is on its way to a backup to be: what its messages may have to wait behind. */
+  readonly transferWindowBytes: number
   /** A connection that says no hello for this long is closed. */
   readonly helloTimeoutMs: number
   /** The hart itself waits for acknowledgements, and is told of them: the epoch discipline's P2. */
@@ -33,6 +35,7 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   confirmEveryMs: 20,
   arbiterRetryMs: 200,
   headStartMs: 1000,
+  transferWindowBytes: 2 * 1024 * 1024,
   helloTimeoutMs: 5000,
   tellsAcknowledged: false,
 }

@@ -20,43 +20,25 @@
 
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
-import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import type { Divergence } from '../log/divergence.ts'
 import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
-import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import type { MachineIdentity } from '../log/identity.ts'
 import { obeysOutputRule } from '../log/output-rule.ts'
-import { BackupLink, BackupLinks, type BackupStatus } from './backup-links.ts'
-import { BootOffer } from './boot-offer.ts'
-import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PauseReason, PrimaryEffect } from './effects.ts'
+import { BackupLink, BackupLinks } from './backup-links.ts'
+import { type Candidate, Candidates } from './candidates.ts'
+import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PrimaryEffect } from './effects.ts'
 import { HartBrake } from './hart-brake.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
 import { OutputGate } from './output-gate.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
+import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
+import { Reception } from './reception.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
+import { stateMessages, type TransferredState } from './transferred-state.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 import { UncoveredFrames } from './uncovered-frames.ts'
-
-export interface PrimaryOptions {
-  readonly identity: MachineIdentity
-  readonly replica: ReplicaName
-  /** The generation the arbiter granted this replica. */
-  readonly generation: Generation
-  /** `starting`: the hart waits for `expectedBackups`. `alone`: unprotected (`run VM`), or gone live. */
-  readonly state: 'starting' | 'alone'
-  /** Names this run of the machine to the switch. */
-  readonly runId: bigint
-  /** What it gives to a backup that has nothing to boot from. Absent: such a backup is refused. */
-  readonly artefacts?: BootArtefacts
-  /** How many backups a starting primary waits for. Default 1. */
-  readonly expectedBackups?: number
-  /** Index of the next log entry. Default 0. */
-  readonly nextIndex?: LogEnd
-  /** What a backup that went live sends again: its receivers' confirmations are still to come. */
-  readonly unconfirmed?: UnconfirmedOutputs
-  readonly policy?: ReplicationPolicy
-}
 
 /** The question to the arbiter: open, or to be asked (again) at `retryAtMs`. */
 interface Question {
@@ -64,32 +46,23 @@ interface Question {
   retryAtMs: number | undefined
 }
 
-export interface PrimaryStatus {
-  readonly state: PrimaryState
-  readonly generation: Generation
-  readonly logEnd: LogEnd
-  readonly reach: Reach
-  readonly backups: readonly BackupStatus[]
-  readonly heldOutputs: number
-  readonly heldBytes: number
-  readonly unconfirmedOutputs: number
-  readonly cpuPercent: number
-  readonly pausedFor: readonly PauseReason[]
-}
+/** A backup, or one that is to be. */
+type Peer = Pick<BackupLink, 'channel' | 'detector'>
+
+const unprotectReason = 'the operator unprotects the machine'
 
 export class Primary {
   readonly #identity: MachineIdentity
   readonly #replica: ReplicaName
   readonly #runId: bigint
-  readonly #bootOffer: BootOffer | undefined
   readonly #expectedBackups: number
   readonly #policy: ReplicationPolicy
   readonly #gate: OutputGate
   readonly #unconfirmed: UnconfirmedOutputs
   readonly #links = new BackupLinks()
-  readonly #uncovered = new UncoveredFrames()
-  /** Connections that have not said hello, and since when. */
-  readonly #strangers = new Map<ChannelId, number>()
+  readonly #candidates: Candidates
+  readonly #uncovered: UncoveredFrames
+  readonly #reception: Reception
   #state: PrimaryState
   #generation: Generation
   #logEnd: LogEnd
@@ -104,12 +77,14 @@ export class Primary {
     this.#generation = options.generation
     this.#state = options.state
     this.#runId = options.runId
-    this.#bootOffer = options.artefacts && new BootOffer(options.identity, options.artefacts)
     this.#expectedBackups = options.expectedBackups ?? 1
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     this.#policy = options.policy ?? defaultReplicationPolicy
     this.#gate = new OutputGate(this.#policy.gate)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
+    this.#reception = new Reception(options.identity, options.artefacts, this.#policy.helloTimeoutMs)
+    this.#candidates = new Candidates(this.#policy, this.#effects)
+    this.#uncovered = new UncoveredFrames(options.coveredFrameId)
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
     assert(this.#expectedBackups > 0, 'a starting primary expects a backup')
   }
@@ -125,6 +100,7 @@ export class Primary {
       logEnd: this.#logEnd,
       reach: this.#reach,
       backups: this.#links.statuses,
+      transfer: this.#candidates.status ?? this.#links.joining,
       heldOutputs: this.#gate.heldOutputs,
       heldBytes: this.#gate.heldBytes,
       unconfirmedOutputs: this.#unconfirmed.count,
@@ -135,9 +111,8 @@ export class Primary {
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    let dueMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY
-    for (const sinceMs of this.#strangers.values()) dueMs = Math.min(dueMs, sinceMs + this.#policy.helloTimeoutMs)
-    return Math.min(dueMs, this.#links.dueMs(this.#policy))
+    const retryAtMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY
+    return Math.min(retryAtMs, this.#reception.dueMs, this.#links.dueMs(this.#policy), this.#candidates.dueMs)
   }
 
   // ---- facts from the host -------------------------------------------------------------------------------------------
@@ -161,14 +136,16 @@ export class Primary {
   /** Someone connected to the logging channel. The backup speaks first. */
   onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') this.#close(channel, 'halted')
-    else this.#strangers.set(channel, nowMs)
+    else this.#reception.add(channel, nowMs)
     return this.#takeEffects()
   }
 
   onChannelClosed(channel: ChannelId, nowMs: number): PrimaryEffect[] {
-    this.#strangers.delete(channel)
+    this.#reception.delete(channel)
     const link = this.#links.at(channel)
     if (link !== undefined) this.#lose(link, 'channelClosed', 'the channel closed', nowMs)
+    const candidate = this.#candidates.at(channel)
+    if (candidate !== undefined) this.#candidates.lose(candidate, 'channelClosed', 'the channel closed')
     return this.#takeEffects()
   }
 
@@ -182,7 +159,9 @@ export class Primary {
     const link = this.#links.at(channel)
     if (link !== undefined) {
       if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
-    } else if (this.#strangers.has(channel)) {
+    } else if (this.#candidates.at(channel) !== undefined) {
+      this.#onCandidateMessage(this.#candidates.at(channel)!, message, nowMs)
+    } else if (this.#reception.has(channel)) {
       if (message.kind === 'hello') this.#onHello(channel, message, nowMs)
       else if (message.kind === 'fetch') this.#onFetch(channel, message, nowMs)
       else this.#violation(channel, `${message.kind} before hello`, nowMs)
@@ -237,6 +216,51 @@ export class Primary {
     return this.#takeEffects()
   }
 
+  /** Some of the memory of the machine that is being copied. */
+  onPages(copy: ChannelId, bytes: Uint8Array, nowMs: number): PrimaryEffect[] {
+    const candidate = this.#candidates.onPages(copy, bytes.length)
+    if (candidate !== undefined) this.#send(candidate, { kind: 'pages', bytes }, nowMs)
+    return this.#takeEffects()
+  }
+
+  /**
+   * The copy is complete: `hart` is the rest of the machine as it is at the end of the log, before any entry that was not
+   * given to `onBatch` yet; `host` is what the other host has to know besides.
+   */
+  onCopied(copy: ChannelId, hart: Uint8Array, host: Uint8Array, nowMs: number): PrimaryEffect[] {
+    const candidate = this.#candidates.takeCopied(copy)
+    if (candidate === undefined || this.#state === 'halted') return this.#takeEffects()
+    const { channel, replica } = candidate
+    const link = new BackupLink({ channel, replica, logEnd: this.#logEnd }, this.#policy, nowMs)
+    link.joinsAfter.add('restored').add('disksFlushed')
+    // From here on outputs are held for it: all that went out before is in the state, or among its unconfirmed outputs.
+    this.#links.add(link)
+    const state: TransferredState = {
+      nextIndex: this.#logEnd,
+      generation: this.#generation + 1,
+      coveredFrameId: this.#uncovered.lastFrameId,
+      unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],
+      hart,
+      host,
+    }
+    for (const piece of stateMessages(state)) this.#send(link, piece, nowMs)
+    this.#effects.push({ kind: 'flushDisks', copy })
+    return this.#takeEffects()
+  }
+
+  /** Every disk was flushed, after it was asked for with this copy. */
+  onDisksFlushed(copy: ChannelId): PrimaryEffect[] {
+    this.#join(this.#links.at(copy), 'disksFlushed')
+    return this.#takeEffects()
+  }
+
+  /** A disk cannot promise what it has answered: the backup of this copy must not be counted on. */
+  onFlushFailed(copy: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
+    const link = this.#links.at(copy)
+    if (link !== undefined) this.#lose(link, 'disk', `the disks cannot be flushed: ${detail}`, nowMs)
+    return this.#takeEffects()
+  }
+
   onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
     const question = this.#question
     if (this.#state !== 'asking' || question === undefined) return []
@@ -256,9 +280,7 @@ export class Primary {
   /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    for (const [channel, sinceMs] of this.#strangers) {
-      if (nowMs - sinceMs >= this.#policy.helloTimeoutMs) this.#violation(channel, 'no hello', nowMs)
-    }
+    for (const channel of this.#reception.silent(nowMs)) this.#violation(channel, 'no hello', nowMs)
     for (const link of this.#links.present) {
       const suspicion = link.detector.suspicion(nowMs)
       if (suspicion !== undefined) {
@@ -269,6 +291,10 @@ export class Primary {
       this.#sendConfirmed(link, nowMs)
       if (link.detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat(link, nowMs)
     }
+    this.#candidates.onTick(nowMs)
+    for (const { detector, channel } of this.#candidates.all) {
+      if (detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat({ detector, channel }, nowMs)
+    }
     const question = this.#question
     if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
@@ -277,10 +303,13 @@ export class Primary {
 
   /**
    * The operator wants the machine unprotected. Outputs go on waiting for the backups, and their acknowledgements count,
-   * until the arbiter has dropped them; then they are told to end. Nothing happens unless the machine is protected.
+   * until the arbiter has dropped them; then they are told to end. Those that it does not know yet are told at once.
    */
   unprotect(): PrimaryEffect[] {
-    if (this.#state !== 'protected') return []
+    this.#candidates.dismissAll(unprotectReason)
+    for (const link of this.#links.present) if (link.isJoining) this.#sayGoodbye(link, unprotectReason)
+    if (this.#state === 'alone') this.#flush()
+    if (this.#state !== 'protected') return this.#takeEffects()
     for (const link of this.#links.present) link.isDismissed = true
     this.#moveTo('asking')
     this.#ask([])
@@ -288,9 +317,10 @@ export class Primary {
   }
 
   /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
-  onShutdown(reason: string, nowMs: number): PrimaryEffect[] {
+  onShutdown(reason: string, _nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    for (const link of this.#links.present) this.#sayGoodbye(link, reason, nowMs)
+    for (const link of this.#links.present) this.#sayGoodbye(link, reason)
+    this.#candidates.dismissAll(reason)
     this.#halt('shutdown', reason)
     return this.#takeEffects()
   }
@@ -298,15 +328,14 @@ export class Primary {
   // ---- backups come and go -------------------------------------------------------------------------------------------
 
   #onHello(channel: ChannelId, hello: Extract<Message, { kind: 'hello' }>, nowMs: number): void {
-    this.#strangers.delete(channel)
-    const refusal = this.#refusalOf(hello)
+    this.#reception.delete(channel)
+    const names = [this.#replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)]
+    const situation = { names, isComplete: this.#hasEnoughBackups(), logEnd: this.#logEnd }
+    const refusal = this.#reception.refusalOf(hello, situation)
     if (refusal !== undefined) {
       this.#refuse(channel, refusal)
       return
     }
-    const link = new BackupLink({ channel, replica: hello.replica, logEnd: this.#logEnd }, this.#policy, nowMs)
-    // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
-    this.#links.add(link)
     const accept: Message = {
       kind: 'hello',
       identity: this.#identity,
@@ -316,41 +345,38 @@ export class Primary {
       nextIndex: this.#logEnd,
       runId: this.#runId,
     }
+    if (hello.nextIndex !== this.#logEnd) {
+      // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
+      this.#send(this.#candidates.add(channel, hello.replica, nowMs), accept, nowMs)
+      return
+    }
+    const link = new BackupLink({ channel, replica: hello.replica, logEnd: this.#logEnd }, this.#policy, nowMs)
+    // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
+    this.#links.add(link)
     this.#send(link, accept, nowMs)
     if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
     const isComplete = this.#state === 'alone' || this.#links.size >= this.#expectedBackups
     if (this.#state !== 'asking' && isComplete) this.#changeBackups()
   }
 
-  /** A backup to be asks for what it is to boot from. It is heard, and so its time to say hello begins anew. */
   #onFetch(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): void {
-    const answer = this.#bootOffer?.answer(fetch)
-    if (this.#state !== 'starting') this.#refuse(channel, `it needs the machine's present state: it runs already`)
-    else if (answer === undefined) this.#refuse(channel, 'this primary has no machine to give: name a VM file')
-    else if (answer.kind === 'refuse') this.#refuse(channel, answer.reason)
-    else {
-      this.#strangers.set(channel, nowMs)
-      this.#effects.push({ kind: 'send', channel, message: answer })
-    }
+    const answer = this.#reception.answer(channel, fetch, nowMs)
+    if (answer.kind === 'refuse') this.#refuse(channel, answer.reason)
+    else this.#effects.push({ kind: 'send', channel, message: answer })
+  }
+
+  #hasEnoughBackups(): boolean {
+    const isJoining = this.#candidates.size > 0 || this.#links.all.some((link) => link.isJoining)
+    return (
+      this.#state === 'protected' ||
+      (isJoining && this.#links.present.length + this.#candidates.size >= this.#expectedBackups)
+    )
   }
 
   #refuse(channel: ChannelId, reason: string): void {
-    this.#strangers.delete(channel)
+    this.#reception.delete(channel)
     this.#effects.push({ kind: 'send', channel, message: { kind: 'refuse', reason } })
     this.#close(channel, reason)
-  }
-
-  #refusalOf(hello: Extract<Message, { kind: 'hello' }>): string | undefined {
-    const mismatch = identityMismatch(this.#identity, hello.identity)
-    if (mismatch !== undefined) return mismatch
-    if (hello.role !== 'backup') return 'another primary'
-    const names = [this.#replica, ...this.#links.all.map(({ replica }) => replica)]
-    if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`
-    if (this.#state === 'protected') return 'the machine is protected already'
-    if (hello.nextIndex !== this.#logEnd) {
-      return `the log is at entry ${this.#logEnd}, the backup at ${hello.nextIndex}: it needs the machine's present state`
-    }
-    return undefined
   }
 
   #onBackupMessage(link: BackupLink, message: Message, nowMs: number): void {
@@ -366,6 +392,11 @@ export class Primary {
       case 'goodbye':
         this.#lose(link, 'goodbye', message.reason, nowMs)
         return
+      case 'taken':
+        // The last pages; only what it acknowledges counts now.
+        if (link.isJoining) return
+        this.#violation(link.channel, 'unexpected taken', nowMs)
+        return
       case 'fetch':
       case 'artefacts':
       case 'hello':
@@ -374,8 +405,27 @@ export class Primary {
       case 'entries':
       case 'heartbeat':
       case 'confirmed':
+      case 'pages':
+      case 'state':
         this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
     }
+  }
+
+  /** A backup to be: it takes pages, or leaves. */
+  #onCandidateMessage(candidate: Candidate, message: Message, nowMs: number): void {
+    candidate.detector.onHeard(nowMs)
+    if (message.kind === 'goodbye') this.#candidates.lose(candidate, 'goodbye', message.reason)
+    else if (message.kind !== 'taken') this.#violation(candidate.channel, `unexpected ${message.kind}`, nowMs)
+    else if (!this.#candidates.onTaken(candidate, message.totalBytes)) {
+      this.#violation(candidate.channel, `took ${message.totalBytes} of ${candidate.sentBytes} bytes`, nowMs)
+    }
+  }
+
+  /** One of the conditions is met under which the arbiter may list a backup that was given the machine's state. */
+  #join(link: BackupLink | undefined, condition: 'restored' | 'disksFlushed'): void {
+    if (link === undefined || !link.joinsAfter.delete(condition) || link.isJoining || link.isLost) return
+    // `asking`: the open question is answered first.
+    if (this.#state === 'alone' || this.#state === 'protected') this.#changeBackups()
   }
 
   #onAck(link: BackupLink, progress: Progress, nowMs: number): void {
@@ -387,6 +437,7 @@ export class Primary {
     link.progress = progress
     if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
     link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
+    this.#join(link, 'restored')
     this.#flush()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
@@ -397,9 +448,11 @@ export class Primary {
   }
 
   #violation(channel: ChannelId, detail: string, nowMs: number): void {
-    this.#strangers.delete(channel)
+    this.#reception.delete(channel)
     const link = this.#links.at(channel)
-    if (link === undefined) this.#close(channel, detail)
+    const candidate = this.#candidates.at(channel)
+    if (candidate !== undefined) this.#candidates.lose(candidate, 'protocol', detail)
+    else if (link === undefined) this.#close(channel, detail)
     else this.#lose(link, 'protocol', detail, nowMs)
   }
 
@@ -411,8 +464,10 @@ export class Primary {
     this.#close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
     // Nobody named it to the arbiter yet: there is nothing to be dropped from.
-    if (this.#state === 'starting') this.#links.delete(link)
-    else if (this.#state === 'protected') {
+    if (this.#state === 'starting' || link.isJoining) {
+      this.#links.delete(link)
+      this.#flush()
+    } else if (this.#state === 'protected') {
       const asksToo = cause !== 'goodbye' && cause !== 'diverged'
       this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
     }
@@ -427,7 +482,7 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    const eligible = this.#links.present.map(({ replica }) => replica)
+    const eligible = this.#links.fit.map(({ replica }) => replica)
     if (atMs === undefined) this.#ask(eligible)
     else this.#question = { eligible, retryAtMs: atMs }
   }
@@ -446,13 +501,14 @@ export class Primary {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
       if (link.isLost && !isListed) this.#links.delete(link)
-      else if (link.isDismissed && !isListed) this.#sayGoodbye(link, 'the operator unprotects the machine', nowMs)
+      else if (link.isDismissed && !isListed) this.#sayGoodbye(link, unprotectReason)
       else if (isListed && !link.isLost) this.#send(link, { kind: 'welcome', generation }, nowMs)
     }
-    const present = this.#links.present.map(({ replica }) => replica)
-    const isSettled = present.length === this.#links.size && present.every((replica) => eligible.includes(replica))
-    if (isSettled) this.#moveTo(present.length > 0 ? 'protected' : 'alone')
-    else this.#ask(present)
+    const fit = this.#links.fit.map(({ replica }) => replica)
+    const isSettled =
+      fit.every((replica) => eligible.includes(replica)) && !this.#links.all.some(({ isLost }) => isLost)
+    if (isSettled) this.#moveTo(fit.length > 0 ? 'protected' : 'alone')
+    else this.#ask(fit)
     this.#hart.resume('starting')
     this.#flush()
   }
@@ -486,12 +542,12 @@ export class Primary {
 
   // ---- small change --------------------------------------------------------------------------------------------------
 
-  #send(link: BackupLink, message: Message, nowMs: number): void {
+  #send(link: Peer, message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', channel: link.channel, message })
     link.detector.onSent(nowMs)
   }
 
-  #sendHeartbeat(link: BackupLink, nowMs: number): void {
+  #sendHeartbeat(link: Peer, nowMs: number): void {
     const { isRunning } = this.#hart
     this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
   }
@@ -504,8 +560,8 @@ export class Primary {
   }
 
   /** The backup ends, in good order. */
-  #sayGoodbye(link: BackupLink, reason: string, nowMs: number): void {
-    this.#send(link, { kind: 'goodbye', reason }, nowMs)
+  #sayGoodbye(link: BackupLink, reason: string): void {
+    this.#effects.push({ kind: 'send', channel: link.channel, message: { kind: 'goodbye', reason } })
     this.#close(link.channel, reason)
     this.#links.delete(link)
   }
@@ -519,6 +575,7 @@ export class Primary {
     this.#question = undefined
     for (const { channel, isLost } of this.#links.all) if (!isLost) this.#close(channel, detail)
     this.#links.clear()
+    this.#candidates.closeAll(detail)
     this.#effects.push({ kind: 'halt', reason, detail })
   }
 

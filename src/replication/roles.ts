@@ -2,10 +2,10 @@
  * The states a replica can be in, and the only ways from one to another. Every change goes through `moveTo`, so a
  * transition that is not drawn here stops the replica instead of corrupting the protocol.
  *
- *   primary                                          backup
- *   starting ──► protected ◄──► alone                joining ──► replaying ──► asking ──► goingLive ──► live
- *      │ │           │   ▲        │                     │            │           │            │
- *      │ └───────────┼───┼────────┤                     └────────────┴─────┬─────┴────────────┘
+ *   primary                                  backup
+ *   starting ──► protected ◄──► alone        joining ──────────► replaying ──► asking ──► goingLive ──► live
+ *      │ │           │   ▲        │             │ └► restoring ─►─┘ │             │            │
+ *      │ └───────────┼───┼────────┤             └──────────┴────────┴──────┬──────┴────────────┘
  *      └─────────► asking ◄───────┘                                        ▼
  *                    │                                                   halted
  *                    ▼
@@ -31,6 +31,8 @@ export type PrimaryState =
 export type BackupState =
   /** Said hello, has not been welcomed. */
   | 'joining'
+  /** Accepted; its machine is being made of the primary's. The arbiter does not know it. */
+  | 'restoring'
   /** Receives, acknowledges, replays. */
   | 'replaying'
   /** The primary seems lost: stopped acknowledging, asks the arbiter. */
@@ -52,7 +54,8 @@ export const primaryTransitions: Transitions<PrimaryState> = {
 }
 
 export const backupTransitions: Transitions<BackupState> = {
-  joining: ['replaying', 'halted'],
+  joining: ['restoring', 'replaying', 'halted'],
+  restoring: ['replaying', 'halted'],
   replaying: ['asking', 'halted'],
   asking: ['goingLive', 'halted'],
   goingLive: ['live', 'halted'],

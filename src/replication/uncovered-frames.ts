@@ -7,10 +7,22 @@ import type { LogEnd } from '../log/entry.ts'
 
 export class UncoveredFrames {
   #frames: { readonly end: LogEnd; readonly frameId: bigint }[] = []
+  #lastFrameId: bigint | undefined
+
+  /** @param lastFrameId the last frame that is in the log already */
+  constructor(lastFrameId: bigint | undefined) {
+    this.#lastFrameId = lastFrameId
+  }
+
+  /** The last frame in the log. */
+  get lastFrameId(): bigint | undefined {
+    return this.#lastFrameId
+  }
 
   /** The log below `end` holds every frame up to this one. */
   onLogged(end: LogEnd, frameId: bigint): void {
     this.#frames.push({ end, frameId })
+    this.#lastFrameId = frameId
   }
 
   /**

@@ -150,7 +150,7 @@ class BackupHost {
   received = 0
 
   constructor(path: string, replica: string, nextIndex: number) {
-    this.channel = new PrimaryChannel({ address: { path } })
+    this.channel = new PrimaryChannel([{ address: { path } }])
     this.backup = new Backup({ identity, replica, nextIndex: logIndex(BigInt(nextIndex)) }, performance.now())
   }
 

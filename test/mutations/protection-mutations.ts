@@ -511,12 +511,12 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that fetches its machine counts as silent',
-    file: 'src/replication/primary.ts',
-    from: "      this.#strangers.set(channel, nowMs)\n      this.#effects.push({ kind: 'send', channel, message: answer })",
-    to: "      this.#effects.push({ kind: 'send', channel, message: answer })",
+    file: 'src/replication/reception.ts',
+    from: '    this.#strangers.set(channel, nowMs)\n    return this.#offer',
+    to: '    return this.#offer',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
-      test: 'a backup without a machine is given it before its hello, and only while the primary waits for backups',
+      test: 'a backup without a machine is given it before its hello, and nobody is waited for meanwhile',
     },
   },
   {

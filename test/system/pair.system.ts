@@ -118,18 +118,25 @@ test('killing the backup disturbs no client: the primary goes on alone, after th
   assert.equal(status.replicas.find(({ role }) => role === 'primary')?.generation, generation + 1)
 })
 
-test('a VM without a backup needs a restart to get one: protect says so, and does it with --restart', async () => {
-  const refused = spawnSync(launcher, ['protect', vm], { encoding: 'utf8' })
-  assert.equal(refused.status, 4)
-  assert.match(refused.stderr, /^understudy: VM \S+ runs without a backup.*protect --restart/)
-  const { generation } = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')!
-  const pids = processes()
-  const status = JSON.parse(understudy('protect', '--restart', '--json', vm)) as PairStatus
-  assert.deepEqual(pids.filter(isAlive), [])
+test('protect gives a running VM a backup: the guest runs on, no client notices, and the backup can take over', async () => {
+  const load = await IncrementLoad.start(port, 'protect')
+  const before = (await pairStatus(vm)).replicas[0]!
+  const status = JSON.parse(understudy('protect', '--json', vm)) as PairStatus
   assert.equal(status.protection, 'protected')
-  assert.ok(status.replicas[0]!.generation > generation)
-  await waitForRedis(port, bootWithinMs)
+  const primary = status.replicas.find(({ role }) => role === 'primary')!
+  assert.deepEqual([primary.name, primary.pid], [before.name, before.pid], 'the same process goes on')
+  assert.ok(primary.generation > before.generation)
   assert.equal((JSON.parse(understudy('protect', '--json', vm)) as PairStatus).protection, 'protected', 'nothing to do')
+  await sleep(1500)
+  const backup = (await pairStatus(vm)).replicas.find(({ role }) => role === 'backup')!
+  assert.ok(backup.digestChecks > 0, 'the new backup compares digests')
+  understudy('fail', 'primary', vm)
+  await sleep(1500)
+  const report = await load.stop(10_000)
+  assert.deepEqual([report.connectionsReset, report.skipped, report.wentBack], [0, 0, 0])
+  const survivor = (await pairStatus(vm)).replicas.find(({ role }) => role === 'primary')!
+  assert.deepEqual([survivor.pid, survivor.divergences], [backup.pid, 0])
+  assert.equal((JSON.parse(understudy('protect', '--json', vm)) as PairStatus).protection, 'protected', 'and again')
 })
 
 test('a guest that reboots stays protected: no failover, no divergence, and Redis answers again', async () => {

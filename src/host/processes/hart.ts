@@ -7,9 +7,11 @@
  */
 
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { WorldError } from '../../base/assert.ts'
 import { createEngine } from '../../engine/wasm-engine.ts'
 import { EpochBackup } from '../../hypervisor/epoch/epoch-backup.ts'
 import { EpochPrimary } from '../../hypervisor/epoch/epoch-primary.ts'
+import { openState } from '../../hypervisor/live-copy.ts'
 import { Recorder } from '../../hypervisor/recorder.ts'
 import { Replayer } from '../../hypervisor/replayer.ts'
 import type { MarkedOutput } from '../../log/entry.ts'
@@ -31,8 +33,8 @@ const resting = new Int32Array(new SharedArrayBuffer(4))
 const progress = new BigInt64Array(settings.progress)
 const frameDelays = new DelayHistogram(settings.frameDelays)
 
-function post(message: FromHart): void {
-  port.postMessage(message)
+function post(message: FromHart, transfer: readonly ArrayBuffer[] = []): void {
+  port.postMessage(message, [...transfer])
 }
 
 function showProgress(of: Machine): void {
@@ -58,9 +60,9 @@ function newLiveHart(recorder: Recorder): LiveHart {
 
 /** Reads the log: the machine runs exactly as far as the log reaches. */
 class Replaying implements HartMode {
-  readonly #replayer: Replayer
+  #replayer: Replayer
   /** In the epoch discipline. */
-  readonly #epochs: EpochBackup | undefined
+  #epochs: EpochBackup | undefined
   #reported = -1n
   #mayGoLive = false
   #isFinished = false
@@ -72,7 +74,10 @@ class Replaying implements HartMode {
   }
 
   onMessage(message: ToHart): void {
+    if (this.#isFinished) return
     if (message.kind === 'append') this.#replayer.append(message.batch)
+    if (message.kind === 'loadPages') this.#restore(() => this.#loadPages(message.bytes))
+    if (message.kind === 'loadState') this.#restore(() => this.#loadState(message.state))
     if (message.kind === 'goLive') {
       this.#mayGoLive = true
       this.#epochs?.promote()
@@ -81,6 +86,29 @@ class Replaying implements HartMode {
     if (message.kind !== 'input') return
     if (this.#epochs) this.#epochs.onInterrupt(message.input)
     else this.#early.push(message)
+  }
+
+  #loadPages(bytes: Uint8Array): void {
+    this.#replayer.machine.loadPages(bytes)
+    post({ kind: 'pagesLoaded', bytes: bytes.length })
+  }
+
+  #loadState(state: Uint8Array): void {
+    const { machine } = this.#replayer
+    this.#replayer = openState(machine, state)
+    if (this.#epochs) this.#epochs = new EpochBackup(this.#replayer)
+    post({ kind: 'restored', inFlight: machine.inFlightDiskRequests() })
+  }
+
+  /** What comes is the primary's word: if it is wrong, this replica ends in good order. */
+  #restore(load: () => void): void {
+    try {
+      load()
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#isFinished = true
+      post({ kind: 'restoreFailed', detail: error.message })
+    }
   }
 
   turn(): Turn {

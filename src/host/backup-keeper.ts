@@ -1,0 +1,115 @@
+/**
+ * Keeps a machine protected whose replicas are processes of this host: whenever this replica is the primary, and alone
+ * though a backup is wanted, it starts a process that becomes one. After a failover the new primary does the same, so the
+ * machine survives one failure after the other.
+ *
+ *   alone ──► start a replica process ──► it fetches the machine ──► state transfer ──► protected
+ *     ▲                                        │ it fails: wait, twice as long each time
+ *     └────────────────────────────────────────┘
+ *
+ * Whether one is wanted stands in the VM's `run.json`, because the operator may say so while another replica is live.
+ */
+
+import { startProcess } from './child-process.ts'
+import type { Replica } from './replica.ts'
+import type { ReplicaProcessSettings } from './replica-process.ts'
+import { isAlive, type ReplicaName, replicaNames, type VmFolder } from './vm-folder.ts'
+
+export interface BackupKeeperOptions {
+  readonly replica: Replica
+  /** Of this replica's process: the new one gets the same surroundings. */
+  readonly settings: Omit<ReplicaProcessSettings, 'role'>
+  readonly folder: VmFolder
+  readonly trace: (line: string) => void
+}
+
+const lookEveryMs = 50
+/** A process that was started has said hello; so much later its primary has seen it, or it has gone again. */
+const seenWithinMs = 1000
+const firstDelayMs = 500
+const longestDelayMs = 30_000
+/** Protected for so long: the next loss is another story. */
+const steadyMs = 10_000
+
+export class BackupKeeper {
+  readonly #options: BackupKeeperOptions
+  readonly #ticker: NodeJS.Timeout
+  #isStarting = false
+  #delayMs = firstDelayMs
+  #notBeforeMs = 0
+  #protectedSinceMs: number | undefined
+  #aloneSinceMs: number | undefined
+
+  constructor(options: BackupKeeperOptions) {
+    this.#options = options
+    this.#ticker = setInterval(() => this.#look(performance.now()), lookEveryMs).unref()
+  }
+
+  close(): void {
+    clearInterval(this.#ticker)
+  }
+
+  #look(nowMs: number): void {
+    const { role, state, transfer } = this.#options.replica.status()
+    if (role !== 'primary') return
+    if (state === 'protected') this.#onProtected(nowMs)
+    else this.#protectedSinceMs = undefined
+    if (state !== 'alone') this.#aloneSinceMs = undefined
+    if (state !== 'alone' || transfer || this.#isStarting || nowMs < this.#notBeforeMs) return
+    const run = this.#options.folder.readRun()
+    if (!run?.wantsBackup) return
+    this.#aloneSinceMs ??= nowMs
+    this.#isStarting = true
+    void this.#start().finally(() => {
+      this.#isStarting = false
+      this.#notBeforeMs = performance.now() + Math.max(seenWithinMs, this.#delayMs)
+      this.#delayMs = Math.min(2 * this.#delayMs, longestDelayMs)
+    })
+  }
+
+  #onProtected(nowMs: number): void {
+    if (this.#aloneSinceMs !== undefined) {
+      this.#options.trace(`protected again after ${Math.round(nowMs - this.#aloneSinceMs)} ms`)
+    }
+    this.#protectedSinceMs ??= nowMs
+    if (nowMs - this.#protectedSinceMs < steadyMs) return
+    this.#delayMs = firstDelayMs
+    this.#notBeforeMs = 0
+  }
+
+  async #start(): Promise<void> {
+    const { settings, folder, trace } = this.#options
+    const name = replicaNames.find((candidate) => candidate !== settings.replica)!
+    trace(`starting replica ${name} as a backup`)
+    try {
+      const { pid } = await startProcess<void>('replica', this.#settingsOf(name), folder.tracePath(name))
+      noteReplica(folder, name, pid)
+    } catch (error) {
+      trace(`replica ${name} did not become a backup: ${(error as Error).message}`)
+    }
+  }
+
+  /** It asks its primary for the machine: the VM's files may have changed since that was started. */
+  #settingsOf(name: ReplicaName): ReplicaProcessSettings {
+    const { settings, folder } = this.#options
+    const { vmPath: _, holderHasEnded: __, isProfiled: ___, ...shared } = settings
+    return {
+      ...shared,
+      replica: name,
+      role: 'backup',
+      listen: folder.channelEndpoint(name),
+      primaries: [folder.channelEndpoint(settings.replica)],
+      controlPath: folder.controlPath(name),
+      consolePath: folder.consolePath(name),
+      takesPlace: true,
+    }
+  }
+}
+
+/** A process has taken the place of an earlier one, which may live: a frozen one finds out when it wakes. */
+function noteReplica(folder: VmFolder, name: ReplicaName, pid: number): void {
+  const run = folder.readRun()
+  if (!run) return
+  const former = [...run.former, run.replicas[name].pid].filter((earlier) => earlier > 0 && isAlive(earlier))
+  folder.writeRun({ ...run, former, replicas: { ...run.replicas, [name]: { pid } } })
+}

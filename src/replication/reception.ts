@@ -1,0 +1,82 @@
+/**
+ * Where connections wait that have not said hello yet: a primary answers their questions for something to boot from, and
+ * turns away who says nothing for too long, or may not join.
+ */
+
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
+import type { LogEnd } from '../log/entry.ts'
+import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import { BootOffer } from './boot-offer.ts'
+import type { ChannelId } from './effects.ts'
+import type { Message, ReplicaName } from './messages.ts'
+
+type Hello = Extract<Message, { kind: 'hello' }>
+
+/** What a backup to be meets. */
+export interface Situation {
+  /** Of the primary and all that are with it. */
+  readonly names: readonly ReplicaName[]
+  /** It has the backups it is to have. */
+  readonly isComplete: boolean
+  readonly logEnd: LogEnd
+}
+
+export class Reception {
+  readonly #identity: MachineIdentity
+  readonly #offer: BootOffer | undefined
+  readonly #helloTimeoutMs: number
+  /** Since when. */
+  readonly #strangers = new Map<ChannelId, number>()
+
+  constructor(identity: MachineIdentity, artefacts: BootArtefacts | undefined, helloTimeoutMs: number) {
+    this.#identity = identity
+    this.#offer = artefacts && new BootOffer(identity, artefacts)
+    this.#helloTimeoutMs = helloTimeoutMs
+  }
+
+  /** When the first of them has waited too long. */
+  get dueMs(): number {
+    return Math.min(
+      Number.POSITIVE_INFINITY,
+      ...[...this.#strangers.values()].map((sinceMs) => sinceMs + this.#helloTimeoutMs),
+    )
+  }
+
+  has(channel: ChannelId): boolean {
+    return this.#strangers.has(channel)
+  }
+
+  add(channel: ChannelId, nowMs: number): void {
+    this.#strangers.set(channel, nowMs)
+  }
+
+  delete(channel: ChannelId): void {
+    this.#strangers.delete(channel)
+  }
+
+  /** Those that have waited too long. */
+  silent(nowMs: number): ChannelId[] {
+    return [...this.#strangers]
+      .filter(([, sinceMs]) => nowMs - sinceMs >= this.#helloTimeoutMs)
+      .map(([channel]) => channel)
+  }
+
+  /** A backup to be asks for what it is to boot from: a piece of it, or a refusal. It is heard, so its time begins anew. */
+  answer(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): Message {
+    this.#strangers.set(channel, nowMs)
+    return (
+      this.#offer?.answer(fetch) ?? { kind: 'refuse', reason: 'this primary has no machine to give: name a VM file' }
+    )
+  }
+
+  /** Why who says this may not join; undefined if it may. */
+  refusalOf(hello: Hello, { names, isComplete, logEnd }: Situation): string | undefined {
+    const mismatch = identityMismatch(this.#identity, hello.identity)
+    if (mismatch !== undefined) return mismatch
+    if (hello.role !== 'backup') return 'another primary'
+    if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`
+    if (isComplete) return 'the machine is protected already'
+    const hasPart = hello.nextIndex > 0n && hello.nextIndex !== logEnd
+    return hasPart ? `the log is at entry ${logEnd}, the backup at ${hello.nextIndex}: start it anew` : undefined
+  }
+}
