@@ -216,7 +216,7 @@ export const firstRegion = 3
 export const regionLimit = 0xffff
 
 /** Counters of how often counted places were reached, shared by places with the same hash. */
-export const hotCounters = 1 << 14
+export const hotCounters = 1 << 16
 /** One bit per halfword of a page. */
 export const coverageBytes = 256
 /** One record per halfword, and one behind the end that goes on to the next page. */

@@ -41,7 +41,7 @@ export interface TranslationOptions {
 }
 
 export const defaultTranslation: TranslationOptions = {
-  threshold: 4000,
+  threshold: 8000,
   batchRegions: 32,
   batchRuns: 12,
   cacheBytes: 64 * MiB,
