@@ -1,16 +1,16 @@
 /**
  * How long an arriving frame waits for its log entry while the guest works, and what an idle machine costs:
  *
- *     node bench/latency.ts [--seconds 20] [--guest FOLDER] [--only unprotected|protected] [--json]
+ *     npm run bench:latency -- [--seconds 30] [--settle 60] [--guest FOLDER] [--only unprotected|protected] [--json] [--write]
  *
  * A shell in the guest spins, so the hart never waits; beside it clients send PING to Redis, a thousand or so a second.
  * The replica itself measures each frame: from the moment its main thread has it to its entry in the log (`frameDelays` of
  * `status`). Not in it is the way from the client to the replica. Idle is CPU time of all processes of the machine
- * while the guest has nothing to do.
+ * while the guest has nothing to do: replicas, disk server, LAN and its gateway, some time after the boot.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -20,23 +20,37 @@ import { RedisConnection, waitForRedis } from '../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import { VmFolder } from '../src/host/vm-folder.ts'
+import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
+import { launcher } from './engine/contestants.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
+import { writeIntoDocument } from './support/document.ts'
 import { round2 } from './support/figures.ts'
-import { describeHost } from './support/host.ts'
+import { describeCommit, describeHost, quietLoad } from './support/host.ts'
+
+const help = `node bench/latency.ts [options]
+  --seconds N        how long to look at the idle machine, and again at the busy one (default 30)
+  --settle N         seconds between boot and idle: until what an idle guest runs is translated (default 60)
+  --only MODE        unprotected or protected; else both
+  --guest FOLDER     a guest that is built already
+  --json             the last line is one object: {"host","commit","seconds","settle","load_at_start","figures":[{"mode",
+                     "idle_replicas_percent","idle_all_percent","busy_frames":{"count","medianMs","p99Ms"},"busy_mips",
+                     "busy_pings_per_second"},…]}; percent of one core; all: replicas, disk server, LAN and gateway
+  --write            put the table into docs/BENCHMARKS.md`
 
 const { values: options } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '20' },
+    seconds: { type: 'string', default: '30' },
+    settle: { type: 'string', default: '60' },
     guest: { type: 'string' },
     only: { type: 'string' },
     json: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
   },
 })
 
 const bootWithinMs = 300_000
-/** After the boot there is still something to do now and then. */
-const settleMs = 5000
 const clients = 4
 
 interface Figures {
@@ -50,11 +64,19 @@ interface Figures {
   readonly busy_pings_per_second: number
 }
 
-async function measure(vm: string, port: number, mode: Figures['mode'], seconds: number): Promise<Figures> {
+async function measure(
+  vm: string,
+  port: number,
+  mode: Figures['mode'],
+  times: { readonly seconds: number; readonly settle: number },
+): Promise<Figures> {
+  const { seconds, settle } = times
   await bringUp(vm, { protect: mode === 'protected', onProgress: () => {} })
   try {
+    // Not by asking the port: passt spins for minutes on a connection that its client gave up before the guest was there.
+    await consoleShows(vm, /GUEST-READY/)
     await waitForRedis(port, bootWithinMs)
-    await sleep(settleMs)
+    await sleep(settle * 1000)
     const { replicas, diskServerPid, lanPid } = new VmFolder(readVmConfig(vm).config.name).requireRun()
     const replicaPids = [replicas.a.pid, replicas.b.pid].filter((pid) => pid !== 0)
     const pids = [...replicaPids, diskServerPid, lanPid]
@@ -77,6 +99,15 @@ async function measure(vm: string, port: number, mode: Figures['mode'], seconds:
     }
   } finally {
     await takeDown(vm)
+  }
+}
+
+async function consoleShows(vm: string, pattern: RegExp): Promise<void> {
+  const console = new ConsoleProcess(launcher, ['console', '--watch', vm])
+  try {
+    await console.shows(pattern)
+  } finally {
+    console.process.kill('SIGTERM')
   }
 }
 
@@ -109,20 +140,39 @@ function table(figures: readonly Figures[]): string {
 ${lines.join('\n')}`
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-try {
-  const seconds = Number(options.seconds)
+async function main(folder: string): Promise<void> {
+  const times = { seconds: Number(options.seconds), settle: Number(options.settle) }
   const modes = (['unprotected', 'protected'] as const).filter((mode) => (options.only ?? mode) === mode)
-  if (!(seconds >= 1) || modes.length === 0) throw new Error('--seconds takes a count, --only unprotected or protected')
+  if (!(times.seconds >= 1 && times.settle >= 0) || modes.length === 0) {
+    throw new Error('--seconds and --settle take a count, --only unprotected or protected')
+  }
+  const load = loadavg()[0]!
   const figures: Figures[] = []
   for (const mode of modes) {
     const port = await freePort()
     const vm = await writeRedisVm(join(folder, mode), `latency-${process.pid}`, port, { guestFolder: options.guest })
-    figures.push(await measure(vm, port, mode, seconds))
+    figures.push(await measure(vm, port, mode, times))
   }
-  console.log(`${describeHost()}; ${seconds} s idle and ${seconds} s busy\n\n${table(figures)}`)
-  if (options.json) console.log(JSON.stringify({ host: describeHost(), seconds, figures }))
-} finally {
-  rmSync(folder, { recursive: true, force: true })
+  const quiet = load < quietLoad ? '' : ' (NOT quiet)'
+  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${times.seconds} s idle, ${times.settle} s after the boot, and ${times.seconds} s busy; load at the start ${load.toFixed(1)}${quiet}`
+  const text = `${conditions}\n\n${table(figures)}`
+  if (options.write) writeIntoDocument('bench:latency', text)
+  console.log(text)
+  if (options.json) {
+    console.log(
+      JSON.stringify({ host: describeHost(), commit: describeCommit(), ...times, load_at_start: load, figures }),
+    )
+  }
+}
+
+if (options.help) {
+  console.log(help)
+} else {
+  const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
+  process.env.XDG_STATE_HOME = join(folder, 'state')
+  try {
+    await main(folder)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }

@@ -63,21 +63,20 @@ interface Timing {
 }
 
 /**
- * A function of the guest's shell: `work N` does N units of work between two lines. A unit is a bytecode machine (awk), the
- * shell itself, sorting and hashing; all in memory. The lines are put together by printf, so that the echo of this text
- * is none of them.
+ * A function of the guest's shell: `work N` does N units of work between two lines, half of it in a bytecode machine with
+ * arrays and strings (awk), half in a tight loop behind a pipe (sha256sum). Each is one process for the whole round, in
+ * memory, so that next to nothing is translated on the way. The lines are put together by printf, so that the echo of
+ * this text is none of them.
  */
 const guestScript = [
-  'unit() {',
-  "awk 'BEGIN { for (i = 0; i < 30000; i++) { x = (x * 31 + i) % 1000003; a[i % 997] += x } print x, a[5] }';",
-  'n=0; while [ $n -lt 12000 ]; do n=$((n + 1)); done; echo $n;',
-  'seq 1 12000 | sort -rn | sha256sum;',
-  '};',
-  "work() { printf '@%sbegin\\n' @; r=$(u=0; while [ $u -lt $1 ]; do unit; u=$((u + 1)); done | md5sum);",
-  'printf \'@%send %s\\n\' @ "$r"; }',
+  "work() { printf '@%sbegin\\n' @;",
+  "r=$(awk -v n=$1 'BEGIN { for (u = 0; u < n; u++) for (i = 0; i < 4000; i++)",
+  "{ x = (x * 31 + i) % 1000003; a[i % 997] += x; s = substr(s x, 1, 40); l += index(s, i % 97) } print x, a[5], l, s }'",
+  '| md5sum; head -c $(($1 * 400000)) /dev/zero | sha256sum);',
+  'printf \'@%send %s\\n\' @ "$(echo $r)"; }',
 ].join(' ')
 
-const warmUpUnits = 4
+const warmUpUnits = 20
 /** Until two pieces of work in a row take about as long, and at most so many pieces. */
 const steadyWithin = 0.03
 const warmUpPieces = 6
