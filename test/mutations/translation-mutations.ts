@@ -41,4 +41,18 @@ export const translationMutations: readonly Mutation[] = [
     to: 'if (covers(region.coverage, first, last)) continue',
     noticedBy: { file, test: 'a region is forgotten when its code changes while others run' },
   },
+  {
+    name: 'the dispatch of a region takes its entries for each other',
+    file: 'src/engine/regions/region-function.ts',
+    from: 'this.#entries.map((block) =>',
+    to: '[...this.#entries].reverse().map((block) =>',
+    noticedBy: { file, test: 'computed jumps, and returns to many places, go where they should inside one region' },
+  },
+  {
+    name: 'translated code keeps a rounding mode that was changed',
+    file: 'src/engine/regions/region-context.ts',
+    from: 'this.#facts.floatStateIsKnown = false',
+    to: 'this.#facts.floatStateIsKnown = true',
+    noticedBy: { file, test: 'a rounding mode that changes within a block counts from the next instruction on' },
+  },
 ]

@@ -107,3 +107,41 @@ test('a floating-point result makes FS Dirty in the instruction that writes it',
     a.to('loop', 'jal')
   })
 })
+
+test('computed jumps, and returns to many places, go where they should inside one region', () => {
+  const cases = 6
+  const caseBytes = 8
+  assertAlike(20_000, (a) => {
+    // A generator's bits choose the next case; each case mixes differently, and every other one calls.
+    a.li(a0, 1n).li(a3, 0x5851_f42d_4c95_7f2dn).li(t1, base)
+    a.label('loop').emit('mul', { rd: a0, rs1: a0, rs2: a3 }).emit('addi', { rd: a0, rs1: a0, imm: 1013 })
+    a.emit('srli', { rd: t0, rs1: a0, imm: 40 }).li(a2, BigInt(cases)).emit('remu', { rd: t0, rs1: t0, rs2: a2 })
+    a.emit('slli', { rd: t0, rs1: t0, imm: Math.log2(caseBytes) }).emit('add', { rd: t0, rs1: t0, rs2: t1 })
+    a.to('cases', 'addi', { rd: t0, rs1: t0 }, 0).emit('jalr', { rs1: t0 })
+    a.label('function').emit('xori', { rd: a1, rs1: a1, imm: 0x155 }).emit('jalr', { rs1: reg.ra })
+    for (let index = 0; index < cases; index++) {
+      a.label(`tail ${index}`)
+      if (index % 2 === 0) a.to('function', 'jal', { rd: reg.ra })
+      a.emit('addi', { rd: a1, rs1: a1, imm: index + 1 }).to('loop', 'jal')
+    }
+    a.label('cases')
+    for (let index = 0; index < cases; index++) {
+      a.emit('slli', { rd: a1, rs1: a1, imm: index & 1 }).to(`tail ${index}`, 'jal')
+    }
+  })
+})
+
+test('a rounding mode that changes within a block counts from the next instruction on', () => {
+  assertAlike(4000, (a) => {
+    a.li(a1, mstatusBit.fs).emit('csrrs', { rs1: a1, csr: csr.mstatus }).li(a2, 7n).li(t1, 1n)
+    a.emit('fcvt.d.l', { rd: 1, rs1: t1, rm: 0 }).emit('fcvt.d.l', { rd: 2, rs1: a2, rm: 0 })
+    a.label('loop').emit('addi', { rd: a3, rs1: a3, imm: 1 }).emit('andi', { rd: t0, rs1: a3, imm: 3 })
+    a.emit('fdiv.d', { rd: 3, rs1: 1, rs2: 2, rm: 7 }).emit('csrrw', { rs1: t0, csr: csr.frm })
+    a.emit('fdiv.d', { rd: 4, rs1: 1, rs2: 2, rm: 7 }).emit('fsub.d', { rd: 5, rs1: 1, rs2: 4, rm: 7 })
+    for (const source of [3, 4, 5]) {
+      a.emit('fmv.x.d', { rd: t0, rs1: source }).emit('slli', { rd: a0, rs1: a0, imm: 1 })
+      a.emit('add', { rd: a0, rs1: a0, rs2: t0 })
+    }
+    a.to('loop', 'jal')
+  })
+})
