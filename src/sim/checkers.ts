@@ -175,6 +175,14 @@ export class Checkers implements Witness {
     this.onBoundaryReached?.(this.boundaries)
   }
 
+  onRestored(): void {
+    this.count('protected_again')
+  }
+
+  onRestoreFailed(replica: string, detail: string): void {
+    this.violate(`${replica}: ${detail}`)
+  }
+
   onAsks(isLagging: boolean): void {
     if (isLagging) this.count('lag_at_failover')
   }
@@ -207,6 +215,7 @@ export class Checkers implements Witness {
     this.count('failover')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
+    if (this.#failovers > 1) this.count('second_failover')
     if (logEnd > this.logEnd) this.violate(`${replica} goes live at entry ${logEnd} of ${this.logEnd}`)
     if (logEnd < this.logEnd) this.count('entries_lost_with_primary')
     while (this.#batches.length > 0 && this.#batches.at(-1)!.firstIndex >= logEnd) this.#batches.pop()
@@ -297,11 +306,10 @@ export class Checkers implements Witness {
   #compare(kind: Seen['kind'], made: readonly Output[], mustBeComplete: boolean, { mayLoseFrames }: Verdicts): void {
     const truth = made.filter((output) => output.kind === kind)
     const positions = new Map(truth.map((output, position) => [output.sequence, position]))
-    const isSeen = new Array<boolean>(truth.length).fill(false)
+    /** Failovers before each was seen. */
+    const seenAfter = new Array<number | undefined>(truth.length)
     let next = 0
-    let lastBy = ''
-    let lastFailovers = 0
-    for (const { sequence, bytes, replica, failovers } of this.#seen.filter((seen) => seen.kind === kind)) {
+    for (const { sequence, bytes, failovers } of this.#seen.filter((seen) => seen.kind === kind)) {
       const position = positions.get(sequence)
       const output = position === undefined ? undefined : truth[position]!
       if (position === undefined || output === undefined) {
@@ -311,15 +319,13 @@ export class Checkers implements Witness {
       if (outputChecksum({ kind, sequence, bytes }) !== outputChecksum(output)) {
         this.violate(`${kind} ${sequence} was seen, and the machine made another one`)
       }
-      if (isSeen[position] && (failovers === lastFailovers || replica === lastBy)) {
-        if (kind === 'frame' || failovers === 0) this.violate(`${kind} ${sequence} was seen twice without a failover`)
-      }
+      // Again only after a failover, by the replica that then went live.
+      if (seenAfter[position] === failovers) this.violate(`${kind} ${sequence} was seen twice without a failover`)
       if (position > next && !(kind === 'frame' && mayLoseFrames)) {
         this.violate(`${kind} ${sequence} was seen, and one before it never: an output is lost`)
       }
-      isSeen[position] = true
+      seenAfter[position] = failovers
       next = Math.max(next, position + 1)
-      if (replica !== lastBy || failovers !== lastFailovers) [lastBy, lastFailovers] = [replica, failovers]
     }
     if (mustBeComplete && next < truth.length) {
       this.violate(`${kind} ${truth[next]!.sequence} was made and never seen: an output is lost`)

@@ -76,6 +76,13 @@ export class DiskLine {
     answersBelow(undefined)
   }
 
+  /** What a machine that came from elsewhere has in flight. */
+  follow(requests: readonly DiskRequest[]): void {
+    for (const request of requests) {
+      this.#followed.set(request.sequence, { work: workOf(request), reach: this.steady.unflushed.beginFlush() })
+    }
+  }
+
   #followAnswer({ sequence, status }: DiskAnswer): void {
     const followed = this.#followed.get(sequence)
     if (!followed) return

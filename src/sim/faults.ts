@@ -14,6 +14,8 @@ export const faultKinds = [
   'killPrimary',
   'killBackup',
   'killAny',
+  'hurtReprotection',
+  'hurtReprotection',
   'crashAtBoundary',
   'crashPrimaryAtBoundary',
   'pausePrimary',
@@ -40,6 +42,23 @@ export const faultKinds = [
   'unprotect',
   'powerButton',
 ] as const
+
+/** What happens while a new backup is being given the machine. */
+const duringReprotection: readonly FaultKind[] = [
+  'killPrimary',
+  'killBackup',
+  'crashAtBoundary',
+  'crashPrimaryAtBoundary',
+  'pausePrimary',
+  'pauseBackup',
+  'cutChannel',
+  'cutFromDisk',
+  'reset',
+  'diskErrors',
+  'killDiskServer',
+  'slowLink',
+  'unprotect',
+]
 
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -86,6 +105,7 @@ export class Faults {
     const world = this.#world
     world.trace(() => `fault: ${kind}`)
     this.happened++
+    if (world.isProtecting) world.checkers.count('fault_during_reprotection')
     switch (kind) {
       case 'killPrimary':
         this.#kill(this.#primary())
@@ -95,6 +115,13 @@ export class Faults {
         return
       case 'killAny':
         this.#kill(this.#anyone())
+        return
+      case 'hurtReprotection':
+        this.#kill(this.#anyone())
+        world.onProtecting = () => {
+          const second = this.#chance.pick(duringReprotection)
+          world.timeline.after(this.#chance.between(1, 40) * 500, () => this.happen(second))
+        }
         return
       case 'crashAtBoundary':
         this.#crashSoon(this.#chance.pick(victims))
@@ -197,6 +224,8 @@ export class Faults {
         return
       case 'unprotect':
         world.checkers.count('unprotected_by_operator')
+        world.wantsProtection = false
+        this.#last(30, 300, () => (world.wantsProtection = true))
         this.#primary()?.actor.deliver(() => this.#primary()?.unprotect())
         return
       case 'powerButton': {
@@ -246,6 +275,7 @@ export class Faults {
   /** Everything that lasts ends. */
   healAll(): void {
     this.#world.checkers.onBoundaryReached = undefined
+    this.#world.onProtecting = undefined
     for (const end of [...this.#lasting]) end()
     this.#world.trace(() => 'all faults are over')
   }

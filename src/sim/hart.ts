@@ -4,7 +4,9 @@
  * when its time is over. Messages to and from the main thread take a moment, and the two threads run side by side.
  */
 
+import { WorldError } from '../base/assert.ts'
 import { ClockKeeper, type ClockPolicy, type HostTime } from '../hypervisor/clock-keeper.ts'
+import { type CopyPolicy, LiveCopy, openState } from '../hypervisor/live-copy.ts'
 import { Recorder } from '../hypervisor/recorder.ts'
 import { type DiskAnswer, Replayer } from '../hypervisor/replayer.ts'
 import type { LogBatch } from '../log/batch.ts'
@@ -22,6 +24,11 @@ export type ToHart =
   | { readonly kind: 'goLive' }
   | { readonly kind: 'pause'; readonly isPaused: boolean }
   | { readonly kind: 'cpuPercent'; readonly percent: number }
+  | { readonly kind: 'startCopy'; readonly copy: number; readonly creditBytes: number }
+  | { readonly kind: 'allowPages'; readonly copy: number; readonly bytes: number }
+  | { readonly kind: 'endCopy'; readonly copy: number }
+  | { readonly kind: 'loadPages'; readonly bytes: Uint8Array }
+  | { readonly kind: 'loadState'; readonly state: Uint8Array }
 
 export type FromHart =
   | { readonly kind: 'recorded'; readonly batches: readonly LogBatch[]; readonly outputs: readonly MarkedOutput[] }
@@ -33,6 +40,11 @@ export type FromHart =
     }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }
+  | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'copied'; readonly copy: number; readonly state: Uint8Array }
+  | { readonly kind: 'pagesLoaded'; readonly bytes: number }
+  | { readonly kind: 'restored'; readonly inFlight: readonly DiskRequest[] }
+  | { readonly kind: 'restoreFailed'; readonly detail: string }
 
 export interface HartOptions {
   readonly actor: Actor
@@ -50,6 +62,8 @@ export interface HartOptions {
 
 const instructionsPerUs = 10
 const longestSliceUs = 2500
+/** A page in a piece, and two in the last: so that a copy takes a while. */
+const copyPolicy: CopyPolicy = { piecePages: 1, lastPages: 2, guestPercents: [100, 100, 50], maxRounds: 8 }
 const calendarStartMs = 1_700_000_000_000
 
 export class SimHart {
@@ -75,6 +89,9 @@ export class SimHart {
   /** The turn that is planned: an older plan is void. */
   #plan = 0
   #isInTurn = false
+  /** As host/copy-sender.ts. */
+  #copy: { readonly id: number; readonly live: LiveCopy } | undefined
+  #creditBytes = 0
   #lastSendUs = 0
   #lastPostUs = 0
 
@@ -124,7 +141,7 @@ export class SimHart {
 
   #turn(): void {
     if (this.#isFinished) return
-    for (const message of this.#inbox.splice(0)) this.#onMessage(message)
+    for (const message of this.#inbox.splice(0)) if (!this.#isFinished) this.#onMessage(message)
     if (this.#isPaused) return
     if (this.#replayer) this.#replay(this.#replayer)
     else this.#run(this.#recorder!)
@@ -170,7 +187,63 @@ export class SimHart {
         return
       case 'cpuPercent':
         this.#cpuPercent = message.percent
+        return
+      case 'startCopy':
+        this.#copy?.live.abandon()
+        this.#copy = { id: message.copy, live: new LiveCopy(this.#recorder!, copyPolicy) }
+        this.#creditBytes = message.creditBytes
+        return
+      case 'allowPages':
+        if (this.#copy?.id === message.copy) this.#creditBytes += message.bytes
+        return
+      case 'endCopy':
+        if (this.#copy?.id !== message.copy) return
+        this.#copy.live.abandon()
+        this.#copy = undefined
+        return
+      case 'loadPages':
+        this.#restore(() => {
+          this.machine.loadPages(message.bytes)
+          this.#post({ kind: 'pagesLoaded', bytes: message.bytes.length })
+        })
+        return
+      case 'loadState':
+        this.#restore(() => {
+          this.#replayer = openState(this.machine, message.state)
+          this.#post({ kind: 'restored', inFlight: this.machine.inFlightDiskRequests() })
+        })
     }
+  }
+
+  #restore(load: () => void): void {
+    try {
+      load()
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#isFinished = true
+      this.#post({ kind: 'restoreFailed', detail: error.message })
+    }
+  }
+
+  /** One piece of the copy, or the last round and the rest: when all that was recorded is told. */
+  #workOnCopy(): void {
+    const copy = this.#copy
+    if (!copy || (!copy.live.isReadyToFinish && this.#creditBytes < copy.live.pieceBytes)) return
+    const { id, live } = copy
+    const postPages = (bytes: Uint8Array): void => {
+      if (bytes.length === 0) return
+      this.#creditBytes -= bytes.length
+      this.#post({ kind: 'pages', copy: id, bytes })
+    }
+    if (!live.isReadyToFinish) {
+      postPages(live.nextPiece())
+      return
+    }
+    this.#flush()
+    const { pages, state } = live.finish()
+    for (const piece of pages) postPages(piece)
+    this.#post({ kind: 'copied', copy: id, state })
+    this.#copy = undefined
   }
 
   // ---- live ----------------------------------------------------------------------------------------------------------
@@ -228,9 +301,17 @@ export class SimHart {
     this.#handle(outputs)
     if (stop.kind === 'waiting') {
       this.#flush()
+      this.#workOnCopy()
       const untilNs = keeper.sleepUntilNs(nowNs, machine.ticks, stop.deadline)
-      this.#planTurn(Math.max(1, Math.ceil(Number(untilNs - nowNs) / 1000)))
-    } else this.#endTurn(durationUs, () => this.#flush())
+      const sleepUs = Math.max(1, Math.ceil(Number(untilNs - nowNs) / 1000))
+      // While it is copied, a sleeping guest's hart goes on with that.
+      this.#planTurn(this.#copy ? Math.min(sleepUs, 200) : sleepUs)
+    } else {
+      this.#endTurn(durationUs, () => {
+        this.#flush()
+        this.#workOnCopy()
+      })
+    }
   }
 
   #keepTime(keeper: ClockKeeper, nowNs: bigint): void {

@@ -4,6 +4,7 @@
  */
 
 import { assert } from '../base/assert.ts'
+import { NbdError } from '../disk/nbd-error.ts'
 import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
 import type { Output } from '../log/entry.ts'
 import type { Input } from '../machine/types.ts'
@@ -193,15 +194,20 @@ export class SimReplica {
   }
 
   #becomePrimary(generation: number): void {
-    const { runId, times, network, witness } = this.#options
+    const { runId, times, witness } = this.#options
     witness.onHolds(this.name, generation)
     this.lan.place.bind(BigInt(generation), runId, 0n)
     this.disk.connect(generation)
     const { policy } = times
     const primary = new Primary({ identity, replica: this.name, generation, runId, state: 'starting', policy })
     this.#role = { kind: 'primary', primary }
-    network.listen<Wire, Wire>(`log-${this.name}`, this.actor, (end) => this.#onBackupConnection(end))
+    this.#listenForBackups()
     this.#withPrimary(() => primary.start())
+  }
+
+  #listenForBackups(): void {
+    const { network } = this.#options
+    network.listen<Wire, Wire>(`log-${this.name}`, this.actor, (end) => this.#onBackupConnection(end))
   }
 
   #onBackupConnection(end: End<Wire, Wire>): void {
@@ -308,6 +314,24 @@ export class SimReplica {
         this.#options.witness.onDivergence(this.name, message.divergence)
         this.#withBackup((backup) => backup.onDivergence(message.divergence, nowMs))
         return
+      case 'pages':
+        this.#withPrimary((primary) => primary.onPages(message.copy, message.bytes, nowMs))
+        return
+      case 'copied':
+        this.#withPrimary((primary) => primary.onCopied(message.copy, message.state, new Uint8Array(), nowMs))
+        return
+      case 'pagesLoaded':
+        this.#withBackup((backup) => backup.onPagesLoaded(message.bytes, nowMs))
+        return
+      case 'restored':
+        this.disk.follow(message.inFlight)
+        this.#options.witness.onRestored()
+        this.#withBackup((backup) => backup.onRestored(nowMs))
+        return
+      case 'restoreFailed':
+        this.#options.witness.onRestoreFailed(this.name, message.detail)
+        this.#withBackup((backup) => backup.onRestoreFailed(message.detail, nowMs))
+        return
       case 'live':
         for (const request of message.reissue) this.disk.issue(request)
         this.#options.witness.onReissued(this.name, message.reissue)
@@ -376,6 +400,23 @@ export class SimReplica {
         this.#options.witness.onHeldBack('lag_control')
         this.hart.send({ kind: 'cpuPercent', percent: effect.percent })
         return
+      case 'startCopy':
+      case 'allowPages':
+      case 'endCopy':
+        this.hart.send(effect)
+        return
+      case 'flushDisks':
+        this.disk.steady.request({ operation: 'flush' }, (outcome) =>
+          this.#withPrimary((primary) =>
+            outcome instanceof NbdError
+              ? primary.onFlushFailed(effect.copy, outcome.message, this.actor.nowMs)
+              : primary.onDisksFlushed(effect.copy),
+          ),
+        )
+        return
+      case 'acknowledged':
+        // For a hart in the epoch discipline.
+        return
       case 'backupLost':
       case 'reportDivergence':
         return
@@ -420,6 +461,12 @@ export class SimReplica {
         this.hart.send({ kind: 'append', batch: effect.batch })
         this.#options.witness.onBoundary('received')
         return
+      case 'loadPages':
+        this.hart.send(effect)
+        return
+      case 'loadState':
+        this.hart.send({ kind: 'loadState', state: effect.state.hart })
+        return
       case 'testAndSet':
         this.#options.witness.onAsks(this.#backupLag() > 0)
         this.arbiter.ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {
@@ -460,6 +507,7 @@ export class SimReplica {
       else this.#showConsole(output)
     }
     this.#withPrimary(() => primary.start())
+    this.#listenForBackups()
     this.lan.place.bind(BigInt(effect.generation), effect.runId, effect.coveredFrameId ?? 0n)
     this.disk.connect(effect.generation)
   }
@@ -473,5 +521,6 @@ export class SimReplica {
     this.#toPrimary?.close()
     for (const end of this.#backups.values()) end.close()
     this.arbiter.close()
+    this.actor.after(1000, () => this.actor.kill('process'))
   }
 }

@@ -98,7 +98,7 @@ function settle(world: World, entries: number): boolean {
   const isLost = (): boolean => world.replicas.every(({ isGone, isWaiting }) => isGone || isWaiting)
   const works = (): boolean =>
     world.live.length === 1 &&
-    world.live[0]!.primary!.state !== 'asking' &&
+    world.live[0]!.primary!.state === 'protected' &&
     world.stations.haveBeenAnsweredSince(sinceMs)
   const failed = (): boolean => checkers.violations.length > 0
   const isDecided = (): boolean => isLost() || failed() || works()

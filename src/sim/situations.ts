@@ -2,6 +2,9 @@
 
 export const situations = [
   'failover',
+  'second_failover',
+  'protected_again',
+  'fault_during_reprotection',
   'test_and_set_lost',
   'open_generation_lost',
   'arbiter_answer_lost',

@@ -40,6 +40,10 @@ export const tinyConfig: MachineConfig = {
   nic: { mac: Uint8Array.of(2, 0, 0, 0, 0, 1) },
 }
 
+/** Its memory, for copies of a running machine: small pages. */
+const memoryPages = 16
+const pageWords = 4
+
 const machineMac = tinyConfig.nic!.mac
 
 /** A request of the guest's, held or in flight. */
@@ -86,6 +90,10 @@ export class TinyMachine implements Machine {
   #outputs: Output[] = []
   #clock = { n0: 0n, ticks: 0n, rate: 0n, cap: 0n }
   #anchor: ClockAnchor | undefined
+  readonly #memory = new Uint32Array(memoryPages * pageWords)
+  /** Pages written since a round of a copy began; undefined: nobody copies. */
+  #written: Set<number> | undefined
+  #lookAtWritten: (() => void) | undefined
 
   get count(): InstructionCount {
     return instructionCount(BigInt(this.#count))
@@ -165,7 +173,9 @@ export class TinyMachine implements Machine {
     return this.#requests.filter(({ sequence }) => sequence >= 0).map(describe)
   }
 
+  /** As the real machine: looking at what was written makes it due for a copy. */
   digest(): bigint {
+    this.#lookAtWritten?.()
     return hash64(this.snapshot())
   }
 
@@ -190,6 +200,7 @@ export class TinyMachine implements Machine {
       if (reply) writer.bytes(reply)
     }
     writer.u32(this.#requests.length)
+    for (const word of this.#memory) writer.u32(word)
     for (const request of this.#requests) {
       writer.u32(request.station + 1).bool(request.sequence >= 0)
       writeOutput(writer, describe(request.sequence >= 0 ? request : { ...request, sequence: 0 }))
@@ -217,7 +228,9 @@ export class TinyMachine implements Machine {
       const [lastId, count] = [reader.u32(), reader.u32()]
       this.#stations.set(number, { mac, lastId, count, reply: reader.bool() ? reader.bytes() : undefined })
     }
-    this.#requests = Array.from({ length: reader.u32() }, () => {
+    const requests = reader.u32()
+    for (let word = 0; word < this.#memory.length; word++) this.#memory[word] = reader.u32()
+    this.#requests = Array.from({ length: requests }, () => {
       const station = reader.u32() - 1
       const isInFlight = reader.bool()
       const { operation, sector, lengthBytes, data, sequence } = readOutput(reader) as DiskRequest
@@ -228,25 +241,61 @@ export class TinyMachine implements Machine {
     this.#outputs = []
   }
 
-  /** Its state is its only page. */
   startCopy(): MachineCopy {
+    const due = new Set(Array.from({ length: memoryPages }, (_, page) => page))
+    const written = new Set<number>()
+    this.#written = written
     let round = 1
+    this.#lookAtWritten = () => {
+      for (const page of written) due.add(page)
+      written.clear()
+    }
     return {
-      duePages: 0,
+      get duePages() {
+        return due.size
+      },
       get round() {
         return round
       },
-      beginRound: () => void round++,
-      takePages: () => new Uint8Array(),
-      takeState: () => this.snapshot(),
-      end: () => {},
+      beginRound: () => {
+        round++
+        this.#lookAtWritten?.()
+      },
+      takePages: (maxPages) => {
+        const writer = new ByteWriter()
+        for (const page of [...due].slice(0, maxPages)) {
+          due.delete(page)
+          written.delete(page)
+          writer.u32(page)
+          for (const word of this.#pageAt(page)) writer.u32(word)
+        }
+        return writer.finish()
+      },
+      takeState: () => {
+        // Standing still: what was written in the last round was taken with it, or is due.
+        assert(due.size === 0, 'the state is taken after the last pages')
+        return this.snapshot()
+      },
+      end: () => {
+        this.#written = undefined
+        this.#lookAtWritten = undefined
+      },
     }
   }
 
-  loadPages(): void {}
+  loadPages(pages: Uint8Array): void {
+    const reader = new ByteReader(pages)
+    while (reader.remaining > 0) {
+      const page = this.#pageAt(reader.u32())
+      for (let word = 0; word < pageWords; word++) page[word] = reader.u32()
+    }
+  }
 
+  /** Memory is as the pages made it: the state's own is left alone. */
   loadState(state: Uint8Array): void {
+    const memory = this.#memory.slice()
     this.restore(state)
+    this.#memory.set(memory)
   }
 
   // ---- the guest -----------------------------------------------------------------------------------------------------
@@ -266,8 +315,20 @@ export class TinyMachine implements Machine {
     this.#mixBytes(rngSeed)
   }
 
+  #pageAt(page: number): Uint32Array {
+    return this.#memory.subarray(page * pageWords, (page + 1) * pageWords)
+  }
+
+  /** A store: a few words of a few pages are written most of the time. */
+  #store(): void {
+    const page = this.#below(4) === 0 ? this.#below(memoryPages) : this.#below(4)
+    this.#pageAt(page)[this.#below(pageWords)] = this.#lowState
+    this.#written?.add(page)
+  }
+
   /** The instruction at `#nextDeed`. */
   #do(): void {
+    this.#store()
     if (this.#heard.length > 0 && this.#below(4) > 0) {
       this.#applyRequest()
       return

@@ -49,6 +49,9 @@ export interface Witness {
   onAsks(isLagging: boolean): void
   /** The primary's hart is stopped, or slowed down, for its backup's sake. */
   onHeldBack(how: 'log_full' | 'lag_control'): void
+  /** A backup has a machine that ran elsewhere. */
+  onRestored(): void
+  onRestoreFailed(replica: string, detail: string): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */

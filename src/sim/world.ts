@@ -73,6 +73,10 @@ export class World {
   lan!: SwitchServer
   /** A fault touched the switch or a cable to it in this run of the machine. */
   mayLoseFrames = false
+  /** What the operator wants. */
+  wantsProtection = true
+  /** For faults: told when the next backup is started, once. */
+  onProtecting: (() => void) | undefined
   readonly #records = new RecordFile()
   #boots = 0
   #runs = 0
@@ -96,6 +100,14 @@ export class World {
     this.hosts = ['a', 'b'].map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
     this.startDiskServer()
     this.startSwitch()
+    this.#keepWatch()
+  }
+
+  #keepWatch(): void {
+    this.timeline.after(this.chance.between(15, 60) * 1000, () => {
+      this.keepProtected()
+      this.#keepWatch()
+    })
   }
 
   trace(line: () => string): void {
@@ -169,6 +181,24 @@ export class World {
     const waiting = this.replicas.find(({ primary, isGone }) => primary?.state === 'starting' && !isGone)
     const gone = this.hosts.find(({ replica }) => replica?.isGone)
     if (waiting && gone) this.#startReplica(gone, 'backup', waiting.name, BigInt(this.#runs))
+  }
+
+  /** A machine that runs alone gets a new backup, as soon as a host is free. */
+  keepProtected(): void {
+    const [alone, ...others] = this.live
+    if (!alone || others.length > 0 || alone.primary!.state !== 'alone' || !this.wantsProtection) return
+    const free = this.hosts.find(({ replica }) => replica?.isGone)
+    if (!free) return
+    this.trace(() => `${free.name} is to be the backup of ${alone.name}`)
+    this.#startReplica(free, 'backup', alone.name, BigInt(this.#runs))
+    const hurt = this.onProtecting
+    this.onProtecting = undefined
+    hurt?.()
+  }
+
+  /** A backup is being given the machine, or is about to be named. */
+  get isProtecting(): boolean {
+    return this.live.some(({ primary }) => primary!.status.transfer !== undefined)
   }
 
   #startReplica(host: Host, role: 'primary' | 'backup', primaryHost: string, runId: bigint): void {
