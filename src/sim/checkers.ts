@@ -29,7 +29,6 @@ interface Seen {
   readonly kind: 'frame' | 'console'
   readonly sequence: bigint
   readonly bytes: Uint8Array
-  readonly replica: string
   /** Failovers before it, in this run of the machine. */
   readonly failovers: number
 }
@@ -148,19 +147,19 @@ export class Checkers implements Witness {
     if (this.#bound.generation < this.#runGeneration) return
     if (replica !== this.#bound.replica)
       this.violate(`a frame of ${replica} passes while ${this.#bound.replica} is bound`)
-    if (fate === 'forwarded') this.#see('frame', sequence, bytes, replica)
+    if (fate === 'forwarded') this.#see('frame', sequence, bytes)
     else {
       this.count('unconfirmed_sent_again')
       if (this.#failovers === 0) this.violate(`frame ${sequence} was sent again without a failover`)
     }
   }
 
-  onConsoleOutput(replica: string, sequence: bigint, bytes: Uint8Array): void {
-    this.#see('console', sequence, bytes, replica)
+  onConsoleOutput(_replica: string, sequence: bigint, bytes: Uint8Array): void {
+    this.#see('console', sequence, bytes)
   }
 
-  #see(kind: Seen['kind'], sequence: bigint, bytes: Uint8Array, replica: string): void {
-    this.#seen.push({ kind, sequence, bytes, replica, failovers: this.#failovers })
+  #see(kind: Seen['kind'], sequence: bigint, bytes: Uint8Array): void {
+    this.#seen.push({ kind, sequence, bytes, failovers: this.#failovers })
   }
 
   onRecorded(replica: string, batch: LogBatch): void {
