@@ -23,6 +23,7 @@ export class ExactHart extends LiveHart {
       this.#applyClock(this.keeper?.entryBeforeInput(process.hrtime.bigint(), this.recorder.machine.ticks))
     }
     this.handle(this.recorder.apply(input))
+    this.#pacer.onInput()
     if (input.kind === 'frame') this.thread.frameDelays.add(process.hrtime.bigint() - arrivedNs)
   }
 

@@ -3,7 +3,9 @@
  * of the last slices. An input that arrives waits for half a slice; each slice costs a look at the host's clock.
  *
  * Guest code runs at anything from a few to a thousand million instructions a second, and changes from one to the other
- * at once. What was just slow is believed at once, so that not many slices are too long; what is fast only by and by.
+ * at once. What was just slow is believed at once, so that not many slices are too long; what is fast only by and by. And
+ * an input interrupts what the guest does: what follows is the kernel's code, mostly, which is slow, and often the next
+ * input comes soon.
  *
  * Nothing of this can be seen by the machine: where slices end is no part of the log.
  */
@@ -13,7 +15,9 @@ const sliceNs = 100_000
 
 /** A stretch of fewer says nothing about speed: it is mostly the way in and out. */
 const leastInstructions = 2_000
-const mostInstructions = 1_000_000
+const mostInstructions = 60_000
+/** What to expect of the code that handles an input: 60 million instructions a second. */
+const slowInstructionsPerNs = 0.06
 /** Share of a faster measurement that is believed. */
 const trust = 1 / 4
 
@@ -24,6 +28,11 @@ export class SlicePacer {
   get instructions(): bigint {
     const wanted = Math.round(this.#instructionsPerNs * sliceNs)
     return BigInt(Math.min(mostInstructions, Math.max(leastInstructions, wanted)))
+  }
+
+  /** An input enters: slow code comes next. */
+  onInput(): void {
+    this.#instructionsPerNs = Math.min(this.#instructionsPerNs, slowInstructionsPerNs)
   }
 
   /** Report every stretch that the hart ran without a break. */
