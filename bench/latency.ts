@@ -23,6 +23,7 @@ import { VmFolder } from '../src/host/vm-folder.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
 import { launcher } from './engine/contestants.ts'
+import { endCleanly } from './support/clean-end.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
 import { writeIntoDocument } from './support/document.ts'
 import { round2 } from './support/figures.ts'
@@ -71,6 +72,7 @@ async function measure(
   times: { readonly seconds: number; readonly settle: number },
 ): Promise<Figures> {
   const { seconds, settle } = times
+  endCleanly(() => takeDown(vm))
   await bringUp(vm, { protect: mode === 'protected', onProgress: () => {} })
   try {
     // Not by asking the port: passt spins for minutes on a connection that its client gave up before the guest was there.

@@ -21,6 +21,7 @@ import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica } from '../test/system/guest-console.ts'
 import { launcher } from './engine/contestants.ts'
+import { endCleanly } from './support/clean-end.ts'
 import { cpuSeconds, threadCpuSeconds } from './support/cpu-time.ts'
 import { writeIntoDocument } from './support/document.ts'
 import { median } from './support/figures.ts'
@@ -199,6 +200,10 @@ async function main(folder: string): Promise<void> {
     say(`waiting for a quiet machine (load ${now.toFixed(1)})`),
   )
   const contestants: Contestant[] = []
+  const endAll = async (): Promise<void> => {
+    for (const contestant of contestants.splice(0)) await contestant.end()
+  }
+  endCleanly(endAll)
   try {
     for (const mode of modes) contestants.push(await Contestant.start(mode, join(folder, mode)))
     const { units, timings } = await measure(contestants, rounds, seconds)
@@ -225,7 +230,7 @@ async function main(folder: string): Promise<void> {
       )
     }
   } finally {
-    for (const contestant of contestants) await contestant.end()
+    await endAll()
   }
 }
 
