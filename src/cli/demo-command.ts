@@ -21,8 +21,9 @@ export function addDemoCommand(program: Command): void {
     .option('--discipline <NAME>', 'when inputs enter the guest: exact or epoch')
     .option('--protocol <NAME>', 'in the epoch discipline: original or revised')
     .option('--epoch <INSTRUCTIONS>', 'in the epoch discipline: length of an epoch')
+    .option('--scsi', 'the root disk is on a SCSI bus, whose driver knows uncertain interrupts')
     .option('--json', 'print each report as one JSON object on stdout')
-    .action(async (options: { guest?: string; runs: number; json?: boolean } & DisciplineWords) => {
+    .action(async (options: { guest?: string; runs: number; json?: boolean; scsi?: boolean } & DisciplineWords) => {
       const discipline = chooseDiscipline(options)
       let held = 0
       for (let run = 1; run <= options.runs; run++) {
@@ -30,6 +31,7 @@ export function addDemoCommand(program: Command): void {
         const report = await runDemo({
           ...(options.guest === undefined ? {} : { guestFolder: options.guest }),
           discipline,
+          ...(options.scsi ? { bus: 'scsi' as const } : {}),
           onStep: (text) => {
             progress.end()
             say(text)

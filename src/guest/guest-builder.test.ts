@@ -59,6 +59,8 @@ test('a guest has a kernel, a ramdisk with its modules in load order, and a clea
   const ramdisk = readFileSync(image.initrdPath, 'latin1')
   const order = ['failover', 'virtio_net', 'jbd2', 'ext4'].map((name) => ramdisk.indexOf(`modules/${name}.ko\0`))
   assert.ok(order[0]! > 0 && order[0]! < order[1]! && order[1]! < order[2]! && order[2]! < order[3]!, String(order))
+  assert.match(ramdisk, /disks=scsi\) MODULES='[^']* ext4 [^']* virtio_scsi scsi_mod sd_mod'/)
+  assert.match(ramdisk, /MODULES='[^']* ext4 (?![^']*scsi)[^']*'/, 'without disks on that bus they cost nothing')
   assert.ok(!ramdisk.includes('crc32c_generic.ko'), 'a module that is built in is not loaded')
   assert.equal(debugfs(image.rootPath, 'cat /usr/bin/redis-server'), 'a server')
   assert.match(debugfs(image.rootPath, 'cat /etc/services.d/0-redis'), /--appendonly yes/)

@@ -33,7 +33,7 @@ import {
 } from './guest-manifest.ts'
 import type { OnGuestProgress } from './guest-progress.ts'
 import { ensureHostTool, type HostToolName } from './host-tools.ts'
-import { buildInitialRamdisk, modulesOfFlavour } from './initial-ramdisk.ts'
+import { buildInitialRamdisk, modulesOfFlavour, scsiModules } from './initial-ramdisk.ts'
 import { aptHelper, modulesInLoadOrder, readKernelPackage, xzDecompressor } from './kernel-package.ts'
 import { addMinimalSystem, isDispensable } from './minimal-root.ts'
 import { debianSuite, type PackageRecord, PrivateApt } from './private-apt.ts'
@@ -233,8 +233,11 @@ async function makeBootFiles(
   await writeFile(join(folder, artefactFiles.kernel), kernel.image)
   onProgress({ phase: 'initrd', detail: 'kernel modules' })
   const decompress = xzDecompressor(folder, xz, signal)
-  const modules = await modulesInLoadOrder(kernel, modulesOfFlavour[flavour], decompress)
-  await writeFile(join(folder, artefactFiles.initrd), buildInitialRamdisk(busybox, modules))
+  const wanted = modulesOfFlavour[flavour]
+  const modules = await modulesInLoadOrder(kernel, wanted, decompress)
+  const all = await modulesInLoadOrder(kernel, [...wanted, ...scsiModules], decompress)
+  const onScsi = all.slice(modules.length)
+  await writeFile(join(folder, artefactFiles.initrd), buildInitialRamdisk(busybox, modules, onScsi))
   return kernel.version
 }
 

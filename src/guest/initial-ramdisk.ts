@@ -6,7 +6,7 @@
  * a disk. That is all this does; it stays small because the guest pays for each instruction of it.
  *
  * It does not look for disks by label, check file systems, or know anything but ext4. Kernel arguments:
- * `root=/dev/vda`, and `ro` to mount it read-only. Without `root=` it gives a shell on the console.
+ * `root=/dev/vda`, `ro` to mount it read-only, and `disks=scsi` if there are disks on a SCSI bus. Without `root=` it gives a shell on the console.
  */
 
 import { type CpioEntry, writeCpio } from './cpio-writer.ts'
@@ -31,20 +31,24 @@ export const modulesOfFlavour: Readonly<Record<GuestFlavour, readonly string[]>>
   systemd: [...everybody, 'autofs4', 'af_packet'],
 }
 
-export const initScript = (modules: readonly string[]): string => `#!/bin/busybox sh
+/** For disks on a SCSI bus. Loaded only if the kernel's command line says `disks=scsi`. */
+export const scsiModules = ['virtio_scsi', 'sd_mod'] as const
+
+export const initScript = (modules: readonly string[], onScsi: readonly string[]): string => `#!/bin/busybox sh
 B=/bin/busybox
 $B mount -t proc proc /proc
 $B mount -t devtmpfs dev /dev
-for module in ${modules.join(' ')}; do
-  $B insmod /modules/$module.ko || echo "initrd: module $module cannot be loaded"
-done
-ROOT= MODE=rw
+ROOT= MODE=rw MODULES='${modules.join(' ')}'
 read -r line </proc/cmdline
 for word in $line; do
   case $word in
     root=*) ROOT=\${word#root=} ;;
     ro) MODE=ro ;;
+    disks=scsi) MODULES='${[...modules, ...onScsi].join(' ')}' ;;
   esac
+done
+for module in $MODULES; do
+  $B insmod /modules/$module.ko || echo "initrd: module $module cannot be loaded"
 done
 if [ -n "$ROOT" ]; then
   tries=0
@@ -62,10 +66,15 @@ fi
 exec $B setsid $B cttyhack $B sh
 `
 
+type RamdiskModule = readonly [name: string, content: Uint8Array]
+
+const nameOf = ([name]: RamdiskModule): string => name
+
 /** The archive, uncompressed: the guest would pay for unpacking it. */
 export function buildInitialRamdisk(
   busybox: Uint8Array,
-  modules: readonly (readonly [name: string, content: Uint8Array])[],
+  modules: readonly RamdiskModule[],
+  onScsi: readonly RamdiskModule[],
 ): Uint8Array {
   const folders = ['bin', 'dev', 'modules', 'proc', 'root'].map((path): CpioEntry => ({ kind: 'folder', path }))
   return writeCpio([
@@ -73,11 +82,13 @@ export function buildInitialRamdisk(
     { kind: 'file', path: 'bin/busybox', content: busybox, mode: 0o755 },
     // The kernel opens this before any of our code runs.
     { kind: 'character-device', path: 'dev/console', major: 5, minor: 1 },
-    ...modules.map(([name, content]): CpioEntry => ({ kind: 'file', path: `modules/${name}.ko`, content })),
+    ...[...modules, ...onScsi].map(
+      ([name, content]): CpioEntry => ({ kind: 'file', path: `modules/${name}.ko`, content }),
+    ),
     {
       kind: 'file',
       path: 'init',
-      content: new TextEncoder().encode(initScript(modules.map(([name]) => name))),
+      content: new TextEncoder().encode(initScript(modules.map(nameOf), onScsi.map(nameOf))),
       mode: 0o755,
     },
   ])

@@ -100,11 +100,21 @@ export class TestRepository {
         path: 'usr/lib/modules/6.12-riscv64/modules.builtin',
         content: 'kernel/crypto/crc32c_generic.ko\nkernel/net/packet/af-packet.ko\n',
       },
-      ...['virtio_mmio', 'virtio_blk', 'virtio-rng', 'virtio_input', 'evdev', 'jbd2', 'failover', 'autofs4'].map(
-        (name) => module(name, ''),
-      ),
+      ...[
+        'virtio_mmio',
+        'virtio_blk',
+        'virtio-rng',
+        'virtio_input',
+        'evdev',
+        'jbd2',
+        'failover',
+        'autofs4',
+        'virtio_scsi',
+        'scsi_mod',
+      ].map((name) => module(name, '')),
       module('virtio_net', 'failover'),
       module('ext4', 'jbd2'),
+      module('sd_mod', 'scsi_mod'),
     ])
     const commands = ['[', '[[', ...Array.from({ length: 120 }, (_, index) => `c${String(index).padStart(3, '0')}`)]
     this.add('busybox-static', [

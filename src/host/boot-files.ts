@@ -56,6 +56,7 @@ export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[
     disks: config.disks.map((disk, index) => ({
       sectors: BigInt(Math.floor(diskSizesBytes[index]! / sectorBytes)),
       readOnly: disk.readOnly,
+      ...(disk.bus === 'scsi' ? { bus: disk.bus } : {}),
       serial: `understudy-${index}`,
     })),
     ...(config.network ? { nic: { mac: macBytes(config.network.mac) } } : {}),

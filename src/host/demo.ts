@@ -12,6 +12,7 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import type { GuestProgress } from '../guest/guest-progress.ts'
 import type { Discipline } from '../log/discipline.ts'
 import type { BytesByCause } from '../log/entry.ts'
+import type { DiskBus } from '../machine/types.ts'
 import { bringUp, failReplica, pairStatus, takeDown } from './local-pair.ts'
 import { IncrementLoad, RedisConnection, waitForRedis } from './redis-load.ts'
 import { freePort, readyGuest, writeVmOf } from './redis-vm.ts'
@@ -23,6 +24,8 @@ export interface DemoOptions {
   readonly guestFolder?: string
   /** Default: exact. */
   readonly discipline?: Discipline
+  /** What the root disk is on; default: virtio-blk. */
+  readonly bus?: DiskBus
   readonly onStep: (text: string) => void
   readonly onGuestProgress: (progress: GuestProgress) => void
 }
@@ -60,8 +63,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   try {
     const guest = await readyGuest(options, 'demo-guest', options.onGuestProgress)
     const port = await freePort()
-    const { discipline } = options
-    const vm = await writeVmOf(guest, folder, demoName, port, discipline ? { discipline } : {})
+    const { discipline, bus } = options
+    const choices = { ...(discipline && { discipline }), ...(bus && { bus }) }
+    const vm = await writeVmOf(guest, folder, demoName, port, choices)
     onStep('starting disk server, LAN, primary and backup')
     const startedAt = performance.now()
     await bringUp(vm, { protect: true, onProgress: () => {} })

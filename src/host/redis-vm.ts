@@ -7,6 +7,7 @@ import { buildGuest, copyRootDisk, defaultCacheFolder, type GuestImage } from '.
 import type { GuestFlavour } from '../guest/guest-manifest.ts'
 import type { OnGuestProgress } from '../guest/guest-progress.ts'
 import { type Discipline, exactDiscipline } from '../log/discipline.ts'
+import type { DiskBus } from '../machine/types.ts'
 
 export interface GuestChoice {
   /** Default: minimal. */
@@ -26,6 +27,8 @@ export interface VmOptions extends GuestChoice {
   readonly discipline?: Discipline
   /** Whether lost backups are replaced by themselves; default false, so that each trial has one failure. */
   readonly automatic?: boolean
+  /** Default: virtio-blk. */
+  readonly bus?: DiskBus
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -86,6 +89,7 @@ append = "${options.append ?? 'quiet'}"
 
 [[disks]]
 path = "root.ext4"
+bus = "${options.bus ?? 'blk'}"
 
 [network]
 forward = ${JSON.stringify([`127.0.0.1:${port}:6379`, ...(options.forward ?? [])])}

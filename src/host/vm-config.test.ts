@@ -17,7 +17,7 @@ test('a small file is a whole VM: defaults fill the rest, paths are relative to 
   const config = parseVmConfig(good, '/vms/redis/vm.toml')
   assert.equal(config.memory, 256 * 1024 * 1024)
   assert.equal(config.kernel, '/vms/redis/guest/Image')
-  assert.deepEqual(config.disks, [{ path: '/vms/redis/root.ext4', readOnly: false }])
+  assert.deepEqual(config.disks, [{ path: '/vms/redis/root.ext4', readOnly: false, bus: 'blk' }])
   assert.deepEqual(config.forwards, [{ hostAddress: '127.0.0.1', hostPort: 16379, guestPort: 6379 }])
   assert.equal(config.protection.heartbeat, 500)
 })
@@ -35,7 +35,7 @@ test('what a VM file appends to the command line comes last, so that it wins', (
 test('a disk is an image file or the export of another NBD server', () => {
   const uri = 'nbd+unix:///root?socket=/run/nbd.socket'
   const config = parseVmConfig(good.replace('path = "root.ext4"', `nbd = "${uri}"\nreadOnly = true`), 'vm.toml')
-  assert.deepEqual(config.disks, [{ nbd: uri, readOnly: true }])
+  assert.deepEqual(config.disks, [{ nbd: uri, readOnly: true, bus: 'blk' }])
 })
 
 test('an error names the file, the line, the key and the fix', () => {

@@ -18,6 +18,7 @@ import {
   longestEpochInstructions,
   shortestEpochInstructions,
 } from '../log/discipline.ts'
+import type { DiskBus } from '../machine/types.ts'
 import { arbiterSchema, etcdOf } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 
@@ -46,6 +47,7 @@ const disk = z
     path: z.string().optional().describe('a raw image file'),
     nbd: nbdUri.optional().describe('the export of another NBD server: nbd+unix:///NAME?socket=/PATH'),
     readOnly: z.boolean().default(false),
+    bus: z.enum(['blk', 'scsi']).default('blk').describe('what the guest finds it at: virtio-blk or virtio-scsi'),
   })
   .refine(({ path, nbd }) => (path === undefined) !== (nbd === undefined), 'write either path or nbd')
 
@@ -138,7 +140,7 @@ export interface PortForward {
 }
 
 /** One disk: where it is, and whether the guest may write to it. */
-export type VmDisk = DiskSource & { readonly readOnly: boolean }
+export type VmDisk = DiskSource & { readonly readOnly: boolean; readonly bus: DiskBus }
 
 /** The image file of the root disk; undefined if it is the export of another server, or there is none. */
 export function rootImagePath({ disks }: VmConfig): string | undefined {
@@ -170,8 +172,8 @@ export function parseVmConfig(text: string, path: string): VmConfig {
     ...vm,
     kernel: absolute(vm.kernel),
     ...(vm.initrd === undefined ? {} : { initrd: absolute(vm.initrd) }),
-    disks: vm.disks.map(({ path: image, nbd, readOnly }) => {
-      return image === undefined ? { nbd: nbd!, readOnly } : { path: absolute(image), readOnly }
+    disks: vm.disks.map(({ path: image, nbd, readOnly, bus }) => {
+      return image === undefined ? { nbd: nbd!, readOnly, bus } : { path: absolute(image), readOnly, bus }
     }),
     forwards: (vm.network?.forward ?? []).map(parseForward),
     etcd: etcdOf(vm.protection.arbiter, path),
@@ -218,7 +220,10 @@ const withoutHousekeeping = 'sysctl.vm.stat_interval=10 sysctl.vm.compaction_pro
 /** The kernel's command line: console, no self-tests, little housekeeping, root disk, network, then what the file appends, which wins. */
 export function bootArguments(config: VmConfig): string {
   const parts = ['console=ttyS0', withoutCryptographicSelfTests, withoutHousekeeping]
-  if (config.disks.length > 0) parts.push('root=/dev/vda', 'rw')
+  const [root] = config.disks
+  if (root) parts.push(root.bus === 'scsi' ? 'root=/dev/sda' : 'root=/dev/vda', 'rw')
+  // Our ramdisk loads the modules of the SCSI bus only then: they cost every boot something.
+  if (config.disks.some(({ bus }) => bus === 'scsi')) parts.push('disks=scsi')
   if (config.network) {
     const { address, prefix, gateway } = config.network
     parts.push(`ip4=${address}/${prefix}`, `gw4=${gateway}`)

@@ -25,6 +25,7 @@ import { VirtioBlock } from './devices/virtio/block.ts'
 import { VirtioEntropy } from './devices/virtio/entropy.ts'
 import { VirtioNet } from './devices/virtio/net.ts'
 import { VirtioPowerKey } from './devices/virtio/power-key.ts'
+import { VirtioScsi } from './devices/virtio/scsi.ts'
 import type { VirtioDevice, VirtioParts } from './devices/virtio/virtio-mmio.ts'
 import { type BareProgram, readElf } from './elf.ts'
 import { EntropyDesk } from './entropy-desk.ts'
@@ -110,7 +111,13 @@ function readImage(config: MachineConfig, image: BootImage): Program {
 function fingerprint(config: MachineConfig, image: BootImage): bigint {
   const writer = new ByteWriter()
   writer.f64(config.ramBytes).u32(config.disks.length)
-  for (const { sectors, readOnly, serial } of config.disks) writer.u64(sectors).bool(readOnly).text(serial)
+  for (const { sectors, readOnly, serial, bus } of config.disks) {
+    writer
+      .u64(sectors)
+      .bool(readOnly)
+      .text(serial)
+      .bool(bus === 'scsi')
+  }
   writer.bool(config.nic !== undefined)
   if (config.nic) writer.raw(config.nic.mac)
   writer.text(image.kind)
@@ -132,7 +139,7 @@ class EmulatedMachine implements Machine {
   readonly #htif: HostInterface | undefined
   readonly #uart: Uart
   readonly #rtc: RealTimeClock
-  readonly #disks: VirtioBlock[]
+  readonly #disks: (VirtioBlock | VirtioScsi)[]
   readonly #net: VirtioNet | undefined
   readonly #rng: VirtioEntropy
   readonly #powerKey: VirtioPowerKey
@@ -176,7 +183,10 @@ class EmulatedMachine implements Machine {
       slot += 1
       return device
     }
-    this.#disks = config.disks.map((disk, index) => plug(new VirtioBlock(parts(), disk, index, this.#outbox)))
+    this.#disks = config.disks.map((disk, index) => {
+      const Device = disk.bus === 'scsi' ? VirtioScsi : VirtioBlock
+      return plug(new Device(parts(), disk, index, this.#outbox))
+    })
     this.#net = config.nic && plug(new VirtioNet(parts(), config.nic.mac, this.#outbox))
     this.#rng = plug(new VirtioEntropy(parts(), this.#entropy))
     this.#powerKey = plug(new VirtioPowerKey(parts()))

@@ -184,6 +184,16 @@ export const epochMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'P7: virtio-scsi tells the driver of an uncertain outcome as if it were a good one',
+    file: 'src/machine/devices/virtio/scsi.ts',
+    from: 'return { response: response.reset }',
+    to: 'return { response: response.ok }',
+    noticedBy: {
+      file: 'src/machine/devices/virtio/scsi.test.ts',
+      test: 'P7: an uncertain outcome reaches the driver as VIRTIO_SCSI_S_RESET, with no data moved: it repeats the command',
+    },
+  },
+  {
     name: 'P7: what cannot be made uncertain is dropped',
     file: backup,
     from: 'outstanding.filter((request) => !canBeUncertain(config, request))',

@@ -92,9 +92,9 @@ export const determinismMutations: readonly Mutation[] = [
   {
     name: 'the disk touches the buffer of a read before its answer is applied',
     file: 'src/machine/devices/virtio/block.ts',
-    from: '  #start(request: Request): void {\n',
-    to: `  #start(request: Request): void {
-    if (request.operation === 'read') scatter(this.memory, request.destination, new Uint8Array(request.lengthBytes))
+    from: '    const refuse = (status: number) => this.#finish(place, status, 0)\n',
+    to: `    const refuse = (status: number) => this.#finish(place, status, 0)
+    if (type === requestType.read) scatter(this.memory, destination, new Uint8Array(inBytes))
 `,
     noticedBy: {
       file: 'src/machine/devices/virtio/block.test.ts',

@@ -251,7 +251,7 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'the device lets unflushed writes grow without bound',
-    file: 'src/machine/devices/virtio/block.ts',
+    file: 'src/machine/devices/virtio/disk-requests.ts',
     from: '    this.#flushIfDue()\n',
     to: '',
     noticedBy: {

@@ -1,40 +1,28 @@
 /**
- * A disk: virtio-blk (virtio 1.2, 5.2) with one queue.
+ * A disk: virtio-blk (virtio 1.2, 5.2) with one queue. What becomes of a request once it is understood is `DiskRequests`'
+ * business: order, bounce buffers, flushes of the device's own.
  *
  * The data of a write is copied out of guest memory at the notify (bounce buffer); the data of a read enters guest
- * memory when the disk's answer is applied (VMware FT, 2.3; invariant 4). Requests that overlap, by sectors of which one
- * is written or by guest memory that both fill, are forced into one order: the later one is held here until the earlier
- * one is answered. So the disk may answer in any order, and every replica ends with the same disk and memory.
- *
- * A request lives in one of two states: held (not yet an output) or in flight (an output, not answered). A reset drops
- * held ones; those in flight stay for ordering until the disk has answered, and their answers touch nothing: they are
- * of an earlier epoch. A flush covers the writes completed before it (5.2.6.2), so it waits for nothing.
- *
- * Until a flush covers them, both replicas keep the writes that the disk has answered, because a crash of its server may
- * undo them. To bound that, the device sends a flush of its own when they are many, which no driver sees, and holds
- * further ones when they are too many. Decided here and not where the disk is, so that a backup knows of it by its log.
+ * memory when the disk's answer is applied (VMware FT, 2.3; invariant 4).
  */
 
 import { assert } from '../../../base/assert.ts'
 import { type ByteReader, ByteWriter } from '../../../base/bytes.ts'
 import { sectorBytes } from '../../../base/units.ts'
 import type { Outbox } from '../../outbox.ts'
-import type { DiskConfig, DiskOperation, DiskStatus, Output } from '../../types.ts'
+import type { DiskConfig, DiskStatus } from '../../types.ts'
 import {
   type Chain,
   DriverFault,
   gather,
-  loadSegments,
   overlapsAny,
   type Segment,
-  saveSegments,
   scatter,
   sliceSegments,
   totalBytes,
 } from './descriptor-chain.ts'
+import { type DiskOutput, DiskRequests, longestSegmentBytes, mostSegments, type Place } from './disk-requests.ts'
 import { VirtioDevice, type VirtioParts } from './virtio-mmio.ts'
-
-type DiskOutput = Extract<Output, { kind: 'disk' }>
 
 const deviceId = 2
 const queueSize = 256
@@ -54,103 +42,48 @@ const feature = {
 const requestType = { read: 0, write: 1, flush: 4, identify: 8, discard: 11, writeZeroes: 13 } as const
 const answer = { ok: 0, ioError: 1, unsupported: 2 } as const
 
-const longestSegmentBytes = 64 * 1024
-const mostSegments = 126
-/** What a driver within our limits can ask for in one request; anything larger is answered with an I/O error. */
-const largestRequestBytes = longestSegmentBytes * mostSegments
 /** Sectors of one discard or write-zeroes request: 64 MiB, so that no single answer takes long. */
 const largestZeroingSectors = 131_072
-/** Requests are taken from the ring while fewer bytes than this are pending: bounds what bounce buffers hold. */
-const pendingBytesLimit = 32 * 1024 * 1024
-/** So much written and not flushed (with `changeBytes` for each request): the device flushes by itself … */
-const flushAtBytes = 32 * 1024 * 1024
-/** … and takes no further write before the disk has answered that. */
-const holdAtBytes = 2 * flushAtBytes
-/** What a change of the disk counts beside its data: bounds how many small ones there are. */
-const changeBytes = 512
-/** The epoch of a request that no driver made: its answer is for the device alone. */
-const ownEpoch = 0xffff_ffff
-/** Likewise a limit on their number: a driver that resets in a loop leaves requests in flight each time. */
-const pendingRequestsLimit = 2 * queueSize
-
-/** Where a request is answered in guest memory. */
-interface Place {
-  readonly head: number
-  /** Where the data of a read goes. */
-  readonly destination: readonly Segment[]
-  /** Address of the status byte. */
-  readonly statusAddress: number
-}
-
-interface Request extends Place {
-  readonly epoch: number
-  readonly operation: DiskOperation
-  readonly sector: bigint
-  readonly lengthBytes: number
-  /** Bounce buffer of a write. */
-  readonly data: Uint8Array | undefined
-  /** Of a flush: `#changedBytes` when it went out, so what it covers. */
-  readonly coveredBytes: number
-  /** The output's number once it is in flight; `undefined` while it is held. */
-  sequence: bigint | undefined
+/** Where a request of ours is answered: the status is one byte. */
+function placeOf(head: number, destination: readonly Segment[], statusAddress: number): Place {
+  return { head, destination, response: [{ address: statusAddress, lengthBytes: 1 }] }
 }
 
 export class VirtioBlock extends VirtioDevice {
   readonly #config: DiskConfig
-  readonly #disk: number
-  readonly #outbox: Outbox
-  /** In the order the driver made them; held and in flight. */
-  #requests: Request[] = []
-  /** Bytes of the changes that the disk has answered, since the machine was created … */
-  #changedBytes = 0
-  /** … and those of them that a flush has covered. */
-  #flushedBytes = 0
-  /** A flush of our own failed, which the driver must hear: its next one fails. */
-  #ownFlushFailed = false
+  readonly #requests: DiskRequests
 
   constructor(parts: VirtioParts, config: DiskConfig, disk: number, outbox: Outbox) {
     const writable = feature.flush | feature.discard | feature.writeZeroes
     const features = feature.segmentSize | feature.segmentCount | feature.blockSize
     super(parts, deviceId, features | (config.readOnly ? feature.readOnly : writable), [queueSize])
     this.#config = config
-    this.#disk = disk
-    this.#outbox = outbox
+    this.#requests = new DiskRequests(config, disk, outbox)
   }
 
   /** Requests the disk has not answered, in order. */
   inFlight(): DiskOutput[] {
-    return this.#requests
-      .filter((request) => request.sequence !== undefined)
-      .map((request) => ({ ...this.#describe(request), sequence: request.sequence! }))
+    return this.#requests.inFlight()
   }
 
   /** True when the answer `sequence` is for this disk. */
   expects(sequence: bigint): boolean {
-    return this.#requests.some((request) => request.sequence === sequence)
+    return this.#requests.expects(sequence)
   }
 
   /** The disk answered. */
   onAnswer(sequence: bigint, status: DiskStatus, data: Uint8Array | undefined): void {
-    const index = this.#requests.findIndex((request) => request.sequence === sequence)
-    assert(index >= 0, `no disk request ${sequence} is in flight`)
     assert(status !== 'uncertain', 'virtio-blk has no word for an uncertain outcome')
-    const request = this.#requests[index]!
-    this.#requests.splice(index, 1)
-    const isFlush = request.operation === 'flush'
-    if (isChange(request.operation) && status === 'ok') this.#changedBytes += costOf(request)
-    // Also with an error: then the disk has lost them, and the driver is told.
-    if (isFlush) this.#flushedBytes = Math.max(this.#flushedBytes, request.coveredBytes)
-    if (request.epoch === ownEpoch) this.#ownFlushFailed ||= status !== 'ok'
-    if (request.epoch === this.epoch) {
-      const isRead = request.operation === 'read' && status === 'ok'
-      assert(!isRead || data?.length === request.lengthBytes, `the data of disk request ${sequence} has a wrong length`)
-      if (isRead) scatter(this.memory, request.destination, data!)
-      const isLateError = isFlush && status === 'ok' && this.#ownFlushFailed
-      if (isFlush) this.#ownFlushFailed = false
-      this.#finish(request, answer[isLateError ? 'ioError' : status], isRead ? request.lengthBytes : 0)
+    const answered = this.#requests.onAnswer(sequence, status, this.epoch)
+    if (answered) {
+      const { place, operation, lengthBytes } = answered
+      const isRead = operation === 'read' && status === 'ok'
+      assert(!isRead || data?.length === lengthBytes, `the data of disk request ${sequence} has a wrong length`)
+      if (isRead) scatter(this.memory, place.destination, data!)
+      assert(answered.status !== 'uncertain', 'a certain answer stays certain')
+      this.#finish(place, answer[answered.status], isRead ? lengthBytes : 0)
     }
-    this.#flushIfDue()
-    this.#startHeld()
+    this.#requests.goOn(this.epoch)
     if (this.isLive) this.guard(() => this.#takeRequests())
     this.signalUsed(this.queues[0]!)
   }
@@ -161,16 +94,12 @@ export class VirtioBlock extends VirtioDevice {
   }
 
   protected override onReset(): void {
-    this.#requests = this.#requests.filter((request) => request.sequence !== undefined)
-  }
-
-  #pendingBytes(): number {
-    return this.#requests.reduce((sum, { operation, lengthBytes }) => sum + (movesData(operation) ? lengthBytes : 0), 0)
+    this.#requests.dropHeld()
   }
 
   #takeRequests(): void {
     const queue = this.queues[0]!
-    while (this.#requests.length < pendingRequestsLimit && this.#pendingBytes() < pendingBytesLimit) {
+    while (this.#requests.hasRoom) {
       const chain = queue.take()
       if (!chain) break
       this.#onChain(chain)
@@ -183,7 +112,7 @@ export class VirtioBlock extends VirtioDevice {
     const outBytes = totalBytes(readable) - headerBytes
     const inBytes = totalBytes(writable) - 1
     if (outBytes < 0 || inBytes < 0) throw new DriverFault('a request without header or status')
-    if (this.#requests.some(({ head, epoch }) => head === chain.head && epoch === this.epoch)) {
+    if (this.#requests.isPending(chain.head, this.epoch)) {
       throw new DriverFault('a request that is in flight already')
     }
     const header = gather(this.memory, sliceSegments(readable, 0, headerBytes))
@@ -196,27 +125,27 @@ export class VirtioBlock extends VirtioDevice {
     if (overlapsAny({ address: statusAddress, lengthBytes: 1 }, destination)) {
       throw new DriverFault('a status byte inside the data')
     }
-    const place = { head: chain.head, destination, statusAddress }
+    const place = placeOf(chain.head, destination, statusAddress)
     const refuse = (status: number) => this.#finish(place, status, 0)
     const wrongDirection = () => new DriverFault('a request with data in the wrong direction')
 
     switch (type) {
       case requestType.read:
         if (outBytes !== 0 || inBytes === 0) throw wrongDirection()
-        if (this.#canMove(sector, inBytes)) this.#add(place, 'read', sector, inBytes, undefined)
+        if (this.#requests.canMove(sector, inBytes)) this.#requests.add(this.epoch, place, 'read', sector, inBytes)
         else refuse(answer.ioError)
         break
       case requestType.write:
         if (inBytes !== 0 || outBytes === 0) throw wrongDirection()
-        if (!this.#config.readOnly && this.#canMove(sector, outBytes)) {
+        if (!this.#config.readOnly && this.#requests.canMove(sector, outBytes)) {
           const data = gather(this.memory, sliceSegments(readable, headerBytes, outBytes))
-          this.#add(place, 'write', sector, outBytes, data)
+          this.#requests.add(this.epoch, place, 'write', sector, outBytes, data)
         } else refuse(answer.ioError)
         break
       case requestType.flush:
         if (inBytes !== 0 || outBytes !== 0) throw wrongDirection()
         if (this.#config.readOnly) refuse(answer.ok)
-        else this.#add(place, 'flush', 0n, 0, undefined)
+        else this.#requests.add(this.epoch, place, 'flush', 0n, 0)
         break
       case requestType.identify: {
         if (outBytes !== 0 || inBytes === 0) throw wrongDirection()
@@ -231,7 +160,7 @@ export class VirtioBlock extends VirtioDevice {
         const range = outBytes === headerBytes && this.#readRange(sliceSegments(readable, headerBytes, outBytes))
         if (range && !this.#config.readOnly) {
           const operation = type === requestType.discard ? 'discard' : 'writeZeroes'
-          this.#add(place, operation, range.first, range.sectors * sectorBytes, undefined)
+          this.#requests.add(this.epoch, place, operation, range.first, range.sectors * sectorBytes)
         } else refuse(answer.ioError)
         break
       }
@@ -245,91 +174,13 @@ export class VirtioBlock extends VirtioDevice {
     const view = new DataView(gather(this.memory, segments).buffer)
     const first = view.getBigUint64(0, true)
     const sectors = view.getUint32(8, true)
-    const isGood = sectors > 0 && sectors <= largestZeroingSectors && this.#isOnDisk(first, sectors)
+    const isGood = sectors > 0 && sectors <= largestZeroingSectors && this.#requests.isOnDisk(first, sectors)
     return isGood ? { first, sectors } : undefined
   }
 
-  #canMove(sector: bigint, lengthBytes: number): boolean {
-    return (
-      lengthBytes % sectorBytes === 0 &&
-      lengthBytes <= largestRequestBytes &&
-      this.#isOnDisk(sector, lengthBytes / sectorBytes)
-    )
-  }
-
-  #isOnDisk(sector: bigint, sectors: number): boolean {
-    return sector + BigInt(sectors) <= this.#config.sectors
-  }
-
   #finish(place: Place, status: number, dataBytes: number): void {
-    this.memory.writeU8(place.statusAddress, status)
+    this.memory.writeU8(place.response[0]!.address, status)
     this.queues[0]!.complete(place.head, dataBytes + 1)
-  }
-
-  #add(
-    place: Place,
-    operation: DiskOperation,
-    sector: bigint,
-    lengthBytes: number,
-    data: Uint8Array | undefined,
-  ): void {
-    const request: Request = {
-      ...place,
-      epoch: this.epoch,
-      operation,
-      sector,
-      lengthBytes,
-      data,
-      coveredBytes: this.#changedBytes,
-      sequence: undefined,
-    }
-    const mustWait = this.#mustWait(request, this.#requests)
-    this.#requests.push(request)
-    if (!mustWait) this.#start(request)
-  }
-
-  get #unflushedBytes(): number {
-    return this.#changedBytes - this.#flushedBytes
-  }
-
-  #mustWait(request: Request, earlier: readonly Request[]): boolean {
-    if (isChange(request.operation) && this.#unflushedBytes >= holdAtBytes) return true
-    return earlier.some((other) => conflict(other, request, this.epoch))
-  }
-
-  /** A flush that no driver asked for. There is one while the limit is reached, so what is held goes on some time. */
-  #flushIfDue(): void {
-    if (this.#unflushedBytes < flushAtBytes || this.#requests.some(({ epoch }) => epoch === ownEpoch)) return
-    const request: Request = {
-      head: 0,
-      destination: [],
-      statusAddress: 0,
-      epoch: ownEpoch,
-      operation: 'flush',
-      sector: 0n,
-      lengthBytes: 0,
-      data: undefined,
-      coveredBytes: this.#changedBytes,
-      sequence: undefined,
-    }
-    this.#requests.push(request)
-    this.#start(request)
-  }
-
-  #startHeld(): void {
-    if (this.#requests.every((request) => request.sequence !== undefined)) return
-    this.#requests.forEach((request, index) => {
-      if (request.sequence !== undefined) return
-      if (!this.#mustWait(request, this.#requests.slice(0, index))) this.#start(request)
-    })
-  }
-
-  #start(request: Request): void {
-    request.sequence = this.#outbox.emit<'disk'>(this.#describe(request)).sequence
-  }
-
-  #describe({ operation, sector, lengthBytes, data }: Request): Omit<DiskOutput, 'sequence'> {
-    return { kind: 'disk', disk: this.#disk, operation, sector, lengthBytes, ...(data && { data }) }
   }
 
   /** 5.2.4: the fields our features name, and zeros. */
@@ -346,69 +197,10 @@ export class VirtioBlock extends VirtioDevice {
   }
 
   protected override saveDevice(writer: ByteWriter): void {
-    writer.u32(this.#requests.length)
-    for (const request of this.#requests) {
-      writer.u16(request.head).u32(request.epoch).u8(operations.indexOf(request.operation))
-      writer.u64(request.sector).u32(request.lengthBytes)
-      saveSegments(writer, request.destination)
-      writer.f64(request.statusAddress).bool(request.data !== undefined)
-      if (request.data) writer.bytes(request.data)
-      writer.f64(request.coveredBytes)
-      writer.bool(request.sequence !== undefined).u64(request.sequence ?? 0n)
-    }
-    writer.f64(this.#changedBytes).f64(this.#flushedBytes).bool(this.#ownFlushFailed)
+    this.#requests.save(writer)
   }
 
   protected override loadDevice(reader: ByteReader): void {
-    this.#requests = []
-    const count = reader.u32()
-    for (let index = 0; index < count; index++) {
-      const [head, epoch, operation] = [reader.u16(), reader.u32(), operations[reader.u8()]]
-      assert(operation, 'a snapshot with an unknown disk operation')
-      const [sector, lengthBytes, destination] = [reader.u64(), reader.u32(), loadSegments(reader)]
-      const statusAddress = reader.f64()
-      const data = reader.bool() ? reader.bytes() : undefined
-      const coveredBytes = reader.f64()
-      const isInFlight = reader.bool()
-      const number = reader.u64()
-      const sequence = isInFlight ? number : undefined
-      const place = { head, destination, statusAddress }
-      this.#requests.push({ ...place, epoch, operation, sector, lengthBytes, data, coveredBytes, sequence })
-    }
-    this.#changedBytes = reader.f64()
-    this.#flushedBytes = reader.f64()
-    this.#ownFlushFailed = reader.bool()
+    this.#requests.load(reader)
   }
-}
-
-/** Position in this list is the operation's number in snapshots. */
-const operations: readonly DiskOperation[] = ['read', 'write', 'flush', 'discard', 'writeZeroes']
-
-function movesData(operation: DiskOperation): boolean {
-  return operation === 'read' || operation === 'write'
-}
-
-function isChange(operation: DiskOperation): boolean {
-  return operation === 'write' || operation === 'discard' || operation === 'writeZeroes'
-}
-
-function costOf({ data }: Request): number {
-  return changeBytes + (data?.length ?? 0)
-}
-
-/** Whether `later` must wait for `earlier`: one writes sectors of the other, or both fill the same guest memory. */
-function conflict(earlier: Request, later: Request, epoch: number): boolean {
-  if (earlier.operation !== 'flush' && later.operation !== 'flush') {
-    const touch =
-      earlier.sector < later.sector + BigInt(later.lengthBytes / sectorBytes) &&
-      later.sector < earlier.sector + BigInt(earlier.lengthBytes / sectorBytes)
-    if (touch && (earlier.operation !== 'read' || later.operation !== 'read')) return true
-  }
-  // An answer from an earlier epoch touches no memory.
-  if (earlier.epoch !== epoch) return false
-  const filled = [...earlier.destination, { address: earlier.statusAddress, lengthBytes: 1 }]
-  return (
-    overlapsAny({ address: later.statusAddress, lengthBytes: 1 }, filled) ||
-    later.destination.some((segment) => overlapsAny(segment, filled))
-  )
 }
