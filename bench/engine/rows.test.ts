@@ -49,3 +49,13 @@ test('every round lets another contestant begin', () => {
   assert.deepEqual(new Set([0, 1, 2].map((round) => turnsOf(round)[0])), new Set(contestants))
   assert.deepEqual(new Set(turnsOf(5)), new Set(contestants))
 })
+
+test('rounds of an earlier run count like those of this one', () => {
+  const earlier = new Measurement(work)
+  for (const contestant of contestants) earlier.add(contestant, timing(1))
+  const measurement = new Measurement(work, structuredClone(earlier.timings))
+  assert.equal(measurement.rounds, 1)
+  for (const contestant of contestants) measurement.add(contestant, timing(3))
+  assert.equal(measurement.rounds, 2)
+  assert.deepEqual(measurement.row().rounds.qemu, [1, 3])
+})

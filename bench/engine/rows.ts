@@ -16,13 +16,28 @@ export interface Work {
 
 type PerContestant<T> = Readonly<Record<Contestant, T>>
 
+export type Timings = PerContestant<readonly Timing[]>
+
 /** The timings of one piece of work. */
 export class Measurement {
   readonly work: Work
   readonly #timings: Record<Contestant, Timing[]> = { understudy: [], qemu: [], icount: [] }
 
-  constructor(work: Work) {
+  /** `earlier`: of earlier rounds. */
+  constructor(work: Work, earlier?: Timings) {
     this.work = work
+    for (const contestant of contestants) {
+      for (const timing of earlier?.[contestant] ?? []) this.add(contestant, timing)
+    }
+  }
+
+  get timings(): Timings {
+    return this.#timings
+  }
+
+  /** As many as every contestant has done. */
+  get rounds(): number {
+    return Math.min(...contestants.map((contestant) => this.#timings[contestant].length))
   }
 
   /** @throws Error when the contestants do not agree on what came out */

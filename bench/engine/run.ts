@@ -1,17 +1,18 @@
 /**
  * How fast the engine is, beside QEMU's translator:
  *
- *     npm run bench:engine -- [--quick] [--json] [--write] [--only NAME,…] [--rounds N] [--guest FOLDER] [--wait-minutes M]
+ *     npm run bench:engine -- [--quick] [--json] [--write] [--only NAME,…] [--rounds N] [--guest FOLDER] [--wait-minutes M] [--continue FILE]
  *
  * Bare-metal kernels and work in a Linux guest, each in three machines: ours unprotected, QEMU plain, QEMU with `-icount
  * shift=0,sleep=off`. Rounds interleave the contestants. A ratio is QEMU's median time by ours: above 1 we are faster.
  * Every contestant must come to the same results, or the run fails.
  *
  * --quick: two rounds of some rows, at most five minutes on a quiet machine; otherwise five rounds of all. --only takes
- * row names and the groups `bare` and `linux`. --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
+ * row names and the groups `bare` and `linux`. --continue adds this run's rounds to those that FILE has, keeps all of them there
+ * and reports on all: a long measurement in several pieces (the file must be of the same commit). --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
  */
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -23,7 +24,7 @@ import { type Contestant, contestants, turnsOf } from './contestants.ts'
 import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
 import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
 import { report } from './report.ts'
-import { Measurement, summarize, type Work } from './rows.ts'
+import { Measurement, summarize, type Timings, type Work } from './rows.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -34,6 +35,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     guest: { type: 'string' },
     'wait-minutes': { type: 'string', default: '0' },
+    continue: { type: 'string' },
   },
 })
 
@@ -52,7 +54,7 @@ function note(measurement: Measurement, contestant: Contestant, timing: Paramete
 
 async function measureKernels(chosen: readonly Kernel[], rounds: number, folder: string): Promise<Measurement[]> {
   const built = await Promise.all(
-    chosen.map(async (kernel) => ({ path: await buildKernel(kernel, folder), measurement: new Measurement(kernel) })),
+    chosen.map(async (kernel) => ({ path: await buildKernel(kernel, folder), measurement: measurementOf(kernel) })),
   )
   for (let round = 0; round < rounds; round++) {
     say(`bare metal, round ${round + 1} of ${rounds}`)
@@ -65,7 +67,7 @@ async function measureKernels(chosen: readonly Kernel[], rounds: number, folder:
 
 async function measureGuests(chosen: readonly Work[], rounds: number, folder: string): Promise<Measurement[]> {
   const guest = await benchGuest(folder, options.guest, say)
-  const measurements = chosen.map((work) => new Measurement(work))
+  const measurements = chosen.map(measurementOf)
   for (let round = 0; round < rounds; round++) {
     say(`Linux guest, round ${round + 1} of ${rounds}`)
     const own = join(folder, `round-${round}`)
@@ -108,6 +110,35 @@ async function measureRound(
   }
 }
 
+/** What FILE of --continue has, by the names of rows. */
+interface Kept {
+  readonly commit: string
+  readonly timings: Record<string, Timings>
+}
+
+let kept: Kept | undefined
+
+function readKept(path: string): Kept {
+  const now = { commit: describeCommit(), timings: {} }
+  const found = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Kept) : now
+  if (found.commit !== now.commit) throw new Error(`${path} is of commit ${found.commit}, this is ${now.commit}`)
+  return found
+}
+
+function measurementOf(work: Work): Measurement {
+  return new Measurement(work, kept?.timings[work.name])
+}
+
+/** Writes all rounds to FILE; returns the measurements of all rows that have any, in the usual order. */
+function keep(path: string, measured: readonly Measurement[]): Measurement[] {
+  const all = [...kernels, bootWork, ...guestWorks]
+    .map((work) => measured.find((measurement) => measurement.work === work) ?? measurementOf(work))
+    .filter(({ rounds }) => rounds > 0)
+  const timings = Object.fromEntries(all.map((measurement) => [measurement.work.name, measurement.timings]))
+  writeFileSync(path, JSON.stringify({ commit: describeCommit(), timings } satisfies Kept))
+  return all
+}
+
 async function main(folder: string): Promise<void> {
   const rounds = Number(options.rounds ?? (options.quick ? 2 : 5))
   const chosenKernels = kernels.filter(isChosen)
@@ -123,22 +154,25 @@ async function main(folder: string): Promise<void> {
   const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
     say(`waiting for a quiet machine (load ${now.toFixed(1)})`),
   )
-  const measurements: Measurement[] = []
+  if (options.continue) kept = readKept(options.continue)
+  let measurements: Measurement[] = []
   if (chosenKernels.length > 0) {
     if (canCompile()) measurements.push(...(await measureKernels(chosenKernels, rounds, folder)))
     else say(`bare-metal kernels are skipped: they need the Debian package ${compilerPackage}`)
   }
   if (chosenWorks.length > 0) measurements.push(...(await measureGuests(chosenWorks, rounds, folder)))
 
+  if (options.continue) measurements = keep(options.continue, measurements)
+  const fewest = Math.min(...measurements.map((measurement) => measurement.rounds))
   const rows = measurements.map((measurement) => measurement.row())
   const quiet = load < quietLoad ? '' : ' (NOT quiet)'
-  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${rounds} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
+  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${fewest} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
   const text = report(rows, conditions)
   if (options.write) writeIntoDocument('bench:engine', text)
   console.log(text)
   if (options.json) {
     const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }
-    console.log(JSON.stringify({ ...summary, rows, rounds, load_at_start: load, host: describeHost() }))
+    console.log(JSON.stringify({ ...summary, rows, rounds: fewest, load_at_start: load, host: describeHost() }))
   }
 }
 
