@@ -19,7 +19,7 @@ import { bringUp, takeDown } from '../src/host/local-pair.ts'
 import { RedisConnection, waitForRedis } from '../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
-import { VmFolder } from '../src/host/vm-folder.ts'
+import { replicaPids, VmFolder } from '../src/host/vm-folder.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
 import { launcher } from './engine/contestants.ts'
@@ -79,9 +79,9 @@ async function measure(
     await consoleShows(vm, /GUEST-READY/)
     await waitForRedis(port, bootWithinMs)
     await sleep(settle * 1000)
-    const { replicas, diskServerPid, lanPid } = new VmFolder(readVmConfig(vm).config.name).requireRun()
-    const replicaPids = [replicas.a.pid, replicas.b.pid].filter((pid) => pid !== 0)
-    const pids = [...replicaPids, diskServerPid, lanPid]
+    const run = new VmFolder(readVmConfig(vm).config.name).requireRun()
+    const ofReplicas = replicaPids(run)
+    const pids = [...ofReplicas, run.diskServerPid, run.lanPid]
     const before = pids.map(cpuSeconds)
     await sleep(seconds * 1000)
     const idle = pids.map((pid, index) => ((cpuSeconds(pid) - before[index]!) / seconds) * 100)
@@ -93,7 +93,7 @@ async function measure(
     const last = await liveReplica(vm)
     return {
       mode,
-      idle_replicas_percent: total(idle.slice(0, replicaPids.length)),
+      idle_replicas_percent: total(idle.slice(0, ofReplicas.length)),
       idle_all_percent: total(idle),
       busy_frames: last.frameDelays,
       busy_mips: Math.round((last.instructions - first.instructions) / seconds / 1e6),

@@ -111,18 +111,24 @@ export function acceptArbiter(name: string, prepare: (t: TestContext) => Promise
     assert.equal(holder.heldGeneration, undefined)
     assert.deepEqual(await holder.release(1, timeoutMs), { accepted: true, generation: 1 }, 'asked again')
     const other = arbiter.access('b')
-    assert.deepEqual(await other.testAndSet(1, timeoutMs), { won: false, generation: 1, holder: null })
+    assert.deepEqual(await other.testAndSet(1, timeoutMs), {
+      won: false,
+      generation: 1,
+      holder: null,
+      isEligible: false,
+    })
     assert.deepEqual(await other.start(timeoutMs), { granted: true, generation: 2 })
   })
 
   rule('only an eligible replica may test-and-set, and only the present generation', async (arbiter) => {
     await heldByA(arbiter, ['b'])
-    const lost = { won: false, generation: 1, holder: 'a' }
+    const lost = { won: false, generation: 1, holder: 'a', isEligible: false }
     assert.deepEqual(await arbiter.access('x').testAndSet(1, timeoutMs), lost)
     assert.deepEqual(await arbiter.access('a').testAndSet(1, timeoutMs), lost)
     const backup = arbiter.access('b')
-    assert.deepEqual(await backup.testAndSet(0, timeoutMs), lost)
-    assert.deepEqual(await backup.testAndSet(2, timeoutMs), lost)
+    // It is told that it may ask for the present one.
+    assert.deepEqual(await backup.testAndSet(0, timeoutMs), { ...lost, isEligible: true })
+    assert.deepEqual(await backup.testAndSet(2, timeoutMs), { ...lost, isEligible: true })
     assert.deepEqual(await backup.testAndSet(1, timeoutMs), { won: true, generation: 2 })
     assert.equal(backup.heldGeneration, 2)
   })

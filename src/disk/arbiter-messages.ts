@@ -86,7 +86,12 @@ export const startAnswerSchema = z.discriminatedUnion('granted', [
 
 export const testAndSetAnswerSchema = z.discriminatedUnion('won', [
   z.object({ won: z.literal(true), generation: generationSchema }),
-  z.object({ won: z.literal(false), generation: generationSchema, holder: nameSchema.nullable() }),
+  z.object({
+    won: z.literal(false),
+    generation: generationSchema,
+    holder: nameSchema.nullable(),
+    isEligible: z.boolean(),
+  }),
 ])
 
 export const holderAnswerSchema = z.discriminatedUnion('accepted', [

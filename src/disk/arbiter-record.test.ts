@@ -37,7 +37,7 @@ test('the first eligible replica wins the test-and-set, everybody else loses', (
   const won = heldByA().testAndSet('b', 1)
   assert.deepEqual(won.answer, { won: true, generation: 2 })
   assert.equal(won.next.fields.holder, 'b')
-  assert.deepEqual(won.next.testAndSet('c', 1).answer, { won: false, generation: 2, holder: 'b' })
+  assert.deepEqual(won.next.testAndSet('c', 1).answer, { won: false, generation: 2, holder: 'b', isEligible: false })
 })
 
 test('a retry by the winner is answered the same, also after it named a backup or opened a generation', () => {
@@ -49,9 +49,17 @@ test('a retry by the winner is answered the same, also after it named a backup o
   assert.deepEqual(later.testAndSet('b', 1).answer, won.answer)
 })
 
+test('a backup that asks for a generation that is over learns in which one it is eligible, and may win that', () => {
+  const record = ArbiterRecord.fresh('shop').start('a').next.openGeneration('a', 1, ['b', 'c']).next
+  const later = record.openGeneration('a', 2, ['b']).next
+  assert.deepEqual(later.testAndSet('b', 2).answer, { won: false, generation: 3, holder: 'a', isEligible: true })
+  assert.deepEqual(later.testAndSet('c', 2).answer, { won: false, generation: 3, holder: 'a', isEligible: false })
+  assert.deepEqual(later.testAndSet('b', 2).next.testAndSet('b', 3).answer, { won: true, generation: 4 })
+})
+
 test('a replica that is not eligible loses, the holder too', () => {
-  assert.deepEqual(heldByA().testAndSet('x', 1).answer, { won: false, generation: 1, holder: 'a' })
-  assert.deepEqual(heldByA().testAndSet('a', 1).answer, { won: false, generation: 1, holder: 'a' })
+  assert.deepEqual(heldByA().testAndSet('x', 1).answer, { won: false, generation: 1, holder: 'a', isEligible: false })
+  assert.deepEqual(heldByA().testAndSet('a', 1).answer, { won: false, generation: 1, holder: 'a', isEligible: false })
 })
 
 test('a test-and-set of a generation that is not the present one loses', () => {
@@ -61,7 +69,7 @@ test('a test-and-set of a generation that is not the present one loses', () => {
 
 test('a holder by start is not taken for the winner of a test-and-set', () => {
   const startedByB = heldByA().start('b').next
-  assert.deepEqual(startedByB.testAndSet('b', 1).answer, { won: false, generation: 2, holder: 'b' })
+  assert.deepEqual(startedByB.testAndSet('b', 1).answer, { won: false, generation: 2, holder: 'b', isEligible: false })
 })
 
 test('only the holder names backups, and only in the present generation', () => {
@@ -113,7 +121,12 @@ test('after a release nobody holds the machine and no backup may take it', () =>
   const released = heldByA().release('a', 1)
   assert.deepEqual(released.answer, { accepted: true, generation: 1 })
   assert.equal(released.next.fields.holder, null)
-  assert.deepEqual(released.next.testAndSet('b', 1).answer, { won: false, generation: 1, holder: null })
+  assert.deepEqual(released.next.testAndSet('b', 1).answer, {
+    won: false,
+    generation: 1,
+    holder: null,
+    isEligible: false,
+  })
   assert.deepEqual(released.next.release('a', 1).answer, released.answer)
   assert.equal(heldByA().release('b', 1).answer.accepted, false)
   assert.deepEqual(released.next.start('b').answer, { granted: true, generation: 2 })

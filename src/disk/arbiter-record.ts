@@ -52,7 +52,13 @@ export type StartAnswer =
 
 export type TestAndSetAnswer =
   | { readonly won: true; readonly generation: number }
-  | { readonly won: false; readonly generation: number; readonly holder: string | null }
+  | {
+      readonly won: false
+      readonly generation: number
+      readonly holder: string | null
+      /** Whoever asked is eligible in `generation`, which it did not ask for: it may ask for that. */
+      readonly isEligible: boolean
+    }
 
 export type HolderAnswer =
   | { readonly accepted: true; readonly generation: number }
@@ -118,7 +124,8 @@ export class ArbiterRecord {
       const next = this.#takenOver(replica, 'testAndSet')
       return { answer: { won: true, generation: next.fields.generation }, next }
     }
-    const answer = { won: false, generation: fields.generation, holder: fields.holder } as const
+    const isEligible = fields.holder !== null && fields.eligible.includes(replica)
+    const answer = { won: false, generation: fields.generation, holder: fields.holder, isEligible } as const
     const isNewlySpent =
       generation === fields.generation && replica !== fields.holder && !fields.spent.includes(replica)
     return { answer, next: isNewlySpent ? this.#with({ spent: [...fields.spent, replica] }) : this }

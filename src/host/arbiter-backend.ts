@@ -114,7 +114,12 @@ export class ArbiterBackend {
       const answer = await this.#arbiter.testAndSet(generation, answerTimeoutMs)
       if (answer.won) this.#tellDiskServer(answer.generation)
       if (answer.won) return { result: 'granted', generation: answer.generation }
-      return { result: 'refused', detail: `replica ${answer.holder ?? 'nobody'} holds generation ${answer.generation}` }
+      return {
+        result: 'refused',
+        detail: `replica ${answer.holder ?? 'nobody'} holds generation ${answer.generation}`,
+        ...(answer.holder === null ? {} : { holder: answer.holder }),
+        ...(answer.isEligible ? { eligibleIn: answer.generation } : {}),
+      }
     })
   }
 

@@ -1,6 +1,6 @@
 /**
- * Keeps a machine protected whose replicas are processes of this host: whenever this replica is the primary, and alone
- * though a backup is wanted, it starts a process that becomes one. After a failover the new primary does the same, so the
+ * Keeps a machine protected whose replicas are processes of this host: whenever this replica is the primary, and has
+ * fewer backups than are wanted, it starts a process that becomes one. After a failover the new primary does the same, so the
  * machine survives one failure after the other.
  *
  *   alone ──► start a replica process ──► it fetches the machine ──► state transfer ──► protected
@@ -50,15 +50,17 @@ export class BackupKeeper {
   }
 
   #look(nowMs: number): void {
-    const { role, state, transfer } = this.#options.replica.status()
+    const { role, state, transfer, backups, wantedBackups } = this.#options.replica.status()
     if (role !== 'primary') return
-    if (state === 'protected') this.#onProtected(nowMs)
+    const isComplete = backups.length >= wantedBackups
+    if (state === 'protected' && isComplete) this.#onProtected(nowMs)
     else this.#protectedSinceMs = undefined
     if (state !== 'alone') this.#aloneSinceMs = undefined
-    if (state !== 'alone' || transfer || this.#isStarting || nowMs < this.#notBeforeMs) return
+    if (isComplete || (state !== 'alone' && state !== 'protected')) return
+    if (transfer || this.#isStarting || nowMs < this.#notBeforeMs) return
     const run = this.#options.folder.readRun()
     if (!run?.wantsBackup) return
-    this.#aloneSinceMs ??= nowMs
+    if (state === 'alone') this.#aloneSinceMs ??= nowMs
     this.#isStarting = true
     void this.#start().finally(() => {
       this.#isStarting = false
@@ -78,8 +80,8 @@ export class BackupKeeper {
   }
 
   async #start(): Promise<void> {
-    const { settings, folder, trace } = this.#options
-    const name = replicaNames.find((candidate) => candidate !== settings.replica)!
+    const { folder, trace } = this.#options
+    const name = this.#freeName()
     trace(`starting replica ${name} as a backup`)
     try {
       const { pid } = await startProcess<void>('replica', this.#settingsOf(name), folder.tracePath(name))
@@ -87,6 +89,16 @@ export class BackupKeeper {
     } catch (error) {
       trace(`replica ${name} did not become a backup: ${(error as Error).message}`)
     }
+  }
+
+  /** One that no process has; else one whose process is not with us: it may be frozen. */
+  #freeName(): ReplicaName {
+    const { replica, settings, folder } = this.#options
+    const { backups, wantedBackups } = replica.status()
+    const taken: readonly string[] = [settings.replica, ...backups.map(({ name }) => name)]
+    const free = replicaNames.slice(0, wantedBackups + 1).filter((name) => !taken.includes(name))
+    const run = folder.readRun()
+    return free.find((name) => !isAlive(run?.replicas[name]?.pid ?? 0)) ?? free[0]!
   }
 
   /** It asks its primary for the machine: the VM's files may have changed since that was started. */
@@ -110,6 +122,6 @@ export class BackupKeeper {
 function noteReplica(folder: VmFolder, name: ReplicaName, pid: number): void {
   const run = folder.readRun()
   if (!run) return
-  const former = [...run.former, run.replicas[name].pid].filter((earlier) => earlier > 0 && isAlive(earlier))
+  const former = [...run.former, run.replicas[name]?.pid ?? 0].filter(isAlive)
   folder.writeRun({ ...run, former, replicas: { ...run.replicas, [name]: { pid } } })
 }

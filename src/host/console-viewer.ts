@@ -16,7 +16,7 @@ import {
 } from './console-messages.ts'
 import { onLines } from './socket-lines.ts'
 import { TerminalQueryFilter } from './terminal-queries.ts'
-import { isAlive, replicaNames, type VmFolder } from './vm-folder.ts'
+import { isAlive, replicaNames, replicaPids, type VmFolder } from './vm-folder.ts'
 
 export type ViewerEnd =
   /** The guest switched itself off. */
@@ -168,9 +168,7 @@ export class ConsoleViewer {
 
   #hasLivingReplica(): boolean {
     const run = this.#folder.readRun()
-    return (
-      run !== undefined && replicaNames.some((name) => run.replicas[name].pid > 0 && isAlive(run.replicas[name].pid))
-    )
+    return run !== undefined && replicaPids(run).some(isAlive)
   }
 
   #end(end: ViewerEnd): void {

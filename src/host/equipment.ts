@@ -42,7 +42,7 @@ export interface EquipmentEvents {
 
 export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, events: EquipmentEvents): Equipment {
   const { machine, replica, token } = settings
-  const { config, image, times, discipline } = artefacts
+  const { config, image, protection, discipline } = artefacts
   const { onFenced, trace } = events
   const disk = new DiskBackend({
     endpoint: settings.disk,
@@ -68,7 +68,7 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     config,
     image,
     mode: settings.role === 'backup' ? 'replaying' : 'live',
-    digestEveryMs: times.digestEveryMs,
+    digestEveryMs: protection.digestEveryMs,
     discipline,
     isProfiled: settings.isProfiled ?? false,
     engine,
@@ -78,9 +78,12 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
         new WorldError('hart-failed', `the hart stopped: ${error.stack ?? error.message}`, ExitCode.failure),
       ),
   })
-  const { heartbeatMs, timeoutMs } = times
+  const { heartbeatMs, timeoutMs, backups, lagMs } = protection
   const policy = {
     ...defaultReplicationPolicy,
+    // A machine that began without one can be given one.
+    backups: Math.max(1, backups),
+    lag: { ...defaultReplicationPolicy.lag, mostMs: lagMs },
     detector: { ...defaultReplicationPolicy.detector, heartbeatMs, timeoutMs },
     tellsAcknowledged: discipline.kind === 'epoch',
   }

@@ -17,7 +17,7 @@ import { readKeyFile, type SharedKey } from '../net/shared-key.ts'
 import { arbiterSchema } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
 import { readVmConfig, type VmConfig, vmNameSchema } from './vm-config.ts'
-import { VmFolder } from './vm-folder.ts'
+import { replicaNames, VmFolder } from './vm-folder.ts'
 
 const address = z.string().transform((text, context) => convert(() => parseAddress(text), context))
 const key = z.string().describe('the key file of the VM ("understudy keygen"), the same on each of its hosts')
@@ -29,7 +29,7 @@ const state = z
 
 export const replicaSchema = z
   .strictObject({
-    name: z.enum(['a', 'b'], 'write "a" or "b": the replicas of a machine have different names'),
+    name: z.enum(replicaNames, 'write a letter from "a" to "e": the replicas of a machine have different names'),
     role: z.enum(['primary', 'backup'], 'write "primary" or "backup"').describe('what it starts as'),
     vm: vm.optional().describe('the VM file; a backup may be without, and gets the machine from its primary'),
     machine: vmNameSchema.optional().describe('name of the VM, where there is no VM file'),
@@ -37,7 +37,9 @@ export const replicaSchema = z
     state,
     channel: z
       .strictObject({
-        listen: address.optional().describe('where a primary waits for its backup'),
+        listen: address
+          .optional()
+          .describe('where a primary waits for its backups; with several, where a backup waits for one that went live'),
         connect: address.optional().describe('where a backup finds its primary'),
       })
       .describe('the logging channel'),

@@ -14,7 +14,7 @@ import type { ReplicaStatus } from './replica-status.ts'
 import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
 import { findVmFolder } from './vm-argument.ts'
 import { readVmConfig } from './vm-config.ts'
-import { isAlive, type ReplicaName, type RunRecord, replicaNames, VmFolder } from './vm-folder.ts'
+import { isAlive, type ReplicaName, type RunRecord, replicaNames, replicaPids, VmFolder } from './vm-folder.ts'
 
 /** `elsewhere`: this host has disk server or switch of the VM, and no replica. */
 export type Protection = 'protected' | 'not protected' | 'not running' | 'elsewhere'
@@ -41,10 +41,11 @@ export interface UpOptions {
 }
 
 const protectedWithinMs = 30_000
+const primaryName: ReplicaName = 'a'
 
 /** Every process of the VM on this host; 0 where there is none. */
 export function processesOf(run: RunRecord): number[] {
-  return [...surroundings(run), ...replicaNames.map((name) => run.replicas[name].pid), ...run.former]
+  return [...surroundings(run), ...replicaPids(run), ...run.former]
 }
 
 function surroundings({ lanPid, diskServerPid, monitorPid }: RunRecord): number[] {
@@ -119,33 +120,30 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     replica: name,
     role,
     listen: folder.channelEndpoint(name),
-    ...(role === 'backup' ? { primaries: [folder.channelEndpoint('a')] } : {}),
+    ...(role === 'backup' ? { primaries: [folder.channelEndpoint(primaryName)] } : {}),
     holderHasEnded: true,
     controlPath: folder.controlPath(name),
     consolePath: folder.consolePath(name),
   })
+  const replicas: Partial<Record<ReplicaName, { pid: number }>> = {}
+  const start = async (name: ReplicaName, role: ReplicaSettings['role']): Promise<void> => {
+    options.onProgress(role === 'backup' ? `backup ${name}` : 'primary')
+    const { pid } = await startProcess<void>('replica', settings(name, role), folder.tracePath(name))
+    started.push(pid)
+    replicas[name] = { pid }
+  }
+  const backups = options.protect ? config.protection.backups : 0
   try {
-    options.onProgress('primary')
-    const primary = await startProcess<void>(
-      'replica',
-      settings('a', options.protect ? 'primary' : 'alone'),
-      folder.tracePath('a'),
-    )
-    started.push(primary.pid)
-    let backupPid = 0
-    if (options.protect) {
-      options.onProgress('backup')
-      backupPid = (await startProcess<void>('replica', settings('b', 'backup'), folder.tracePath('b'))).pid
-      started.push(backupPid)
-    }
+    await start(primaryName, backups > 0 ? 'primary' : 'alone')
+    for (const name of replicaNames.slice(1, 1 + backups)) await start(name, 'backup')
     folder.writeRun({
       vmPath: path,
       ...pids,
-      replicas: { a: { pid: primary.pid }, b: { pid: backupPid } },
+      replicas,
       former: [],
-      wantsBackup: options.protect && config.protection.automatic,
+      wantsBackup: backups > 0 && config.protection.automatic,
     })
-    return await waitUntilUp(vm, options)
+    return await waitUntilUp(vm, backups > 0)
   } catch (error) {
     endProcesses(started)
     folder.clearRun()
@@ -153,8 +151,8 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   }
 }
 
-async function waitUntilUp(vm: string, options: UpOptions): Promise<PairStatus> {
-  const wanted: Protection = options.protect ? 'protected' : 'not protected'
+async function waitUntilUp(vm: string, isToBeProtected: boolean): Promise<PairStatus> {
+  const wanted: Protection = isToBeProtected ? 'protected' : 'not protected'
   const deadline = performance.now() + protectedWithinMs
   for (;;) {
     const status = await pairStatus(vm)
@@ -205,6 +203,7 @@ function protectionOf(
 
 function describe(status: ReplicaStatus): string {
   const parts = [`generation ${status.generation}`, `${(status.instructions / 1e6).toFixed(0)} M instructions`]
+  if (status.backups.length > 1) parts.push(`${status.backups.filter(({ isListed }) => isListed).length} backups`)
   if (status.lagMs !== undefined) parts.push(`lag ${status.lagMs.toFixed(0)} ms`)
   if (status.transfer) parts.push(`replica ${status.transfer.replica} gets the machine`)
   if (!status.reach.disk) parts.push('does not reach the disk server')
@@ -277,7 +276,7 @@ export async function takeDown(vm: string): Promise<void> {
   const { replicas, others } = await statusOf(folder)
   const primaryFirst = [...replicas].sort((x, y) => Number(y.role === 'primary') - Number(x.role === 'primary'))
   for (const { name } of primaryFirst) await ask(folder.controlPath(name), 'stop')
-  const recorded = run ? [...replicaNames.map((name) => run.replicas[name].pid), ...run.former] : []
+  const recorded = run ? [...replicaPids(run), ...run.former] : []
   await waitForEnd([...replicas.map(({ pid }) => pid), ...recorded])
   await endSurroundings(folder)
   await waitForEnd([...others.map(({ pid }) => pid), ...(run ? surroundings(run) : [])])

@@ -8,7 +8,6 @@ import { WorldError } from '../base/assert.ts'
 import type { Endpoint, SocketAddress } from '../net/address.ts'
 import { connectTo } from '../net/connect.ts'
 import { Listener } from '../net/listener.ts'
-import type { ChannelId } from '../replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
 import type { Message } from '../replication/messages.ts'
 
@@ -31,6 +30,7 @@ const lingerMs = 2000
 /** One connection, either side's. */
 export class LoggingChannel {
   readonly #socket: Socket
+  #events: ChannelEvents
   #isClosed = false
   #isDeaf = false
   #isMute = false
@@ -38,24 +38,30 @@ export class LoggingChannel {
 
   constructor(socket: Socket, events: ChannelEvents) {
     this.#socket = socket
+    this.#events = events
     const decoder = new MessageDecoder()
     socket.on('data', (chunk: Buffer) => {
       if (this.#isDeaf || this.#isClosed || this.#isSpoilt) return
       try {
-        for (const message of decoder.push(chunk)) if (!this.#isClosed) events.onMessage(message)
+        for (const message of decoder.push(chunk)) if (!this.#isClosed) this.#events.onMessage(message)
       } catch (error) {
         if (!(error instanceof WorldError)) throw error
         // Behind it nothing can be understood any more.
         this.#isSpoilt = true
-        if (!this.#isClosed) events.onBadMessage(error.message)
+        if (!this.#isClosed) this.#events.onBadMessage(error.message)
       }
     })
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       if (this.#isClosed || this.#isDeaf) return
       this.#isClosed = true
-      events.onClosed()
+      this.#events.onClosed()
     })
+  }
+
+  /** What comes from now on is for this listener. */
+  listen(events: ChannelEvents): void {
+    this.#events = events
   }
 
   send(message: Message): void {
@@ -86,27 +92,35 @@ export interface ListeningChannel {
   close(): void
 }
 
-/** The primary's side: accepts backups. `onOpen` gets a number for the connection and the socket's channel. */
-export async function listenForBackups(
+/** Accepts other replicas of the machine. `onOpen` makes the connection's channel, for those who listen to it. */
+export async function listenForPeers(
   endpoint: Endpoint,
-  onOpen: (id: ChannelId, open: (events: ChannelEvents) => LoggingChannel) => void,
+  onOpen: (open: (events: ChannelEvents) => LoggingChannel) => void,
   trace: (line: string) => void,
 ): Promise<ListeningChannel> {
-  let nextId: ChannelId = 1
   return await Listener.open({
     purpose: 'logging channel',
     endpoint,
     // A frozen process that was this replica before.
     takesPlace: true,
-    onConnection: (socket) => onOpen(nextId++, (events) => new LoggingChannel(socket, events)),
+    onConnection: (socket) => onOpen((events) => new LoggingChannel(socket, events)),
     trace,
   })
+}
+
+/** @throws WorldError `cannot-connect`, `key-refused` */
+export async function connectToPeer(
+  endpoint: Endpoint,
+  purpose: string,
+  events: ChannelEvents,
+): Promise<LoggingChannel> {
+  return new LoggingChannel(await connectTo(endpoint, { purpose }), events)
 }
 
 /** The backup's side. @throws WorldError `primary-unreachable` */
 export async function connectToPrimary(endpoint: Endpoint, events: ChannelEvents): Promise<LoggingChannel> {
   try {
-    return new LoggingChannel(await connectTo(endpoint, { purpose: 'primary' }), events)
+    return await connectToPeer(endpoint, 'primary', events)
   } catch (error) {
     if (error instanceof WorldError && error.code === 'cannot-connect') {
       throw new WorldError('primary-unreachable', error.message)

@@ -38,7 +38,7 @@ export function renderMetrics(status: PairStatus, lan: LanStatistics | undefined
 function families(status: PairStatus, lan: LanStatistics | undefined): Family[] {
   const { replicas } = status
   const primary = replicas.find(({ role }) => role === 'primary')
-  const backup = replicas.find(({ role }) => role === 'backup')
+  const behind = replicas.filter(({ role }) => role === 'backup').map(({ instructions }) => instructions)
   const survivors = replicas.filter(({ failover }) => failover !== undefined)
   const port = lan?.machines.find(({ name }) => name === status.name)
   const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({
@@ -63,6 +63,11 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
     gauge('protected', '1 while the loss of the primary would go unnoticed.', [
       { labels: {}, value: Number(status.protection === 'protected') },
     ]),
+    gauge(
+      'backups',
+      'Backups that may take over.',
+      ofPrimary(({ backups }) => backups.filter(({ isListed }) => isListed).length),
+    ),
     gauge(
       'role',
       '1 for the role that the replica has.',
@@ -95,12 +100,14 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
     ),
     gauge(
       'lag_instructions',
-      'How far the backup is behind.',
-      primary && backup ? [{ labels: {}, value: Math.max(0, primary.instructions - backup.instructions) }] : [],
+      'How far the slowest backup is behind.',
+      primary && behind.length > 0
+        ? [{ labels: {}, value: Math.max(0, primary.instructions - Math.min(...behind)) }]
+        : [],
     ),
     gauge(
       'lag_seconds',
-      'Log that the backup has received and not replayed.',
+      'Log that the slowest backup has received and not replayed.',
       ofPrimary(({ lagMs }) => (lagMs === undefined ? undefined : lagMs / 1000)),
     ),
     counter(

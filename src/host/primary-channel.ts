@@ -1,6 +1,6 @@
 /**
- * A backup's end of the logging channel. Until the backup is accepted it may be connected more than once: who listens is
- * told apart from which connection it is.
+ * A backup's end of the logging channel. Until the backup is accepted it may be connected more than once, and a sibling that
+ * went live connects to it in turn: who listens is told apart from which connection it is.
  */
 
 import type { Endpoint } from '../net/address.ts'
@@ -28,7 +28,7 @@ export class PrimaryChannel {
     this.close()
     for (const [index, endpoint] of this.#endpoints.entries()) {
       try {
-        await this.#connectTo(endpoint)
+        this.adopt(await connectToPrimary(endpoint, deaf))
         return
       } catch (error) {
         if (index === this.#endpoints.length - 1) throw error
@@ -36,8 +36,10 @@ export class PrimaryChannel {
     }
   }
 
-  async #connectTo(endpoint: Endpoint): Promise<void> {
-    const channel: LoggingChannel = await connectToPrimary(endpoint, {
+  /** In place of an earlier connection: this one leads to the primary now. */
+  adopt(channel: LoggingChannel): void {
+    this.close()
+    channel.listen({
       onMessage: (message) => this.#listener.onMessage(message),
       onBadMessage: (detail) => this.#listener.onBadMessage(detail),
       onClosed: () => {

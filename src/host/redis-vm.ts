@@ -29,6 +29,8 @@ export interface VmOptions extends GuestChoice {
   readonly automatic?: boolean
   /** Default: virtio-blk. */
   readonly bus?: DiskBus
+  /** Default 1. */
+  readonly backups?: number
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -98,15 +100,10 @@ ${protectionOf(options)}`,
   return path
 }
 
-function protectionOf({ discipline = exactDiscipline, automatic = false }: VmOptions): string {
-  const general = `
-[protection]
-automatic = ${automatic}
-`
-  if (discipline.kind === 'exact') return general
-  const { protocol, instructions } = discipline
-  return `${general}discipline = "epoch"
-protocol = "${protocol}"
-epoch = ${instructions}
-`
+function protectionOf({ discipline = exactDiscipline, automatic = false, backups = 1 }: VmOptions): string {
+  const section = ['', '[protection]', `backups = ${backups}`, `automatic = ${automatic}`]
+  if (discipline.kind === 'epoch') {
+    section.push('discipline = "epoch"', `protocol = "${discipline.protocol}"`, `epoch = ${discipline.instructions}`)
+  }
+  return `${section.join('\n')}\n`
 }

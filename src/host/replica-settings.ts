@@ -29,7 +29,7 @@ export interface ReplicaSettings {
   readonly lan?: Endpoint
   /** A TAP interface of this replica's host, instead of a switch. */
   readonly tap?: string
-  /** The logging channel: where it listens for backups, as soon as it is the primary. Absent: it takes none. */
+  /** Where the other replicas reach this one: backups their primary, and a sibling that went live its backups. */
   readonly listen?: Endpoint
   /** The logging channel: where a backup looks for its primary, one place after the other. */
   readonly primaries?: readonly Endpoint[]

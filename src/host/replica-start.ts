@@ -8,6 +8,7 @@
 
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import type { BootImage } from '../machine/types.ts'
+import { type Endpoint, formatAddress } from '../net/address.ts'
 import { Backup } from '../replication/backup.ts'
 import { Primary } from '../replication/primary.ts'
 import type { ArbiterBackend } from './arbiter-backend.ts'
@@ -65,13 +66,15 @@ export class ReplicaStart {
     const generation = await this.#untilThere(() => arbiter.takeGeneration(settings.holderHasEnded ?? false))
     await network?.bind({ generation: BigInt(generation), coveredFrameId: 0n, logId: runId })
     await disk.connect(BigInt(generation))
+    const { role, listen } = settings
     return new Primary({
       identity,
       artefacts,
       replica: settings.replica,
       generation,
       runId,
-      state: settings.role === 'alone' ? 'alone' : 'starting',
+      state: role === 'alone' || artefacts.protection.backups === 0 ? 'alone' : 'starting',
+      address: addressOf(listen),
       policy,
     })
   }
@@ -90,18 +93,19 @@ export class ReplicaStart {
     const { identity, policy, network } = equip(artefacts)
     await this.#untilThere(async () => network?.connect())
     if (!channel.isOpen) await connect()
-    return signal.aborted ? undefined : new Backup({ identity, replica, artefacts, policy }, performance.now())
+    const address = addressOf(settings.listen)
+    return signal.aborted ? undefined : new Backup({ identity, replica, artefacts, address, policy }, performance.now())
   }
 
   /** What the VM's file says, with the disks that the disk server has. */
   async #ownArtefacts({ config, image }: OwnVm): Promise<BootArtefacts> {
     const exports = config.disks.map((_, index) => exportName(index))
     const sizes = await this.#untilThere(() => diskSizes(this.#options.settings.disk, exports))
-    const { heartbeat, timeout, digestEvery } = config.protection
+    const { backups, heartbeat, timeout, digestEvery, lag } = config.protection
     return {
       config: machineConfig(config, sizes),
       image,
-      times: { heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery },
+      protection: { backups, heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery, lagMs: lag },
       discipline: disciplineOf(config),
     }
   }
@@ -110,4 +114,9 @@ export class ReplicaStart {
     const { settings, trace, signal } = this.#options
     return untilThere(attempt, settings.isPatient ? { trace, signal } : undefined)
   }
+}
+
+/** What other replicas are told. */
+function addressOf(listen: Endpoint | undefined): string {
+  return listen ? formatAddress(listen.address) : ''
 }

@@ -41,6 +41,14 @@ export interface Repeats {
   readonly disk: number
 }
 
+/** A backup, as its primary sees it. */
+export interface BackupSummary {
+  readonly name: string
+  /** The arbiter lists it: it may take over. */
+  readonly isListed: boolean
+  readonly lagMs: number | undefined
+}
+
 export interface ReplicaStatus {
   readonly name: ReplicaName
   readonly pid: number
@@ -57,8 +65,12 @@ export interface ReplicaStatus {
   readonly generation: number
   readonly instructions: number
   readonly guestSeconds: number
-  /** Of a primary: what its backup has received but not replayed, in milliseconds of log. */
+  /** What the slowest backup has received but not replayed, in milliseconds of log. */
   readonly lagMs: number | undefined
+  /** Of a primary: its backups. */
+  readonly backups: readonly BackupSummary[]
+  /** How many the machine is to have. */
+  readonly wantedBackups: number
   /** Of a primary: what is on its way. */
   readonly flow: FlowStatus | undefined
   readonly logBytesByCause: BytesByCause
@@ -93,4 +105,14 @@ export function failoverTimes(timing: FailoverTiming): Omit<FailoverTimes, 'caus
     replayedAt: origin + timing.replayedMs,
     firstOutputAt: undefined,
   }
+}
+
+/** Of the slowest backup, in milliseconds. */
+export function longestLagMs({ backups }: PrimaryStatus): number | undefined {
+  const lags = backups.flatMap(({ progress }) => (progress ? [progress.lagMs] : []))
+  return lags.length > 0 ? Math.max(...lags) : undefined
+}
+
+export function backupsOf({ backups }: PrimaryStatus): readonly BackupSummary[] {
+  return backups.map(({ replica, isListed, progress }) => ({ name: replica, isListed, lagMs: progress?.lagMs }))
 }

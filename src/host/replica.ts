@@ -15,24 +15,40 @@ import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
 import type { Backup } from '../replication/backup.ts'
 import { EffectQueue } from '../replication/effect-queue.ts'
-import { type BackupEffect, type ChannelId, exitCodeOfHalt, type PrimaryEffect } from '../replication/effects.ts'
+import {
+  type ArbiterAnswer,
+  type BackupEffect,
+  type ChannelId,
+  exitCodeOfHalt,
+  type PrimaryEffect,
+} from '../replication/effects.ts'
+import type { Sibling } from '../replication/messages.ts'
 import type { Primary } from '../replication/primary.ts'
 import { fullReach } from '../replication/reach.ts'
 import type { TransferredState } from '../replication/transferred-state.ts'
 import { Alarm } from './alarm.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
-import { BackupChannels, type BackupChannelsEvents } from './backup-channels.ts'
 import type { DiskBackend } from './disk-backend.ts'
 import { type Equipment, equip } from './equipment.ts'
 import type { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
+import { PeerChannels } from './peer-channels.ts'
 import { PrimaryChannel } from './primary-channel.ts'
 import { ReplicaCables } from './replica-cables.ts'
 import { ReplicaConsole } from './replica-console.ts'
 import type { ReplicaEvents, ReplicaFault, ReplicaSettings } from './replica-settings.ts'
 import { type OwnVm, ReplicaStart, readOwnVm } from './replica-start.ts'
-import { type FailoverTimes, failoverTimes, flowOf, type Repeats, type ReplicaStatus } from './replica-status.ts'
+import {
+  backupsOf,
+  type FailoverTimes,
+  failoverTimes,
+  flowOf,
+  longestLagMs,
+  type Repeats,
+  type ReplicaStatus,
+} from './replica-status.ts'
+import { SiblingCaller } from './sibling-caller.ts'
 
 /** Hart and surroundings are looked after so often, whatever the protocol has to do. */
 export const tickIntervalMs = 500
@@ -53,13 +69,16 @@ export class Replica {
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
   readonly #console: ReplicaConsole
-  readonly #backups = new BackupChannels()
+  readonly #peers: PeerChannels
+  #siblings: SiblingCaller | undefined
   readonly #toPrimary: PrimaryChannel
   #role: Role = { kind: 'none' }
   readonly #effects = new EffectQueue()
   #copyPauseMs: number | undefined
   readonly #cables = new ReplicaCables()
   #generation = 0
+  /** Asked of the arbiter so far. */
+  #questions = 0
   #isPoweredOn = false
   #isOff = false
   #divergences = 0
@@ -89,6 +108,21 @@ export class Replica {
       token,
       onFenced: () => this.#onFenced(),
       trace: events.trace,
+    })
+    this.#peers = new PeerChannels({
+      onOpen: (id) => this.#withPrimary((primary) => primary.onChannelOpen(id, performance.now())),
+      onMessage: (id, message) => {
+        this.#withPrimary((primary) => primary.onMessage(id, message, performance.now()))
+        this.#withBackup((backup) => backup.onPeerMessage(id, message, performance.now()))
+      },
+      onBadMessage: (id, detail) => {
+        this.#withPrimary((primary) => primary.onBadMessage(id, detail, performance.now()))
+        this.#withBackup((backup) => backup.onBadPeerMessage(id, detail, performance.now()))
+      },
+      onClosed: (id) => {
+        this.#withPrimary((primary) => primary.onChannelClosed(id, performance.now()))
+        this.#withBackup((backup) => backup.onPeerClosed(id, performance.now()))
+      },
     })
     this.#toPrimary = new PrimaryChannel(settings.primaries ?? [])
     this.#console = new ReplicaConsole(settings.folderPath, events)
@@ -141,22 +175,18 @@ export class Replica {
     this.#generation = primary.status.generation
     this.#console.begin(this.#runId)
     this.#events.onLive(this.#generation)
-    await this.#listenForBackups()
+    await this.#listen()
     this.#withPrimary(() => primary.start())
   }
 
-  async #listenForBackups(): Promise<void> {
-    const onBackup: BackupChannelsEvents = {
-      onOpen: (id) => this.#withPrimary((role) => role.onChannelOpen(id, performance.now())),
-      onMessage: (id, message) => this.#withPrimary((role) => role.onMessage(id, message, performance.now())),
-      onBadMessage: (id, detail) => this.#withPrimary((role) => role.onBadMessage(id, detail, performance.now())),
-      onClosed: (id) => this.#withPrimary((role) => role.onChannelClosed(id, performance.now())),
-    }
+  /** For other replicas of the machine: backups, or a sibling that goes live. */
+  async #listen(): Promise<void> {
     const { listen } = this.#settings
-    if (listen) await this.#backups.listen(listen, onBackup, this.#events.trace)
+    if (listen) await this.#peers.listen(listen, this.#events.trace)
   }
 
   async #startAsBackup(start: ReplicaStart): Promise<void> {
+    await this.#listen()
     const backup = await start.backup(this.#toPrimary)
     if (!backup) return
     this.#role = { kind: 'backup', backup }
@@ -209,7 +239,7 @@ export class Replica {
     this.#events.trace(`fault injected: ${fault.kind}`)
     switch (fault.kind) {
       case 'cutChannel':
-        this.#backups.cut(fault.direction)
+        this.#peers.cut(fault.direction)
         this.#toPrimary.cut(fault.direction)
         return
       case 'hart':
@@ -246,7 +276,9 @@ export class Replica {
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
       instructions: Number(this.#equipment?.hart.instructions ?? 0n),
       guestSeconds: Number(this.#equipment?.hart.ticks ?? 0n) / 1e7,
-      lagMs: primary?.backups[0]?.progress?.lagMs ?? backup?.progress.lagMs,
+      lagMs: primary ? longestLagMs(primary) : backup?.progress.lagMs,
+      backups: primary ? backupsOf(primary) : [],
+      wantedBackups: this.#equipment?.policy.backups ?? 1,
       flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
       frameDelays: this.#equipment?.hart.frameDelays ?? { count: 0, medianMs: 0, p99Ms: 0 },
@@ -385,15 +417,28 @@ export class Replica {
     else if (this.#role.kind === 'backup') this.#alarm.set(this.#role.backup.dueMs)
   }
 
+  /**
+   * The role hears the answer to its last question only: a backup that was called away from an older one, and asks again in
+   * a later generation, must not take that one's answer for this one's.
+   */
+  #ask(asked: Promise<ArbiterAnswer>): void {
+    const question = ++this.#questions
+    void asked.then((answer) => {
+      if (question !== this.#questions) return
+      this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now()))
+      this.#withBackup((backup) => backup.onArbiterAnswer(answer, performance.now()))
+    })
+  }
+
   // ---- effects of a primary ----------------------------------------------------------------------------------------------
 
   #carryOutPrimary(effect: PrimaryEffect): void {
     switch (effect.kind) {
       case 'send':
-        this.#backups.send(effect.channel, effect.message)
+        this.#peers.send(effect.channel, effect.message)
         return
       case 'closeChannel':
-        this.#backups.close(effect.channel)
+        this.#peers.close(effect.channel)
         return
       case 'release':
         for (const marked of effect.outputs) this.#release(marked)
@@ -405,9 +450,7 @@ export class Replica {
         this.#network?.covered(effect.frameId)
         return
       case 'openGeneration':
-        void this.#arbiter
-          .openGeneration(effect.generation, effect.eligible)
-          .then((answer) => this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now())))
+        this.#ask(this.#arbiter.openGeneration(effect.generation, effect.eligible))
         return
       case 'enterGeneration':
         this.#generation = effect.generation
@@ -514,10 +557,22 @@ export class Replica {
         return
       case 'testAndSet':
         this.#events.trace(`primary lost (${this.#failoverCause}): test-and-set of generation ${effect.generation}`)
-        void this.#arbiter
-          .testAndSet(effect.generation)
-          .then((answer) => this.#withBackup((backup) => backup.onArbiterAnswer(answer, performance.now())))
+        this.#ask(this.#arbiter.testAndSet(effect.generation))
         return
+      case 'callSiblings':
+        this.#callSiblings(effect.siblings)
+        return
+      case 'sendPeer':
+        this.#peers.send(effect.channel, effect.message)
+        return
+      case 'closePeer':
+        this.#peers.close(effect.channel)
+        return
+      case 'adoptPeer': {
+        const channel = this.#peers.take(effect.channel)
+        if (channel) this.#toPrimary.adopt(channel)
+        return
+      }
       case 'goLive':
         this.#goLive(effect)
         return
@@ -545,6 +600,22 @@ export class Replica {
     }
   }
 
+  /** Whoever this replica is by the time that a sibling answers, backup or primary, hears of it. */
+  #callSiblings(siblings: readonly Sibling[]): void {
+    this.#siblings = new SiblingCaller({
+      peers: this.#peers,
+      key: this.#settings.listen?.key,
+      callMs: this.#equipped.policy.callMs,
+      onOpen: (id, replica) => {
+        this.#withPrimary((primary) => primary.onSiblingOpen(id, performance.now()))
+        this.#withBackup((backup) => backup.onSiblingOpen(id, replica))
+      },
+      onUnreachable: (replica) => this.#withBackup((backup) => backup.onSiblingUnreachable(replica, performance.now())),
+      trace: this.#events.trace,
+    })
+    this.#siblings.call(siblings)
+  }
+
   /** The machine is ours, and all that was acknowledged is replayed: bind, send the unconfirmed, re-issue, run on. */
   #goLive(effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     assert(this.#role.kind === 'backup', 'a backup goes live')
@@ -561,8 +632,12 @@ export class Replica {
       if (output.kind === 'frame') this.#release({ output, markerIndex: effect.logEnd })
       else this.#withPrimary(() => primary.onConfirmed('console', output.sequence))
     }
+    // Before the first output: it waits for those who follow already.
+    for (const { channel, hello } of effect.joiners) {
+      this.#withPrimary(() => primary.onChannelOpen(channel, performance.now()))
+      this.#withPrimary(() => primary.onMessage(channel, hello, performance.now()))
+    }
     this.#withPrimary(() => primary.start())
-    this.#listenForBackups().catch((error: Error) => this.#events.trace(`no backup can join: ${error.message}`))
     const generation = BigInt(effect.generation)
     void this.#network
       ?.bind({ generation, coveredFrameId: effect.coveredFrameId ?? 0n, logId: effect.runId })
@@ -597,7 +672,8 @@ export class Replica {
   async #end(): Promise<void> {
     clearInterval(this.#ticker)
     this.#alarm.cancel()
-    this.#backups.closeAll()
+    this.#siblings?.close()
+    this.#peers.closeAll()
     this.#toPrimary.close()
     this.#console.close()
     this.#equipment?.network?.close()

@@ -39,7 +39,7 @@ export async function runAlone(
   folder.writeRun({
     vmPath: path,
     ...pids,
-    replicas: { a: { pid: process.pid }, b: { pid: 0 } },
+    replicas: { a: { pid: process.pid } },
     former: [],
     wantsBackup: false,
   })
@@ -94,7 +94,7 @@ export async function runAlone(
     control.close()
     viewers.close()
     await replica.stop()
-    const backupPid = folder.readRun()?.replicas.b.pid ?? 0
+    const backupPid = folder.readRun()?.replicas.b?.pid ?? 0
     await endSurroundings(folder)
     await waitForEnd([...Object.values(pids), backupPid])
   }

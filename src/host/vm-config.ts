@@ -91,12 +91,19 @@ export const vmSchema = z.strictObject({
     .optional(),
   protection: z
     .strictObject({
+      backups: z
+        .int()
+        .min(0, 'use 0 to 4')
+        .max(4, 'use 0 to 4')
+        .default(1)
+        .describe('how many backups the VM is to have, 0 to 4: outputs wait for all of them'),
       heartbeat: duration.default(500),
       timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
       automatic: z
         .boolean()
         .default(true)
         .describe('start a new backup by itself after a failover or the loss of a backup'),
+      lag: duration.default(30).describe('a backup that stays further behind slows the primary'),
       digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
       discipline: z
         .enum(['exact', 'epoch'])

@@ -9,12 +9,12 @@ import { basename, dirname, join } from 'node:path'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { type Endpoint, maxSocketPathBytes } from '../net/address.ts'
 
-export type ReplicaName = 'a' | 'b'
-
-export const replicaNames: readonly ReplicaName[] = ['a', 'b']
+/** A machine has at most so many replicas; `up` starts the first as its primary. */
+export const replicaNames = ['a', 'b', 'c', 'd', 'e'] as const
+export type ReplicaName = (typeof replicaNames)[number]
 
 /** The processes of a VM, by the names of their sockets and traces. */
-export const processTraces = ['a', 'b', 'disk', 'lan', 'monitor'] as const
+export const processTraces = [...replicaNames, 'disk', 'lan', 'monitor'] as const
 export type ProcessTrace = (typeof processTraces)[number]
 
 /** Sockets between the processes of a VM on one host: disk, arbiter, the switch's replica port. */
@@ -32,11 +32,16 @@ export interface RunRecord {
   readonly lanPid: number
   /** 0: the VM's file asks for no metrics. */
   readonly monitorPid: number
-  readonly replicas: Readonly<Record<ReplicaName, { readonly pid: number }>>
+  readonly replicas: Readonly<Partial<Record<ReplicaName, { readonly pid: number }>>>
   /** Processes that were replicas before, and may live: frozen ones, whose place another has taken. */
   readonly former: readonly number[]
   /** A primary that is alone shall start a backup. */
   readonly wantsBackup: boolean
+}
+
+/** The processes of the replicas that `up` started. */
+export function replicaPids({ replicas }: RunRecord): number[] {
+  return Object.values(replicas).map(({ pid }) => pid)
 }
 
 export class VmFolder {
@@ -84,7 +89,7 @@ export class VmFolder {
     return { address: { path: this.file(`${purpose}.socket`) } }
   }
 
-  /** Where this replica waits for backups, once it is the primary. */
+  /** Where a replica listens for the others. */
   channelEndpoint(replica: ReplicaName): Endpoint {
     return { address: { path: this.file(`${replica}.channel`) } }
   }
@@ -135,8 +140,9 @@ export function defaultStateFolder(): string {
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'understudy')
 }
 
-/** True while a process with this id exists. */
+/** True while a process with this id exists; 0 is none. */
 export function isAlive(pid: number): boolean {
+  if (pid <= 0) return false
   try {
     process.kill(pid, 0)
     return true

@@ -20,14 +20,14 @@ const linux: BootArtefacts = {
     initrd: Uint8Array.from({ length: 200 }, (_, index) => 7 * index),
     bootArguments: 'console=ttyS0 näme',
   },
-  times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+  protection: { backups: 2, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
   discipline: { kind: 'exact' },
 }
 
 const bare: BootArtefacts = {
   config: { ramBytes: 64 << 20, disks: [] },
   image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
-  times: linux.times,
+  protection: linux.protection,
   discipline: { kind: 'exact' },
 }
 

@@ -1,6 +1,6 @@
 /**
  * Everything that makes a machine, as one string of bytes: what a backup on another host has to get before it can replay
- * the log from its first entry. The machine's parts, the pair's times, then kernel and initrd as they are.
+ * the log from its first entry. The machine's parts, how it is protected, then kernel and initrd as they are.
  *
  *   header length u32 │ header │ kernel │ initrd          (a bare program: its file in the kernel's place)
  *
@@ -15,17 +15,21 @@ import { type Discipline, readDiscipline, writeDiscipline } from './discipline.t
 import { digestBootImage, digestConfig, type MachineIdentity } from './identity.ts'
 import { readBoundedVarint, readFlag, readVarint, readVarintText, writeVarint, writeVarintText } from './varint.ts'
 
-/** The times of a pair that its VM's file sets. Both sides keep them, whoever is the primary. */
-export interface PairTimes {
+/** How a VM's file wants its machine protected. All replicas keep to it, whoever is the primary. */
+export interface ProtectionSettings {
+  /** How many backups there are to be. */
+  readonly backups: number
   readonly heartbeatMs: number
   readonly timeoutMs: number
   readonly digestEveryMs: number
+  /** The execution lag that a backup may have. */
+  readonly lagMs: number
 }
 
 export interface BootArtefacts {
   readonly config: MachineConfig
   readonly image: BootImage
-  readonly times: PairTimes
+  readonly protection: ProtectionSettings
   readonly discipline: Discipline
 }
 
@@ -34,6 +38,7 @@ export const maxArtefactsBytes = 2 ** 30
 
 const maxHeaderBytes = 64 * 1024
 const maxDisks = 16
+const maxBackups = 64
 const maxTimeMs = 2 ** 31
 const macBytes = 6
 
@@ -42,11 +47,13 @@ export class EncodedArtefacts {
   readonly lengthBytes: number
   readonly #parts: readonly Uint8Array[]
 
-  constructor({ config, image, times, discipline }: BootArtefacts) {
+  constructor({ config, image, protection, discipline }: BootArtefacts) {
     const [first, second] = image.kind === 'linux' ? [image.kernel, image.initrd] : [image.file, new Uint8Array()]
     const header = new ByteWriter()
     writeConfig(header, config)
-    for (const time of [times.heartbeatMs, times.timeoutMs, times.digestEveryMs]) writeVarint(header, Math.round(time))
+    const { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs } = protection
+    for (const number of [backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs])
+      writeVarint(header, Math.round(number))
     writeDiscipline(header, discipline)
     header.bool(image.kind === 'linux')
     if (image.kind === 'linux') writeVarintText(header, image.bootArguments)
@@ -109,7 +116,9 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   if (headerBytes > maxHeaderBytes) throw new WorldError('too-large', `a header of ${headerBytes} bytes`)
   const header = new ByteReader(reader.raw(headerBytes))
   const config = readConfig(header)
-  const [heartbeatMs, timeoutMs, digestEveryMs] = [readTime(header), readTime(header), readTime(header)]
+  const backups = readBoundedVarint(header, maxBackups, 'number of backups')
+  const [heartbeatMs, timeoutMs] = [readTime(header), readTime(header)]
+  const [digestEveryMs, lagMs] = [readTime(header), readTime(header)]
   const discipline = readDiscipline(header)
   const isLinux = readFlag(header)
   const bootArguments = isLinux ? readVarintText(header, maxHeaderBytes) : ''
@@ -122,7 +131,7 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   const image: BootImage = isLinux
     ? { kind: 'linux', kernel: first, initrd: second, bootArguments }
     : { kind: 'elf', file: first }
-  return { config, image, times: { heartbeatMs, timeoutMs, digestEveryMs }, discipline }
+  return { config, image, protection: { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs }, discipline }
 }
 
 /** A time of 0 would make a ticker that never rests. */

@@ -1,7 +1,11 @@
 /**
- * The backups of a primary, one link each: what it was sent, how far it has come, whether it is there. From its hello on a
- * backup has a link, and as long as it has one, outputs wait for it: lost ones are waited for too, until the arbiter's
- * record drops them (invariant 8).
+ * The backups of a primary, one link each: what it was sent, how far it has come, whether it is there.
+ *
+ *   catching up ──has all that was there at its hello──► waited for ──has all that could leave before──► may be listed
+ *
+ * A backup that joins a running machine may lack entries whose outputs have left. So first it catches up; then outputs wait
+ * for it; then it acknowledges everything that was written before they did: only now the arbiter may list it (invariant 8:
+ * holding begins BEFORE eligibility is recorded). Lost ones are waited for too, until the record drops them.
  *
  * It decides nothing: who becomes a link, who is lost, and when a link ends is the `Primary`'s business.
  */
@@ -11,7 +15,7 @@ import type { TransferStatus } from './candidates.ts'
 import type { ChannelId } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import { LogBuffer } from './log-buffer.ts'
-import type { Progress, ReplicaName } from './messages.ts'
+import type { Progress, ReplicaName, Sibling } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
 import { fullReach, type Reach } from './reach.ts'
 
@@ -19,8 +23,13 @@ import { fullReach, type Reach } from './reach.ts'
 export class BackupLink {
   readonly channel: ChannelId
   readonly replica: ReplicaName
+  readonly address: string
   readonly buffer: LogBuffer
   readonly detector: FailureDetector
+  /** Outputs wait for its acknowledgements. */
+  #isWaitedFor = false
+  /** What it has to acknowledge for its next step. */
+  #barrier: LogEnd
   progress: Progress | undefined
   reach: Reach = fullReach
   /**
@@ -30,40 +39,57 @@ export class BackupLink {
   readonly joinsAfter = new Set<'restored' | 'disksFlushed'>()
   /** Lost: its acknowledgements no longer come, but outputs wait for it until the arbiter has dropped it. */
   isLost = false
-  /** The operator wants it gone. It is a backup in every way until the arbiter has dropped it. */
-  isDismissed = false
+  /** Why it is to go. It is a backup in every way until the arbiter has dropped it; then it is told so. */
+  dismissal: string | undefined
   /** The receivers confirmed something this backup does not know yet. */
   owesConfirmed = true
   /** When it was told last. */
   confirmedAtMs: number
 
-  /** The arbiter does not know it yet. */
+  /** Its machine is being made of the primary's. */
   get isJoining(): boolean {
     return this.joinsAfter.size > 0
   }
 
-  /** @param logEnd index of the first entry that it is sent */
-  constructor(
-    { channel, replica, logEnd }: { channel: ChannelId; replica: ReplicaName; logEnd: LogEnd },
-    policy: ReplicationPolicy,
-    nowMs: number,
-  ) {
-    this.channel = channel
-    this.replica = replica
-    this.buffer = new LogBuffer(logEnd)
+  constructor(newcomer: Newcomer, logEnd: LogEnd, policy: ReplicationPolicy, nowMs: number) {
+    this.channel = newcomer.channel
+    this.replica = newcomer.replica
+    this.address = newcomer.address
+    this.buffer = new LogBuffer(newcomer.nextIndex)
     this.detector = new FailureDetector(policy.detector, nowMs)
     this.confirmedAtMs = nowMs
+    this.#barrier = logEnd
+    this.advance(logEnd)
   }
 
-  get status(): BackupStatus {
-    const { replica, isLost, progress, reach, buffer } = this
-    const { unreceivedBytes, unreplayedBytes } = buffer
-    return { replica, isLost, progress, reach, unreceivedBytes, unreplayedBytes }
+  get isWaitedFor(): boolean {
+    return this.#isWaitedFor
   }
+
+  /** It has acknowledged whatever could be released without it: the arbiter may list it. */
+  get mayBeListed(): boolean {
+    return this.#isWaitedFor && this.buffer.receivedEnd >= this.#barrier
+  }
+
+  /** Call after each acknowledgement. */
+  advance(logEnd: LogEnd): void {
+    if (this.#isWaitedFor || this.buffer.receivedEnd < this.#barrier) return
+    this.#isWaitedFor = true
+    this.#barrier = logEnd
+  }
+}
+
+/** What a backup says of itself in its hello. */
+export interface Newcomer extends Sibling {
+  readonly channel: ChannelId
+  /** Index of the first entry that it is sent. */
+  readonly nextIndex: LogEnd
 }
 
 export interface BackupStatus {
   readonly replica: ReplicaName
+  /** It may take over. */
+  readonly isListed: boolean
   readonly isLost: boolean
   readonly progress: Progress | undefined
   readonly reach: Reach
@@ -88,19 +114,19 @@ export class BackupLinks {
     return this.all.filter(({ isLost }) => !isLost)
   }
 
-  /** Those that the arbiter may list: outputs wait for them, and their machine is whole. */
-  get fit(): readonly BackupLink[] {
-    return this.present.filter(({ isJoining }) => !isJoining)
-  }
-
   /** One that joins. */
   get joining(): TransferStatus | undefined {
     const link = this.present.find(({ isJoining }) => isJoining)
     return link && { replica: link.replica, sentBytes: undefined }
   }
 
-  get statuses(): readonly BackupStatus[] {
-    return this.all.map(({ status }) => status)
+  /** @param listed whom the arbiter's record names */
+  statuses(listed: readonly ReplicaName[]): readonly BackupStatus[] {
+    return this.all.map(({ replica, isLost, progress, reach, buffer }) => {
+      const { unreceivedBytes, unreplayedBytes } = buffer
+      const isListed = listed.includes(replica) && !isLost
+      return { replica, isListed, isLost, progress, reach, unreceivedBytes, unreplayedBytes }
+    })
   }
 
   at(channel: ChannelId): BackupLink | undefined {
@@ -125,8 +151,8 @@ export class BackupLinks {
    */
   get acknowledgedEnd(): LogEnd | undefined {
     let end: LogEnd | undefined
-    for (const { buffer } of this.#links.values()) {
-      if (end === undefined || buffer.receivedEnd < end) end = buffer.receivedEnd
+    for (const { buffer, isWaitedFor } of this.#links.values()) {
+      if (isWaitedFor && (end === undefined || buffer.receivedEnd < end)) end = buffer.receivedEnd
     }
     return end
   }
@@ -142,9 +168,32 @@ export class BackupLinks {
     return dueMs
   }
 
-  /** Of the backup that is furthest behind, in milliseconds. */
-  get longestLagMs(): number {
-    return Math.max(0, ...this.present.map(({ progress }) => progress?.lagMs ?? 0))
+  /** Every entry below it is acknowledged by every backup, also by those that catch up still. */
+  commonEnd(logEnd: LogEnd): LogEnd {
+    let end = logEnd
+    for (const { buffer } of this.#links.values()) if (buffer.receivedEnd < end) end = buffer.receivedEnd
+    return end
+  }
+
+  /** Who is here, and may be listed. */
+  get listable(): readonly BackupLink[] {
+    return this.present.filter(({ mayBeListed, isJoining, dismissal }) => {
+      return mayBeListed && !isJoining && dismissal === undefined
+    })
+  }
+
+  /** A backup that holds the machine back although another one shows that it could go faster. */
+  slowOne({ slowBackupMs }: ReplicationPolicy): BackupLink | undefined {
+    const lagOf = ({ progress }: BackupLink): number => progress?.lagMs ?? 0
+    const listable = this.listable
+    const isKeptUpWith = listable.some((link) => lagOf(link) < slowBackupMs / 2)
+    return isKeptUpWith ? listable.find((link) => lagOf(link) > slowBackupMs) : undefined
+  }
+
+  /** Of the backup that is furthest behind, in milliseconds; undefined without one. */
+  get longestLagMs(): number | undefined {
+    const { present } = this
+    return present.length === 0 ? undefined : Math.max(...present.map(({ progress }) => progress?.lagMs ?? 0))
   }
 
   /** How full the fullest log buffer is, of either side: 1 is full. */

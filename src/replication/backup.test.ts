@@ -1,29 +1,28 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { batchAt, identity, kindsOf, markedFrame, only } from '../../test/support/replication.ts'
-import { logIndex, type MarkedOutput } from '../log/entry.ts'
+import {
+  batchAt,
+  end,
+  entries,
+  hello,
+  identity,
+  kindsOf,
+  markedFrame,
+  only,
+  welcome,
+} from '../../test/support/replication.ts'
+import type { MarkedOutput } from '../log/entry.ts'
 import { Backup, type BackupOptions } from './backup.ts'
 import type { BackupEffect } from './effects.ts'
-import type { Message } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { fullReach } from './reach.ts'
 
-const end = (value: number) => logIndex(BigInt(value))
-
-const hello: Message = {
-  kind: 'hello',
-  identity,
-  replica: 'a',
-  role: 'primary',
-  generation: 2,
-  nextIndex: end(0),
-  runId: 5n,
-}
+const accepted = hello('a', { role: 'primary', generation: 2, runId: 5n, hold: 1 })
 
 function join(options: Partial<BackupOptions> = {}): Backup {
   const backup = new Backup({ identity, replica: 'b', ...options }, 0)
   backup.onChannelOpen(0)
-  assert.deepEqual(backup.onMessage(hello, 0), [])
+  assert.deepEqual(backup.onMessage(accepted, 0), [])
   assert.equal(backup.state, 'replaying')
   return backup
 }
@@ -40,14 +39,14 @@ const acks = (effects: readonly BackupEffect[]) =>
 test('the backup acknowledges when entries are in its buffer, not when they are executed', () => {
   const backup = join()
   const batch = batchAt(0, 5)
-  const effects = backup.onMessage({ kind: 'entries', batch }, 1)
+  const effects = backup.onMessage(entries(batch), 1)
   assert.deepEqual(kindsOf(effects), ['replay', 'send'], 'stored BEFORE it is acknowledged')
   assert.deepEqual(acks(effects), [5])
 })
 
 test('everything it ever acknowledged is replayed before it goes live', () => {
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 5) }, 1)
+  backup.onMessage(entries(batchAt(0, 5)), 1)
   backup.onReplayed(replayed(2), 2)
   assert.deepEqual(only(backup.onChannelClosed(3), 'testAndSet'), [{ kind: 'testAndSet', generation: 2 }])
   assert.deepEqual(backup.onArbiterAnswer({ result: 'granted', generation: 3 }, 10), [])
@@ -62,13 +61,14 @@ test('everything it ever acknowledged is replayed before it goes live', () => {
     logEnd: end(5),
     coveredFrameId: undefined,
     unconfirmed: [],
+    joiners: [],
     timing: { lastHeardMs: 1, detectedMs: 3, wonMs: 10, replayedMs: 12 },
   })
 })
 
 test('before it asks the arbiter it stops acknowledging, for good', () => {
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 1) }, 1)
+  backup.onMessage(entries(batchAt(0, 1)), 1)
   const effects = backup.onTick(10_000)
   assert.deepEqual(effects.length > 0 && only(effects, 'testAndSet').length, 0, 'first tick after a pause of its own')
   for (let now = 10_050; backup.state === 'replaying'; now += 50) effects.push(...backup.onTick(now))
@@ -76,7 +76,7 @@ test('before it asks the arbiter it stops acknowledging, for good', () => {
   assert.ok(effects.findIndex(({ kind }) => kind === 'closeChannel') < asked)
   // The primary was only slow, and comes back:
   const later = [
-    ...backup.onMessage({ kind: 'entries', batch: batchAt(1, 1) }, 12_000),
+    ...backup.onMessage(entries(batchAt(1, 1)), 12_000),
     ...backup.onMessage({ kind: 'heartbeat', logEnd: end(2), isRunning: true, reach: fullReach }, 12_000),
     ...backup.onTick(12_100),
     ...backup.onMessage({ kind: 'goodbye', reason: 'late' }, 12_200),
@@ -151,8 +151,8 @@ test('a replica that stood still itself has learnt nothing about its peer', () =
 test('heartbeats go both ways: an idle backup repeats its acknowledgement, with its progress and its lag', () => {
   const { heartbeatMs } = defaultReplicationPolicy.detector
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 2) }, 1)
-  backup.onMessage({ kind: 'entries', batch: batchAt(2, 2) }, 21)
+  backup.onMessage(entries(batchAt(0, 2)), 1)
+  backup.onMessage(entries(batchAt(2, 2)), 21)
   backup.onReplayed(replayed(2), 30)
   const progress = { receivedEnd: end(4), replayedEnd: end(2), replayedCount: 2n, lagMs: heartbeatMs }
   assert.deepEqual(backup.onTick(21 + heartbeatMs - 1), [])
@@ -166,7 +166,7 @@ test('heartbeats go both ways: an idle backup repeats its acknowledgement, with 
 
 test('no output is lost between acknowledgement and send: each is kept until its receiver confirmed it', () => {
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 9) }, 1)
+  backup.onMessage(entries(batchAt(0, 9)), 1)
   const text = (sequence: number, markerIndex: number): MarkedOutput => ({
     output: { kind: 'console', sequence: BigInt(sequence), bytes: new Uint8Array(3) },
     markerIndex: end(markerIndex),
@@ -198,8 +198,8 @@ test('no output is lost between acknowledgement and send: each is kept until its
 
 test('at go-live the switch learns which inbound frames are in the log', () => {
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 2, 17n) }, 1)
-  backup.onMessage({ kind: 'entries', batch: batchAt(2, 2) }, 1)
+  backup.onMessage(entries(batchAt(0, 2, 17n)), 1)
+  backup.onMessage(entries(batchAt(2, 2)), 1)
   backup.onChannelClosed(2)
   backup.onArbiterAnswer({ result: 'granted', generation: 3 }, 3)
   const [live] = only(backup.onReplayed(replayed(4), 4), 'goLive')
@@ -208,7 +208,7 @@ test('at go-live the switch learns which inbound frames are in the log', () => {
 
 test('a live backup is a primary in its new generation, alone, and its log goes on', () => {
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 2) }, 1)
+  backup.onMessage(entries(batchAt(0, 2)), 1)
   backup.onReplayed(replayed(2, [markedFrame(0, 1)]), 1)
   assert.throws(() => backup.toPrimary(), /no primary/)
   backup.onChannelClosed(2)
@@ -239,10 +239,10 @@ test('a divergence is reported, never papered over: the backup ends, also when i
     found: 'y',
   } as const
   const backup = join()
-  backup.onMessage({ kind: 'entries', batch: batchAt(0, 2) }, 1)
+  backup.onMessage(entries(batchAt(0, 2)), 1)
   assert.deepEqual(kindsOf(backup.onDivergence(divergence, 2)), ['reportDivergence', 'send', 'closeChannel', 'halt'])
   const winner = join()
-  winner.onMessage({ kind: 'entries', batch: batchAt(0, 2) }, 1)
+  winner.onMessage(entries(batchAt(0, 2)), 1)
   winner.onChannelClosed(2)
   winner.onArbiterAnswer({ result: 'granted', generation: 3 }, 3)
   assert.deepEqual(kindsOf(winner.onDivergence(divergence, 4)), ['reportDivergence', 'closeChannel', 'halt'])
@@ -272,20 +272,20 @@ test('an unpaired backup never asks: it halts with the reason', () => {
     only(effects, 'halt').map((halt) => `${halt.reason}: ${halt.detail}`)[0]
   assert.match(reason(unpaired().onChannelClosed(1))!, /^neverPaired/)
   assert.match(reason(unpaired().onMessage({ kind: 'refuse', reason: 'other config' }, 1))!, /^refused: other config/)
-  const other = { ...hello, identity: { ...identity, imageDigest: 9n } } as Message
+  const other = { ...accepted, identity: { ...identity, imageDigest: 9n } }
   assert.match(reason(unpaired().onMessage(other, 1))!, /^refused: other boot image/)
-  assert.match(reason(unpaired().onMessage({ kind: 'welcome', generation: 2 }, 1))!, /^neverPaired/)
+  assert.match(reason(unpaired().onMessage(welcome(2), 1))!, /^neverPaired/)
 })
 
 test('a gap in the log and bytes that are no message are a lost primary, and nothing of them is acknowledged', () => {
   const gap = join()
-  const effects = gap.onMessage({ kind: 'entries', batch: batchAt(3, 1) }, 1)
+  const effects = gap.onMessage(entries(batchAt(3, 1)), 1)
   assert.deepEqual(kindsOf(effects), ['closeChannel', 'testAndSet'])
   assert.deepEqual(kindsOf(join().onBadMessage('wrong checksum', 1)), ['closeChannel', 'testAndSet'])
 })
 
 test('a backup that moved on with its primary asks in the generation it was welcomed to', () => {
   const backup = join()
-  backup.onMessage({ kind: 'welcome', generation: 4 }, 1)
+  backup.onMessage(welcome(4), 1)
   assert.deepEqual(only(backup.onChannelClosed(2), 'testAndSet'), [{ kind: 'testAndSet', generation: 4 }])
 })

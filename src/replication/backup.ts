@@ -21,8 +21,9 @@ import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
-import type { ArbiterAnswer, BackupEffect, FailoverTiming, HaltReason } from './effects.ts'
+import type { ArbiterAnswer, BackupEffect, ChannelId, FailoverTiming, HaltReason } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
+import { LogTail } from './log-tail.ts'
 import {
   type ConfirmedEnds,
   confirmedKinds,
@@ -30,12 +31,14 @@ import {
   type Message,
   type Progress,
   type ReplicaName,
+  type Sibling,
 } from './messages.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
 import { StateReceipt } from './state-receipt.ts'
+import { TailFetch } from './tail-fetch.ts'
 import type { TransferredState } from './transferred-state.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 
@@ -49,6 +52,8 @@ export interface BackupOptions {
   readonly nextIndex?: LogEnd
   /** The last inbound frame in the log below `nextIndex`. */
   readonly coveredFrameId?: bigint
+  /** Where this replica listens, for siblings that win. Empty: nowhere. */
+  readonly address?: string
   /** What it gives on, once it is the primary. */
   readonly artefacts?: BootArtefacts
   readonly policy?: ReplicationPolicy
@@ -79,13 +84,23 @@ export class Backup {
   readonly #policy: ReplicationPolicy
   readonly #artefacts: BootArtefacts | undefined
   readonly #unconfirmed = new UnconfirmedOutputs()
-  readonly #detector: FailureDetector
+  readonly #address: string
+  /** What siblings may lack. */
+  #tail: LogTail
+  #detector: FailureDetector
   #state: BackupState = 'joining'
   /** The generation in which it is, or is going to be, eligible. */
   #generation: Generation | undefined
   #runId = 0n
   /** While it gets a machine that runs already. */
   readonly #receipt = new StateReceipt()
+  /** Of the primary whose log it followed last. */
+  #hold: Generation = 0
+  /** Whose log that is. */
+  #primary: ReplicaName | undefined
+  #siblings: readonly Sibling[] = []
+  #fetch: TailFetch | undefined
+  #rejoinUntilMs: number | undefined
   /** Every entry below it was received, and acknowledged in the same breath. */
   #receivedEnd: LogEnd
   #replayedEnd: LogEnd
@@ -108,6 +123,8 @@ export class Backup {
     this.#artefacts = options.artefacts
     this.#receivedEnd = options.nextIndex ?? logIndex(0n)
     this.#replayedEnd = this.#receivedEnd
+    this.#address = options.address ?? ''
+    this.#tail = new LogTail(this.#receivedEnd)
     this.#coveredFrameId = options.coveredFrameId
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
   }
@@ -130,7 +147,12 @@ export class Backup {
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
     if (this.#state === 'restoring' || this.#state === 'replaying') return this.#detector.dueMs
-    return (this.#state === 'asking' ? this.#retryAtMs : undefined) ?? Number.POSITIVE_INFINITY
+    const dueMs = {
+      asking: this.#retryAtMs,
+      goingLive: this.#fetch?.deadlineMs,
+      rejoining: this.#rejoinUntilMs,
+    } as Partial<Record<BackupState, number>>
+    return dueMs[this.#state] ?? Number.POSITIVE_INFINITY
   }
 
   // ---- facts from the host -------------------------------------------------------------------------------------------
@@ -138,16 +160,7 @@ export class Backup {
   /** Connected to the primary: introduces itself. */
   onChannelOpen(nowMs: number): BackupEffect[] {
     assert(this.#state === 'joining', 'a backup connects once')
-    const hello: Message = {
-      kind: 'hello',
-      identity: this.#identity,
-      replica: this.#replica,
-      role: 'backup',
-      generation: 0,
-      nextIndex: this.#receivedEnd,
-      runId: 0n,
-    }
-    this.#send(hello, nowMs)
+    this.#sayHello(nowMs)
     return this.#takeEffects()
   }
 
@@ -156,6 +169,7 @@ export class Backup {
       this.#halt('neverPaired', 'the channel closed before the primary accepted this backup')
     else if (this.#state === 'restoring') this.#halt('neverPaired', `${unfinished}: the channel closed`)
     else if (this.#state === 'replaying') this.#suspect('the channel closed', nowMs)
+    // `rejoining`: the winner may call again.
     return this.#takeEffects()
   }
 
@@ -166,7 +180,7 @@ export class Backup {
   }
 
   onMessage(message: Message, nowMs: number): BackupEffect[] {
-    if (this.#state === 'joining') this.#onFirstMessage(message, nowMs)
+    if (this.#state === 'joining' || this.#state === 'rejoining') this.#onFirstMessage(message, nowMs)
     else if (this.#state === 'restoring') this.#onRestoringMessage(message, nowMs)
     else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)
     // In every later state the primary has nothing to say any more: what it sends now was never acknowledged.
@@ -237,13 +251,14 @@ export class Backup {
         this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs
         break
       case 'refused':
-        this.#halt('lostArbitration', answer.detail)
+        this.#onRefused(answer, nowMs)
         break
       case 'granted':
         assert(this.#generation !== undefined && answer.generation > this.#generation, 'a later generation is granted')
         this.#generation = answer.generation
         this.#timing = { ...this.#timing!, wonMs: nowMs }
         this.#moveTo('goingLive')
+        this.#callSiblings(nowMs)
         this.#goLiveIfReady(nowMs)
     }
     return this.#takeEffects()
@@ -263,6 +278,10 @@ export class Backup {
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#ask()
+    } else if (this.#state === 'goingLive') {
+      this.#goLiveIfReady(nowMs)
+    } else if (this.#state === 'rejoining' && this.#rejoinUntilMs !== undefined && nowMs >= this.#rejoinUntilMs) {
+      this.#halt('lostArbitration', 'another backup won, and has not called this one')
     }
     return this.#takeEffects()
   }
@@ -289,6 +308,13 @@ export class Backup {
       nextIndex: this.#receivedEnd,
       unconfirmed: this.#unconfirmed,
       ...(this.#coveredFrameId === undefined ? {} : { coveredFrameId: this.#coveredFrameId }),
+      address: this.#address,
+      inheritance: {
+        hold: this.#hold,
+        logEnd: this.#receivedEnd,
+        tail: this.#tail,
+        siblings: this.#siblings.map(({ replica }) => replica),
+      },
       policy: this.#policy,
     })
   }
@@ -309,10 +335,23 @@ export class Backup {
       this.#halt('refused', mismatch)
       return
     }
+    const isRejoining = this.#state === 'rejoining'
+    if (isRejoining && (message.generation <= this.#generation! || message.runId !== this.#runId)) {
+      this.#violation('the hello of another run of the machine', nowMs)
+      return
+    }
     this.#generation = message.generation
     this.#runId = message.runId
+    this.#hold = message.hold
+    this.#primary = message.replica
+    this.#rejoinUntilMs = undefined
+    this.#detector = new FailureDetector(this.#policy.detector, nowMs)
     if (message.nextIndex === this.#receivedEnd) {
       this.#beginReplaying(nowMs)
+      return
+    }
+    if (isRejoining) {
+      this.#violation(`its log goes on at entry ${message.nextIndex}, not ${this.#receivedEnd}`, nowMs)
       return
     }
     this.#startDetector(nowMs)
@@ -354,6 +393,7 @@ export class Backup {
     }
     if (state === undefined) return
     this.#receivedEnd = state.nextIndex
+    this.#tail = new LogTail(state.nextIndex)
     this.#replayedEnd = state.nextIndex
     this.#generation = state.generation
     this.#coveredFrameId = state.coveredFrameId
@@ -376,6 +416,7 @@ export class Backup {
     switch (message.kind) {
       case 'entries':
         this.#onEntries(message.batch, nowMs)
+        this.#tail.forgetBelow(message.commonEnd)
         return
       case 'heartbeat':
         this.#detector.setOwes(message.logEnd > this.#receivedEnd, nowMs)
@@ -392,6 +433,7 @@ export class Backup {
         } else {
           this.#generation = message.generation
           this.#isListed = true
+          this.#siblings = message.backups.filter(({ replica }) => replica !== this.#replica)
           this.#compareReach(nowMs)
         }
         return
@@ -407,6 +449,7 @@ export class Backup {
       case 'pages':
       case 'taken':
       case 'state':
+      case 'call':
         this.#violation(`unexpected ${message.kind}`, nowMs)
     }
   }
@@ -416,13 +459,18 @@ export class Backup {
       this.#violation(`log entry ${batch.firstIndex} came where ${this.#receivedEnd} is due`, nowMs)
       return
     }
-    this.#receivedEnd = batchEnd(batch)
-    this.#arrivals.push({ end: this.#receivedEnd, atMs: nowMs })
-    if (batch.lastFrameId !== undefined) this.#coveredFrameId = batch.lastFrameId
+    this.#receive(batch, nowMs)
     this.#detector.onLogTraffic(nowMs)
     this.#detector.setOwes(false, nowMs)
-    this.#effects.push({ kind: 'replay', batch })
     if (this.#state === 'replaying') this.#acknowledge(nowMs)
+  }
+
+  #receive(batch: LogBatch, nowMs: number): void {
+    this.#receivedEnd = batchEnd(batch)
+    this.#tail.append(batch)
+    this.#arrivals.push({ end: this.#receivedEnd, atMs: nowMs })
+    if (batch.lastFrameId !== undefined) this.#coveredFrameId = batch.lastFrameId
+    this.#effects.push({ kind: 'replay', batch })
   }
 
   /** A promise: whatever happens, these entries are replayed before this replica goes live. */
@@ -454,11 +502,12 @@ export class Backup {
   // ---- failover ------------------------------------------------------------------------------------------------------
 
   #violation(detail: string, nowMs: number): void {
-    if (this.#state === 'joining' || this.#state === 'restoring') this.#halt('neverPaired', detail)
+    const isUnpaired = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'rejoining'
+    if (isUnpaired) this.#halt('neverPaired', detail)
     else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
   }
 
-  /** The primary seems lost. From here on there is no way back to replaying: it wins or it halts. */
+  /** The primary seems lost. From here on there is no way back to following it: it wins, or its role here is over. */
   #suspect(detail: string, nowMs: number): void {
     this.#moveTo('asking')
     this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
@@ -475,8 +524,11 @@ export class Backup {
 
   #goLiveIfReady(nowMs: number): void {
     if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return
+    if (this.#fetch && !this.#fetch.isOver(nowMs)) return
     assert(this.#generation !== undefined && this.#timing !== undefined, 'goes live after a granted question')
     this.#moveTo('live')
+    // They are called again: now they would only speak to nobody.
+    for (const channel of this.#fetch?.silent ?? []) this.#closePeer(channel, 'it came too late')
     this.#effects.push({
       kind: 'goLive',
       generation: this.#generation,
@@ -484,11 +536,143 @@ export class Backup {
       logEnd: this.#receivedEnd,
       coveredFrameId: this.#coveredFrameId,
       unconfirmed: this.#unconfirmed.inOrder(),
+      joiners: this.#fetch?.joiners ?? [],
       timing: { ...this.#timing, replayedMs: nowMs },
     })
   }
 
+  /** Somebody else holds the machine; or it is the same primary, in a later generation that lists this backup too. */
+  #onRefused({ detail, holder, eligibleIn }: Extract<ArbiterAnswer, { result: 'refused' }>, nowMs: number): void {
+    if (eligibleIn !== undefined && eligibleIn > this.#generation!) {
+      this.#generation = eligibleIn
+      this.#ask()
+    } else if (holder !== undefined && holder !== this.#primary) {
+      // A sibling: it calls those that its predecessor had.
+      this.#moveTo('rejoining')
+      this.#rejoinUntilMs = nowMs + this.#policy.callMs
+    } else {
+      this.#halt('lostArbitration', detail)
+    }
+  }
+
+  // ---- siblings --------------------------------------------------------------------------------------------------------
+
+  /** It won: what its siblings have more of the log comes first. */
+  #callSiblings(nowMs: number): void {
+    if (this.#siblings.length === 0) return
+    this.#fetch = new TailFetch(this.#siblings, nowMs + this.#policy.tailTimeoutMs)
+    this.#effects.push({ kind: 'callSiblings', siblings: this.#siblings })
+  }
+
+  /** This host has connected to a sibling, because of `callSiblings`. */
+  onSiblingOpen(channel: ChannelId, replica: ReplicaName): BackupEffect[] {
+    if (this.#state === 'goingLive' && this.#fetch) {
+      this.#fetch.onOpen(channel, replica)
+      const call = { kind: 'call', replica: this.#replica, tailFrom: this.#receivedEnd } as const
+      this.#sendPeer(channel, { ...call, generation: this.#generation! })
+    } else this.#closePeer(channel, 'not going live')
+    return this.#takeEffects()
+  }
+
+  /** It will be tried again, but not waited for. */
+  onSiblingUnreachable(replica: ReplicaName, nowMs: number): BackupEffect[] {
+    this.#fetch?.onUnreachable(replica)
+    this.#goLiveIfReady(nowMs)
+    return this.#takeEffects()
+  }
+
+  /** A message on a connection that is not (yet) the logging channel: a sibling's, or a stranger's. */
+  onPeerMessage(channel: ChannelId, message: Message, nowMs: number): BackupEffect[] {
+    if (this.#state === 'halted') this.#closePeer(channel, 'halted')
+    else if (message.kind === 'call') this.#onCall(channel, message, nowMs)
+    else if (this.#fetch?.has(channel)) this.#onSiblingMessage(this.#fetch, channel, message, nowMs)
+    else if (message.kind === 'hello' || message.kind === 'fetch')
+      this.#refusePeer(channel, 'this replica is no primary')
+    else this.#closePeer(channel, `unexpected ${message.kind}`)
+    return this.#takeEffects()
+  }
+
+  /** Bytes that are no message. */
+  onBadPeerMessage(channel: ChannelId, detail: string, nowMs: number): BackupEffect[] {
+    this.#closePeer(channel, detail)
+    return [...this.#takeEffects(), ...this.onPeerClosed(channel, nowMs)]
+  }
+
+  onPeerClosed(channel: ChannelId, nowMs: number): BackupEffect[] {
+    this.#fetch?.onClosed(channel)
+    this.#goLiveIfReady(nowMs)
+    return this.#takeEffects()
+  }
+
+  #onSiblingMessage(fetch: TailFetch, channel: ChannelId, message: Message, nowMs: number): void {
+    if (message.kind === 'entries' && message.batch.firstIndex <= this.#receivedEnd) {
+      // Several siblings may send the same.
+      if (message.batch.firstIndex === this.#receivedEnd) this.#receive(message.batch, nowMs)
+    } else if (message.kind === 'hello') {
+      fetch.onHello(channel, message)
+      this.#goLiveIfReady(nowMs)
+    } else {
+      this.#closePeer(channel, `unexpected ${message.kind}`)
+      fetch.onClosed(channel)
+      this.#goLiveIfReady(nowMs)
+    }
+  }
+
+  /**
+   * A sibling holds the machine: whatever this backup was about to do in its generation is over. It gives what it has of
+   * the log, and wants to follow. From the moment it answers it acknowledges nothing to its old primary, so that the winner
+   * gets all that it ever received.
+   */
+  #onCall(channel: ChannelId, call: Extract<Message, { kind: 'call' }>, nowMs: number): void {
+    // A backup that is listed, or may be by now, could win its own generation still: only a later holder ends that.
+    const last = this.#generation ?? 0
+    const isLater = this.#state === 'rejoining' ? call.generation >= last : call.generation > last
+    const isFollower = ['replaying', 'asking', 'rejoining'].includes(this.#state)
+    if (!isFollower || !isLater) {
+      this.#refusePeer(channel, `this replica does not follow generation ${call.generation}`)
+      return
+    }
+    if (this.#state !== 'rejoining') this.#moveTo('rejoining')
+    this.#generation = call.generation
+    this.#isListed = false
+    this.#retryAtMs = undefined
+    this.#rejoinUntilMs = nowMs + this.#policy.callMs
+    this.#effects.push({ kind: 'closeChannel', reason: `replica "${call.replica}" holds the machine` })
+    this.#effects.push({ kind: 'adoptPeer', channel })
+    const tail = call.tailFrom === undefined ? [] : (this.#tail.from(call.tailFrom) ?? [])
+    for (const batch of tail) this.#send({ kind: 'entries', batch, commonEnd: batch.firstIndex }, nowMs)
+    this.#sayHello(nowMs)
+  }
+
+  #sendPeer(channel: ChannelId, message: Message): void {
+    this.#effects.push({ kind: 'sendPeer', channel, message })
+  }
+
+  #refusePeer(channel: ChannelId, reason: string): void {
+    this.#sendPeer(channel, { kind: 'refuse', reason })
+    this.#closePeer(channel, reason)
+  }
+
+  #closePeer(channel: ChannelId, reason: string): void {
+    this.#effects.push({ kind: 'closePeer', channel, reason })
+  }
+
   // ---- small change --------------------------------------------------------------------------------------------------
+
+  #sayHello(nowMs: number): void {
+    const hello: Message = {
+      kind: 'hello',
+      identity: this.#identity,
+      replica: this.#replica,
+      role: 'backup',
+      generation: 0,
+      nextIndex: this.#receivedEnd,
+      runId: 0n,
+      hold: this.#hold,
+      address: this.#address,
+    }
+    this.#send(hello, nowMs)
+  }
 
   #send(message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', message })

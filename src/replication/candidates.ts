@@ -9,24 +9,31 @@
  * has more than that of the machine's memory waiting, and heartbeats and log entries never wait long behind pages.
  */
 
+import type { Newcomer } from './backup-links.ts'
 import type { ChannelId, LossCause, PrimaryEffect } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import type { ReplicaName } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
 
 export class Candidate {
-  readonly channel: ChannelId
-  readonly replica: ReplicaName
+  readonly newcomer: Newcomer
   readonly detector: FailureDetector
   #sentBytes = 0
   #takenBytes = 0
   /** Its copy has begun. */
   isCopying = false
 
-  constructor(channel: ChannelId, replica: ReplicaName, policy: ReplicationPolicy, nowMs: number) {
-    this.channel = channel
-    this.replica = replica
+  constructor(newcomer: Newcomer, policy: ReplicationPolicy, nowMs: number) {
+    this.newcomer = newcomer
     this.detector = new FailureDetector(policy.detector, nowMs)
+  }
+
+  get channel(): ChannelId {
+    return this.newcomer.channel
+  }
+
+  get replica(): ReplicaName {
+    return this.newcomer.replica
   }
 
   get sentBytes(): number {
@@ -87,9 +94,9 @@ export class Candidates {
     return this.#candidates.get(channel)
   }
 
-  add(channel: ChannelId, replica: ReplicaName, nowMs: number): Candidate {
-    const candidate = new Candidate(channel, replica, this.#policy, nowMs)
-    this.#candidates.set(channel, candidate)
+  add(newcomer: Newcomer, nowMs: number): Candidate {
+    const candidate = new Candidate(newcomer, this.#policy, nowMs)
+    this.#candidates.set(newcomer.channel, candidate)
     this.#copyForNext()
     return candidate
   }

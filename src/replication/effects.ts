@@ -12,7 +12,8 @@ import { ExitCode } from '../base/assert.ts'
 import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd, MarkedOutput } from '../log/entry.ts'
-import type { Generation, Message, ReplicaName } from './messages.ts'
+import type { Generation, Message, ReplicaName, Sibling } from './messages.ts'
+import type { Joiner } from './tail-fetch.ts'
 import type { TransferredState } from './transferred-state.ts'
 import type { UnconfirmedOutput } from './unconfirmed-outputs.ts'
 
@@ -49,7 +50,15 @@ export function exitCodeOfHalt(reason: HaltReason): ExitCode {
   }
 }
 
-export type LossCause = 'channelClosed' | 'silent' | 'stalled' | 'diverged' | 'goodbye' | 'protocol' | 'disk'
+export type LossCause =
+  | 'channelClosed'
+  | 'silent'
+  | 'stalled'
+  | 'tooSlow'
+  | 'diverged'
+  | 'goodbye'
+  | 'protocol'
+  | 'disk'
 
 /** Why the hart is paused. Several may hold at once; it runs when none does. */
 export type PauseReason =
@@ -128,7 +137,17 @@ export type BackupEffect =
   /** Ask the arbiter, as a backup that may take over `generation`. Answer with `onArbiterAnswer`. */
   | { readonly kind: 'testAndSet'; readonly generation: Generation }
   /**
-   * AFTER the arbiter granted and everything acknowledged was replayed: `Replayer.goLive()`, bind the network identity in
+   * Connect to each of them, again and again for a while. Report `onSiblingOpen` or `onSiblingUnreachable`, to this backup
+   * or to the primary it has become by then.
+   */
+  | { readonly kind: 'callSiblings'; readonly siblings: readonly Sibling[] }
+  /** For a connection that somebody opened to this backup, or that it opened to a sibling. */
+  | { readonly kind: 'sendPeer'; readonly channel: ChannelId; readonly message: Message }
+  | { readonly kind: 'closePeer'; readonly channel: ChannelId; readonly reason: string }
+  /** This connection is the logging channel to its new primary from here on: what comes is for `onMessage`. */
+  | { readonly kind: 'adoptPeer'; readonly channel: ChannelId }
+  /**
+   * AFTER the arbiter granted, the siblings' tails are here, and everything acknowledged was replayed: `Replayer.goLive()`, bind the network identity in
    * `generation` with `coveredFrameId`, send `unconfirmed` again in order, issue the replayer's disk requests again, and
    * go on as `Backup.toPrimary()`.
    */
@@ -142,14 +161,23 @@ export type BackupEffect =
       /** The last inbound frame in the log; undefined if there is none. */
       readonly coveredFrameId: bigint | undefined
       readonly unconfirmed: readonly UnconfirmedOutput[]
+      /** Siblings that want to follow: the new primary hears their hellos before anything else. */
+      readonly joiners: readonly Joiner[]
       readonly timing: FailoverTiming
     }
   | { readonly kind: 'reportDivergence'; readonly divergence: Divergence }
   | { readonly kind: 'halt'; readonly reason: HaltReason; readonly detail: string }
 
-/** The arbiter's answer to `openGeneration` or `testAndSet`. */
+/** The arbiter's answer to the last `openGeneration` or `testAndSet`; answers to older ones are not reported. */
 export type ArbiterAnswer =
   | { readonly result: 'granted'; readonly generation: Generation }
-  | { readonly result: 'refused'; readonly detail: string }
+  | {
+      readonly result: 'refused'
+      readonly detail: string
+      /** Who holds the machine. */
+      readonly holder?: ReplicaName
+      /** Whoever asked may take over a later generation than the one it asked for: this. */
+      readonly eligibleIn?: Generation
+    }
   /** No answer: never a reason to guess. The question is asked again. */
   | { readonly result: 'unreachable'; readonly detail: string }

@@ -46,8 +46,8 @@ export class HartBrake {
     else if (fill <= 0.5) this.resume(reason)
   }
 
-  /** @param lagMs the longest of any backup */
-  onLag(lagMs: number, nowMs: number): void {
+  /** @param lagMs the longest of any backup; undefined: there is none */
+  onLag(lagMs: number | undefined, nowMs: number): void {
     const percent = this.#lag.onLag(lagMs, nowMs)
     if (percent !== undefined) this.#effects.push({ kind: 'setCpuPercent', percent })
   }

@@ -7,7 +7,7 @@
  */
 
 import { assert } from '../base/assert.ts'
-import type { LogEnd } from '../log/entry.ts'
+import { type LogEnd, logIndex } from '../log/entry.ts'
 
 interface SentBatch {
   readonly end: LogEnd
@@ -27,7 +27,8 @@ export class LogBuffer {
   constructor(nextIndex: LogEnd) {
     this.#sentEnd = nextIndex
     this.#receivedEnd = nextIndex
-    this.#replayedEnd = nextIndex
+    // A backup that joins may have entries of before to replay yet: they are not ours to count.
+    this.#replayedEnd = logIndex(0n)
   }
 
   get sentEnd(): LogEnd {

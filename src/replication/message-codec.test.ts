@@ -1,35 +1,37 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { batchAt, identity } from '../../test/support/replication.ts'
+import { batchAt, end, entries, hello, identity, welcome } from '../../test/support/replication.ts'
 import { WorldError } from '../base/assert.ts'
 import { concatBytes } from '../base/bytes.ts'
 import type { Divergence } from '../log/divergence.ts'
-import { logIndex } from '../log/entry.ts'
 import { encodeMessage, MessageDecoder } from './message-codec.ts'
 import type { Message } from './messages.ts'
 
-const end = (value: number) => logIndex(BigInt(value))
-
 const messages: readonly Message[] = [
-  { kind: 'hello', identity, replica: 'näme', role: 'backup', generation: 0, nextIndex: end(0), runId: 0n },
-  {
-    kind: 'hello',
-    identity,
-    replica: 'a',
+  hello('näme'),
+  hello('a', {
     role: 'primary',
     generation: 2 ** 40,
     nextIndex: end(2 ** 40),
     runId: 2n ** 63n,
-  },
+    hold: 2 ** 39,
+    address: 'unix:/run/a.channel',
+  }),
   { kind: 'fetch', machine: 'shop', instructionTableHash: 2n ** 63n, offset: 77 },
   { kind: 'artefacts', identity, lengthBytes: 100, offset: 98, bytes: Uint8Array.of(1, 2) },
   { kind: 'pages', bytes: Uint8Array.of(1, 2, 3) },
   { kind: 'taken', totalBytes: 2 ** 40 },
   { kind: 'state', lengthBytes: 100, offset: 98, bytes: Uint8Array.of(1, 2) },
   { kind: 'refuse', reason: 'other machine' },
-  { kind: 'welcome', generation: 3 },
-  { kind: 'entries', batch: batchAt(12, 3, 9n, 100) },
+  welcome(3),
+  welcome(4, [
+    { replica: 'b', address: '192.0.2.7:7000' },
+    { replica: 'c', address: '' },
+  ]),
+  entries(batchAt(12, 3, 9n, 100), 2 ** 40),
+  { kind: 'call', generation: 2 ** 40, replica: 'c', tailFrom: end(2 ** 50) },
+  { kind: 'call', generation: 1, replica: 'c', tailFrom: undefined },
   {
     kind: 'ack',
     progress: { receivedEnd: end(5), replayedEnd: end(4), replayedCount: 2n ** 60n, lagMs: 17 },

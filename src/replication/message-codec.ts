@@ -24,6 +24,8 @@ import {
   type MessageKind,
   maxStatePieceBytes,
   protocolVersion,
+  type ReplicaName,
+  type Sibling,
 } from './messages.ts'
 import type { Reach } from './reach.ts'
 import { maxStateBytes } from './transferred-state.ts'
@@ -40,6 +42,8 @@ const maxArtefactsMessageBytes = artefactsPieceBytes + 4096
 const maxStateMessageBytes = maxStatePieceBytes + 64
 const maxOtherMessageBytes = 64 * 1024
 const maxReasonBytes = 1024
+const maxAddressBytes = 512
+const maxBackups = 64
 
 const kindTags = {
   hello: 1,
@@ -56,6 +60,7 @@ const kindTags = {
   pages: 12,
   taken: 13,
   state: 14,
+  call: 15,
 } as const satisfies Record<MessageKind, number>
 
 const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
@@ -64,6 +69,20 @@ const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
 
 function readGeneration(reader: ByteReader): Generation {
   return readBoundedVarint(reader, Number.MAX_SAFE_INTEGER, 'generation')
+}
+
+function readReplica(reader: ByteReader): ReplicaName {
+  const replica = readVarintText(reader, maxNameBytes)
+  if (replica === '') throw new WorldError('bad-message', 'a replica without a name')
+  return replica
+}
+
+function readSiblings(reader: ByteReader): Sibling[] {
+  const length = readBoundedVarint(reader, maxBackups, 'number of backups')
+  return Array.from({ length }, () => ({
+    replica: readReplica(reader),
+    address: readVarintText(reader, maxAddressBytes),
+  }))
 }
 
 function readReach(reader: ByteReader): Reach {
@@ -87,6 +106,8 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writeVarint(writer, message.generation)
       writeVarint(writer, message.nextIndex)
       writer.u64(message.runId)
+      writeVarint(writer, message.hold)
+      writeVarintText(writer, message.address)
       return
     case 'fetch':
       writeVarintText(writer, message.machine)
@@ -116,8 +137,20 @@ function writeFields(writer: ByteWriter, message: Message): void {
       return
     case 'welcome':
       writeVarint(writer, message.generation)
+      writeVarint(writer, message.backups.length)
+      for (const { replica, address } of message.backups) {
+        writeVarintText(writer, replica)
+        writeVarintText(writer, address)
+      }
+      return
+    case 'call':
+      writeVarint(writer, message.generation)
+      writeVarintText(writer, message.replica)
+      writer.bool(message.tailFrom !== undefined)
+      if (message.tailFrom !== undefined) writeVarint(writer, message.tailFrom)
       return
     case 'entries':
+      writeVarint(writer, message.commonEnd)
       writer.raw(message.batch.bytes)
       return
     case 'ack': {
@@ -150,8 +183,7 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
   switch (kind) {
     case 'hello': {
       const identity = readIdentity(reader)
-      const replica = readVarintText(reader, maxNameBytes)
-      if (replica === '') throw new WorldError('bad-message', 'a replica without a name')
+      const replica = readReplica(reader)
       const role = readFlag(reader) ? 'primary' : 'backup'
       return {
         kind,
@@ -161,6 +193,8 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
         generation: readGeneration(reader),
         nextIndex: logIndex(readVarint(reader)),
         runId: reader.u64(),
+        hold: readGeneration(reader),
+        address: readVarintText(reader, maxAddressBytes),
       }
     }
     case 'fetch': {
@@ -188,10 +222,17 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
     case 'goodbye':
       return { kind, reason: readVarintText(reader, maxReasonBytes) }
     case 'welcome':
-      return { kind, generation: readGeneration(reader) }
-    case 'entries':
+      return { kind, generation: readGeneration(reader), backups: readSiblings(reader) }
+    case 'call': {
+      const generation = readGeneration(reader)
+      const replica = readReplica(reader)
+      return { kind, generation, replica, tailFrom: readFlag(reader) ? logIndex(readVarint(reader)) : undefined }
+    }
+    case 'entries': {
+      const commonEnd = logIndex(readVarint(reader))
       // A copy: the bytes outlive the socket's buffer, and may be handed to another thread.
-      return { kind, batch: openBatch(reader.raw(reader.remaining).slice()) }
+      return { kind, commonEnd, batch: openBatch(reader.raw(reader.remaining).slice()) }
+    }
     case 'ack': {
       const receivedEnd = logIndex(readVarint(reader))
       const replayedEnd = logIndex(readVarint(reader))

@@ -10,13 +10,14 @@
  *   pages      primary   memory of a machine that runs already; for a backup that was accepted and lacks its log
  *   taken      backup    so much of it is in my machine; also the backup's heartbeat meanwhile
  *   state      primary   everything else of that machine, in pieces: entries follow from here on
- *   welcome    primary   you are on the arbiter's list of this generation
+ *   welcome    primary   you are on the arbiter's list of this generation, and so are these
  *   entries    primary   the next log entries
  *   ack        backup    I have received every entry below `receivedEnd`; also the backup's heartbeat
  *   heartbeat  primary   I am here, this is how far my hart has come, and this is what I reach
  *   confirmed  primary   the receivers have these outputs: forget them
  *   diverged   backup    my machine does something else than your log says
  *   goodbye    both      I end in good order: no failover
+ *   call       winner    I hold the machine now: send me what I lack of the log, and follow me
  *
  * All `…End` fields are exclusive bounds (`LogEnd`).
  */
@@ -41,6 +42,13 @@ export type ReplicaName = string
 
 /** The arbiter's generation number of a machine. */
 export type Generation = number
+
+/** Another replica of the same machine, and where it listens. */
+export interface Sibling {
+  readonly replica: ReplicaName
+  /** As `formatAddress` writes it; empty: it listens nowhere. */
+  readonly address: string
+}
 
 /** Outputs that a receiver outside confirms. A disk's confirmation is its completion, which is a log entry itself. */
 export type ConfirmedKind = 'frame' | 'console'
@@ -88,10 +96,17 @@ export type Message =
       /** Primary: the generation in which the backup is going to be eligible. Backup: 0. */
       readonly generation: Generation
       /**
-       * Index of the next entry: of the primary's log, or the first one the backup lacks. If they differ, the backup has
-       * nothing of the machine, and gets its state first.
+       * The first entry that the backup lacks. In the primary's answer: the first one that it sends. If they differ, the backup
+       * has nothing of the machine, and gets its state first.
        */
       readonly nextIndex: LogEnd
+      /**
+       * Primary: the generation in which it went live, or started. Backup: that of the primary whose log it followed last, 0
+       * if it followed none. Logs of different holds may differ.
+       */
+      readonly hold: Generation
+      /** Where this replica listens, as `formatAddress` writes it; may be empty. */
+      readonly address: string
       /** Primary: names this run of the machine, in which outputs and inbound frames are numbered. Backup: 0. */
       readonly runId: bigint
     }
@@ -110,8 +125,18 @@ export type Message =
       /** At most `maxStatePieceBytes`. */
       readonly bytes: Uint8Array
     }
-  | { readonly kind: 'welcome'; readonly generation: Generation }
-  | { readonly kind: 'entries'; readonly batch: LogBatch }
+  | {
+      readonly kind: 'welcome'
+      readonly generation: Generation
+      /** Every backup that the arbiter lists, the receiver included. */
+      readonly backups: readonly Sibling[]
+    }
+  | {
+      readonly kind: 'entries'
+      readonly batch: LogBatch
+      /** Every backup has acknowledged the entries below it: nobody needs them from anybody any more. */
+      readonly commonEnd: LogEnd
+    }
   | { readonly kind: 'ack'; readonly progress: Progress; readonly reach: Reach }
   | {
       readonly kind: 'heartbeat'
@@ -124,5 +149,13 @@ export type Message =
   | { readonly kind: 'confirmed'; readonly ends: ConfirmedEnds }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   | { readonly kind: 'goodbye'; readonly reason: string }
+  | {
+      readonly kind: 'call'
+      /** The generation that the caller holds. */
+      readonly generation: Generation
+      readonly replica: ReplicaName
+      /** The caller lacks the entries from here on; undefined: it is live, and takes none. */
+      readonly tailFrom: LogEnd | undefined
+    }
 
 export type MessageKind = Message['kind']

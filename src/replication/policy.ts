@@ -20,6 +20,14 @@ export interface ReplicationPolicy {
   readonly headStartMs: number
   /** How much of a machine's memory is on its way to a backup to be: what its messages may have to wait behind. */
   readonly transferWindowBytes: number
+  /** How many backups the machine is to have. A starting primary waits for them; more are refused. */
+  readonly backups: number
+  /** A backup so far behind, while another one keeps up, is dropped: it would slow the machine for ever. */
+  readonly slowBackupMs: number
+  /** A winner waits so long for the tails of its siblings: each is reachable within this time, or late. */
+  readonly tailTimeoutMs: number
+  /** So long a new primary calls its siblings, and a backup that lost waits to be called. */
+  readonly callMs: number
   /** A connection that says no hello for this long is closed. */
   readonly helloTimeoutMs: number
   /** The hart itself waits for acknowledgements, and is told of them: the epoch discipline's P2. */
@@ -36,6 +44,10 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   arbiterRetryMs: 200,
   headStartMs: 1000,
   transferWindowBytes: 2 * 1024 * 1024,
+  backups: 1,
+  slowBackupMs: 5000,
+  tailTimeoutMs: 300,
+  callMs: 10_000,
   helloTimeoutMs: 5000,
   tellsAcknowledged: false,
 }

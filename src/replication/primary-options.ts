@@ -6,6 +6,7 @@ import type { MachineIdentity } from '../log/identity.ts'
 import type { BackupStatus } from './backup-links.ts'
 import type { TransferStatus } from './candidates.ts'
 import type { PauseReason } from './effects.ts'
+import type { Inheritance } from './inherited-tail.ts'
 import type { Generation, ReplicaName } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
 import type { Reach } from './reach.ts'
@@ -17,20 +18,22 @@ export interface PrimaryOptions {
   readonly replica: ReplicaName
   /** The generation the arbiter granted this replica. */
   readonly generation: Generation
-  /** `starting`: the hart waits for `expectedBackups`. `alone`: unprotected (`run VM`), or gone live. */
+  /** `starting`: the hart waits for as many backups as the policy says. `alone`: unprotected (`run VM`), or gone live. */
   readonly state: 'starting' | 'alone'
   /** Names this run of the machine to the switch. */
   readonly runId: bigint
   /** What it gives to a backup that has nothing to boot from. Absent: such a backup is refused. */
   readonly artefacts?: BootArtefacts
-  /** How many backups a starting primary waits for. Default 1. */
-  readonly expectedBackups?: number
   /** Index of the next log entry. Default 0. */
   readonly nextIndex?: LogEnd
   /** What a backup that went live sends again: its receivers' confirmations are still to come. */
   readonly unconfirmed?: UnconfirmedOutputs
   /** The last inbound frame in the log below `nextIndex`. */
   readonly coveredFrameId?: bigint
+  /** Where this replica listens. */
+  readonly address?: string
+  /** Of a backup that went live. */
+  readonly inheritance?: Inheritance
   readonly policy?: ReplicationPolicy
 }
 

@@ -1,8 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { batchAt, identity, kindsOf, marked, markedFrame, only } from '../../test/support/replication.ts'
+import {
+  batchAt,
+  end,
+  entries,
+  hello,
+  identity,
+  kindsOf,
+  marked,
+  markedFrame,
+  only,
+  welcome,
+} from '../../test/support/replication.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
-import { logIndex } from '../log/entry.ts'
 import type { PrimaryEffect } from './effects.ts'
 import type { Message, Progress } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
@@ -10,17 +20,7 @@ import { Primary } from './primary.ts'
 import type { PrimaryOptions } from './primary-options.ts'
 import { fullReach, type Reach } from './reach.ts'
 
-const end = (value: number) => logIndex(BigInt(value))
-
-const helloFrom = (replica: string, nextIndex = 0): Message => ({
-  kind: 'hello',
-  identity,
-  replica,
-  role: 'backup',
-  generation: 0,
-  nextIndex: end(nextIndex),
-  runId: 0n,
-})
+const helloFrom = (replica: string, nextIndex = 0): Message => hello(replica, { nextIndex: end(nextIndex) })
 
 const ack = (received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach): Message => {
   const progress: Progress = { receivedEnd: end(received), replayedEnd: end(replayed), replayedCount: 0n, lagMs }
@@ -35,7 +35,7 @@ function start(options: Partial<PrimaryOptions> = {}): Primary {
 
 /** A primary in generation 2 with the named backups, each on the channel of its position, at time 0. */
 function protectedBy(backups: readonly string[], options: Partial<PrimaryOptions> = {}): Primary {
-  const primary = start({ expectedBackups: backups.length, ...options })
+  const primary = start({ policy: { ...defaultReplicationPolicy, backups: backups.length }, ...options })
   backups.forEach((name, channel) => {
     primary.onChannelOpen(channel, 0)
     primary.onMessage(channel, helloFrom(name), 0)
@@ -100,8 +100,8 @@ test('the primary flushes at once: a batch is sent in the moment it is written',
   const batch = batchAt(0, 1)
   const sent = only(primary.onBatch(batch, 1), 'send').filter(({ message }) => message.kind === 'entries')
   assert.deepEqual(sent, [
-    { kind: 'send', channel: 0, message: { kind: 'entries', batch } },
-    { kind: 'send', channel: 1, message: { kind: 'entries', batch } },
+    { kind: 'send', channel: 0, message: entries(batch) },
+    { kind: 'send', channel: 1, message: entries(batch) },
   ])
 })
 
@@ -113,7 +113,7 @@ test('a starting primary does not run its hart before the arbiter lists its back
   assert.deepEqual(only(joining, 'openGeneration'), [{ kind: 'openGeneration', generation: 1, eligible: ['b'] }])
   const granted = primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 1)
   assert.deepEqual(kindsOf(granted), ['enterGeneration', 'send', 'resumeHart'])
-  assert.deepEqual(only(granted, 'send')[0]?.message, { kind: 'welcome', generation: 2 })
+  assert.deepEqual(only(granted, 'send')[0]?.message, welcome(2, [{ replica: 'b', address: '' }]))
 })
 
 test('outputs are held for a backup BEFORE the arbiter is asked to list it, also by a primary that was alone', () => {
@@ -247,7 +247,7 @@ test('one of two backups lost: the other stays, and outputs wait for both until 
   assert.deepEqual(released(granted), [0])
   assert.deepEqual(
     only(granted, 'send').map(({ channel, message }) => [channel, message]),
-    [[1, { kind: 'welcome', generation: 3 }]],
+    [[1, welcome(3, [{ replica: 'c', address: '' }])]],
   )
   assert.equal(primary.state, 'protected')
 })
@@ -306,16 +306,16 @@ test("the backup's log buffer full of entries to replay stops the primary too", 
   assert.deepEqual(kindsOf(primary.onMessage(0, ack(1, 1), 2)), ['resumeHart'])
 })
 
-test('lag control: past one second of lag the CPU share is cut a few percent at a time, and given back after', () => {
+test('lag control: past 30 ms of lag the CPU share is cut a few percent at a time, and given back after', () => {
   const primary = protectedBy(['b'])
   const percents = (effects: readonly PrimaryEffect[]) => only(effects, 'setCpuPercent').map(({ percent }) => percent)
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 900), 100)), [])
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 1100), 200)), [95])
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 1100), 250)), [], 'one step has time to show its effect')
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 1200), 300)), [90])
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 700), 400)), [])
-  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 100), 500)), [95])
-  assert.deepEqual(percents(primary.onChannelClosed(0, 600)), [100])
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 31), 100)), [])
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 31), 200)), [95])
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 31), 250)), [], 'one step has time to show its effect')
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 90), 300)), [90])
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 20), 400)), [])
+  assert.deepEqual(percents(primary.onMessage(0, ack(0, 0, 5), 500)), [95])
+  assert.deepEqual(percents(primary.onChannelClosed(0, 510)), [100], 'nobody is behind any more')
 })
 
 test('confirmations ride in front of the next entries or with the next tick, cumulative per kind', () => {
@@ -430,7 +430,7 @@ test('a backup without a machine is given it before its hello, and nobody is wai
   const artefacts: BootArtefacts = {
     config: { ramBytes: 64 << 20, disks: [] },
     image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
-    times: { heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000 },
+    protection: { backups: 1, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
     discipline: { kind: 'exact' },
   }
   const fetch: Message = { kind: 'fetch', machine: 'shop', instructionTableHash: 1n, offset: 0 }

@@ -29,6 +29,7 @@ import { BackupLink, BackupLinks } from './backup-links.ts'
 import { type Candidate, Candidates } from './candidates.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PrimaryEffect } from './effects.ts'
 import { HartBrake } from './hart-brake.ts'
+import { InheritedTail } from './inherited-tail.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
 import { OutputGate } from './output-gate.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
@@ -36,6 +37,7 @@ import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { Reception } from './reception.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
+import type { Hello } from './tail-fetch.ts'
 import { stateMessages, type TransferredState } from './transferred-state.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 import { UncoveredFrames } from './uncovered-frames.ts'
@@ -55,7 +57,10 @@ export class Primary {
   readonly #identity: MachineIdentity
   readonly #replica: ReplicaName
   readonly #runId: bigint
-  readonly #expectedBackups: number
+  /** The generation in which it began to write this log. */
+  readonly #hold: Generation
+  readonly #address: string
+  readonly #inherited: InheritedTail | undefined
   readonly #policy: ReplicationPolicy
   readonly #gate: OutputGate
   readonly #unconfirmed: UnconfirmedOutputs
@@ -67,6 +72,8 @@ export class Primary {
   #generation: Generation
   #logEnd: LogEnd
   #reach: Reach = fullReach
+  /** Whom the arbiter's record names, as far as it has answered. */
+  #listed: readonly ReplicaName[] = []
   #question: Question | undefined
   readonly #effects: PrimaryEffect[] = []
   readonly #hart: HartBrake
@@ -77,16 +84,18 @@ export class Primary {
     this.#generation = options.generation
     this.#state = options.state
     this.#runId = options.runId
-    this.#expectedBackups = options.expectedBackups ?? 1
+    this.#hold = options.generation
+    this.#address = options.address ?? ''
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     this.#policy = options.policy ?? defaultReplicationPolicy
+    this.#inherited = options.inheritance && new InheritedTail(options.inheritance, this.#policy.callMs)
     this.#gate = new OutputGate(this.#policy.gate)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
     this.#reception = new Reception(options.identity, options.artefacts, this.#policy.helloTimeoutMs)
     this.#candidates = new Candidates(this.#policy, this.#effects)
     this.#uncovered = new UncoveredFrames(options.coveredFrameId)
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
-    assert(this.#expectedBackups > 0, 'a starting primary expects a backup')
+    assert(this.#state === 'alone' || this.#policy.backups > 0, 'a starting primary waits for a backup')
   }
 
   get state(): PrimaryState {
@@ -99,7 +108,7 @@ export class Primary {
       generation: this.#generation,
       logEnd: this.#logEnd,
       reach: this.#reach,
-      backups: this.#links.statuses,
+      backups: this.#links.statuses(this.#listed),
       transfer: this.#candidates.status ?? this.#links.joining,
       heldOutputs: this.#gate.heldOutputs,
       heldBytes: this.#gate.heldBytes,
@@ -111,8 +120,13 @@ export class Primary {
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    const retryAtMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY
-    return Math.min(retryAtMs, this.#reception.dueMs, this.#links.dueMs(this.#policy), this.#candidates.dueMs)
+    return Math.min(
+      this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY,
+      this.#inherited?.dueMs ?? Number.POSITIVE_INFINITY,
+      this.#reception.dueMs,
+      this.#links.dueMs(this.#policy),
+      this.#candidates.dueMs,
+    )
   }
 
   // ---- facts from the host -------------------------------------------------------------------------------------------
@@ -137,6 +151,15 @@ export class Primary {
   onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') this.#close(channel, 'halted')
     else this.#reception.add(channel, nowMs)
+    return this.#takeEffects()
+  }
+
+  /** This host connected to a sibling that the last primary had too. It is told to follow, and says hello. */
+  onSiblingOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return this.onChannelOpen(channel, nowMs)
+    this.#reception.add(channel, nowMs)
+    const call: Message = { kind: 'call', generation: this.#generation, replica: this.#replica, tailFrom: undefined }
+    this.#effects.push({ kind: 'send', channel, message: call })
     return this.#takeEffects()
   }
 
@@ -175,12 +198,11 @@ export class Primary {
     assert(this.#state !== 'starting', 'the hart stands still, and nothing enters it, until the first resumeHart')
     assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
     this.#logEnd = batchEnd(batch)
+    this.#inherited?.onBatch(batch)
     if (batch.lastFrameId !== undefined) this.#uncovered.onLogged(this.#logEnd, batch.lastFrameId)
     for (const link of this.#links.present) {
       this.#sendConfirmed(link, nowMs)
-      this.#send(link, { kind: 'entries', batch }, nowMs)
-      link.buffer.onSent(this.#logEnd, batch.bytes.length)
-      link.detector.setOwes(true, nowMs)
+      this.#sendEntries(link, batch, nowMs)
     }
     this.#flush()
     return this.#takeEffects()
@@ -230,8 +252,7 @@ export class Primary {
   onCopied(copy: ChannelId, hart: Uint8Array, host: Uint8Array, nowMs: number): PrimaryEffect[] {
     const candidate = this.#candidates.takeCopied(copy)
     if (candidate === undefined || this.#state === 'halted') return this.#takeEffects()
-    const { channel, replica } = candidate
-    const link = new BackupLink({ channel, replica, logEnd: this.#logEnd }, this.#policy, nowMs)
+    const link = new BackupLink({ ...candidate.newcomer, nextIndex: this.#logEnd }, this.#logEnd, this.#policy, nowMs)
     link.joinsAfter.add('restored').add('disksFlushed')
     // From here on outputs are held for it: all that went out before is in the state, or among its unconfirmed outputs.
     this.#links.add(link)
@@ -295,6 +316,8 @@ export class Primary {
     for (const { detector, channel } of this.#candidates.all) {
       if (detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat({ detector, channel }, nowMs)
     }
+    this.#dropSlowOne()
+    this.#inherited?.onTick(nowMs)
     const question = this.#question
     if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
@@ -307,10 +330,10 @@ export class Primary {
    */
   unprotect(): PrimaryEffect[] {
     this.#candidates.dismissAll(unprotectReason)
-    for (const link of this.#links.present) if (link.isJoining) this.#sayGoodbye(link, unprotectReason)
+    for (const link of this.#links.present) if (!this.#isNamed(link)) this.#sayGoodbye(link, unprotectReason)
     if (this.#state === 'alone') this.#flush()
     if (this.#state !== 'protected') return this.#takeEffects()
-    for (const link of this.#links.present) link.isDismissed = true
+    for (const link of this.#links.present) link.dismissal = unprotectReason
     this.#moveTo('asking')
     this.#ask([])
     return this.#takeEffects()
@@ -327,11 +350,17 @@ export class Primary {
 
   // ---- backups come and go -------------------------------------------------------------------------------------------
 
-  #onHello(channel: ChannelId, hello: Extract<Message, { kind: 'hello' }>, nowMs: number): void {
+  #onHello(channel: ChannelId, hello: Hello, nowMs: number): void {
     this.#reception.delete(channel)
-    const names = [this.#replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)]
-    const situation = { names, isComplete: this.#hasEnoughBackups(), logEnd: this.#logEnd }
-    const refusal = this.#reception.refusalOf(hello, situation)
+    const missing = this.#missingOf(hello)
+    const refusal = this.#reception.refusalOf(hello, {
+      names: [this.#replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)],
+      backups: this.#policy.backups,
+      isComplete: this.#hasEnoughBackups(),
+      logEnd: this.#logEnd,
+      canFollow: missing !== undefined,
+      surplus: this.#inherited?.surplusOf(hello) ?? 0n,
+    })
     if (refusal !== undefined) {
       this.#refuse(channel, refusal)
       return
@@ -342,21 +371,40 @@ export class Primary {
       replica: this.#replica,
       role: 'primary',
       generation: this.#generation + 1,
-      nextIndex: this.#logEnd,
+      nextIndex: hello.nextIndex,
       runId: this.#runId,
+      hold: this.#hold,
+      address: this.#address,
     }
-    if (hello.nextIndex !== this.#logEnd) {
+    if (missing === undefined) {
       // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
-      this.#send(this.#candidates.add(channel, hello.replica, nowMs), accept, nowMs)
+      this.#send(this.#candidates.add({ ...hello, channel }, nowMs), { ...accept, nextIndex: this.#logEnd }, nowMs)
       return
     }
-    const link = new BackupLink({ channel, replica: hello.replica, logEnd: this.#logEnd }, this.#policy, nowMs)
-    // From here on outputs are held for it: BEFORE the arbiter is asked to list it (invariant 8).
+    this.#inherited?.onJoined(hello.replica)
+    const link = new BackupLink({ ...hello, channel }, this.#logEnd, this.#policy, nowMs)
     this.#links.add(link)
     this.#send(link, accept, nowMs)
     if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
-    const isComplete = this.#state === 'alone' || this.#links.size >= this.#expectedBackups
-    if (this.#state !== 'asking' && isComplete) this.#changeBackups()
+    for (const batch of missing) this.#sendEntries(link, batch, nowMs)
+    this.#listIfReady()
+  }
+
+  /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
+  #listIfReady(): void {
+    const { listable } = this.#links
+    const isNew = listable.some(({ replica }) => !this.#listed.includes(replica))
+    const isComplete = this.#state !== 'starting' || listable.length >= this.#policy.backups
+    if (isNew && isComplete && this.#state !== 'asking') this.#changeBackups()
+  }
+
+  /**
+   * The entries between the backup's end and ours. Undefined: it has executed what is not in our log, or we have forgotten
+   * what it lacks.
+   */
+  #missingOf(hello: Hello): readonly LogBatch[] | undefined {
+    const isAtOurEnd = hello.nextIndex === this.#logEnd && (hello.hold === 0 || hello.hold === this.#hold)
+    return isAtOurEnd ? [] : this.#inherited?.missingOf(hello, this.#hold)
   }
 
   #onFetch(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): void {
@@ -366,11 +414,7 @@ export class Primary {
   }
 
   #hasEnoughBackups(): boolean {
-    const isJoining = this.#candidates.size > 0 || this.#links.all.some((link) => link.isJoining)
-    return (
-      this.#state === 'protected' ||
-      (isJoining && this.#links.present.length + this.#candidates.size >= this.#expectedBackups)
-    )
+    return this.#state !== 'starting' && this.#links.present.length + this.#candidates.size >= this.#policy.backups
   }
 
   #refuse(channel: ChannelId, reason: string): void {
@@ -407,6 +451,7 @@ export class Primary {
       case 'confirmed':
       case 'pages':
       case 'state':
+      case 'call':
         this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
     }
   }
@@ -423,9 +468,8 @@ export class Primary {
 
   /** One of the conditions is met under which the arbiter may list a backup that was given the machine's state. */
   #join(link: BackupLink | undefined, condition: 'restored' | 'disksFlushed'): void {
-    if (link === undefined || !link.joinsAfter.delete(condition) || link.isJoining || link.isLost) return
-    // `asking`: the open question is answered first.
-    if (this.#state === 'alone' || this.#state === 'protected') this.#changeBackups()
+    link?.joinsAfter.delete(condition)
+    this.#listIfReady()
   }
 
   #onAck(link: BackupLink, progress: Progress, nowMs: number): void {
@@ -437,6 +481,7 @@ export class Primary {
     link.progress = progress
     if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
     link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
+    link.advance(this.#logEnd)
     this.#join(link, 'restored')
     this.#flush()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
@@ -463,17 +508,27 @@ export class Primary {
     link.isLost = true
     this.#close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
-    // Nobody named it to the arbiter yet: there is nothing to be dropped from.
-    if (this.#state === 'starting' || link.isJoining) {
+    // Nobody has named it to the arbiter: there is nothing to be dropped from.
+    if (!this.#isNamed(link)) {
       this.#links.delete(link)
       this.#flush()
     } else if (this.#state === 'protected') {
       const asksToo = cause !== 'goodbye' && cause !== 'diverged'
       this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
     }
-    // `asking`: the open question is answered first; what is lost by then takes another one. `alone` has no backups.
+    // `asking`: the open question is answered first; what is lost by then takes another one.
     this.#controlHart()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
+  }
+
+  /** A slow one is dropped from the record, then no longer waited for; it is told to end. */
+  #dropSlowOne(): void {
+    const slow = this.#links.slowOne(this.#policy)
+    if (slow === undefined || this.#state !== 'protected') return
+    const detail = `${Math.round(slow.progress?.lagMs ?? 0)} ms behind, while another backup keeps up`
+    slow.dismissal = `too slow: ${detail}`
+    this.#effects.push({ kind: 'backupLost', backup: slow.replica, cause: 'tooSlow', detail })
+    this.#changeBackups()
   }
 
   /**
@@ -482,9 +537,14 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    const eligible = this.#links.fit.map(({ replica }) => replica)
+    const eligible = this.#links.listable.map(({ replica }) => replica)
     if (atMs === undefined) this.#ask(eligible)
     else this.#question = { eligible, retryAtMs: atMs }
+  }
+
+  /** Whether the arbiter lists it, or may by now. */
+  #isNamed({ replica }: BackupLink): boolean {
+    return this.#listed.includes(replica) || (this.#question?.eligible.includes(replica) ?? false)
   }
 
   #ask(eligible: readonly ReplicaName[]): void {
@@ -496,19 +556,28 @@ export class Primary {
     assert(generation === this.#generation + 1, `generation ${generation} granted after ${this.#generation}`)
     this.#question = undefined
     this.#generation = generation
+    this.#listed = eligible
     this.#effects.push({ kind: 'enterGeneration', generation, eligible })
+    const backups = this.#links.all.filter(({ replica }) => eligible.includes(replica))
+    const welcome: Message = {
+      kind: 'welcome',
+      generation,
+      backups: backups.map(({ replica, address }) => ({ replica, address })),
+    }
     for (const link of this.#links.all) {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
       if (link.isLost && !isListed) this.#links.delete(link)
-      else if (link.isDismissed && !isListed) this.#sayGoodbye(link, unprotectReason)
-      else if (isListed && !link.isLost) this.#send(link, { kind: 'welcome', generation }, nowMs)
+      else if (link.dismissal !== undefined && !isListed) this.#sayGoodbye(link, link.dismissal)
+      else if (isListed && !link.isLost) this.#send(link, welcome, nowMs)
     }
-    const fit = this.#links.fit.map(({ replica }) => replica)
+    const wanted = this.#links.listable.map(({ replica }) => replica)
     const isSettled =
-      fit.every((replica) => eligible.includes(replica)) && !this.#links.all.some(({ isLost }) => isLost)
-    if (isSettled) this.#moveTo(fit.length > 0 ? 'protected' : 'alone')
-    else this.#ask(fit)
+      this.#links.all.every(({ isLost }) => !isLost) &&
+      wanted.length === eligible.length &&
+      wanted.every((replica) => eligible.includes(replica))
+    if (isSettled) this.#moveTo(wanted.length > 0 ? 'protected' : 'alone')
+    else this.#ask(wanted)
     this.#hart.resume('starting')
     this.#flush()
   }
@@ -545,6 +614,12 @@ export class Primary {
   #send(link: Peer, message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', channel: link.channel, message })
     link.detector.onSent(nowMs)
+  }
+
+  #sendEntries(link: BackupLink, batch: LogBatch, nowMs: number): void {
+    this.#send(link, { kind: 'entries', batch, commonEnd: this.#links.commonEnd(this.#logEnd) }, nowMs)
+    link.buffer.onSent(batchEnd(batch), batch.bytes.length)
+    link.detector.setOwes(true, nowMs)
   }
 
   #sendHeartbeat(link: Peer, nowMs: number): void {

@@ -2,8 +2,17 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { batchAt, identity, kindsOf, markedFrame, only } from '../../test/support/replication.ts'
-import { logIndex } from '../log/entry.ts'
+import {
+  batchAt,
+  end,
+  entries,
+  hello,
+  identity,
+  kindsOf,
+  markedFrame,
+  only,
+  welcome,
+} from '../../test/support/replication.ts'
 import { Backup } from './backup.ts'
 import type { BackupEffect, PrimaryEffect } from './effects.ts'
 import type { Message, Progress } from './messages.ts'
@@ -16,17 +25,8 @@ const noLan: Reach = { disk: true, lan: false }
 const nothing: Reach = { disk: false, lan: false }
 const { outOfReachMs } = defaultReplicationPolicy.detector
 const { headStartMs } = defaultReplicationPolicy
-const end = (value: number) => logIndex(BigInt(value))
-
-const hello = (role: 'primary' | 'backup', replica: string): Message => ({
-  kind: 'hello',
-  identity,
-  replica,
-  role,
-  generation: role === 'primary' ? 2 : 0,
-  nextIndex: end(0),
-  runId: 1n,
-})
+const helloAs = (role: 'primary' | 'backup', replica: string): Message =>
+  hello(replica, { role, generation: role === 'primary' ? 2 : 0, runId: 1n, hold: role === 'primary' ? 1 : 0 })
 
 const heartbeat = (reach: Reach): Message => ({ kind: 'heartbeat', logEnd: end(0), isRunning: false, reach })
 
@@ -34,8 +34,8 @@ const heartbeat = (reach: Reach): Message => ({ kind: 'heartbeat', logEnd: end(0
 function listed(): Backup {
   const backup = new Backup({ identity, replica: 'b' }, 0)
   backup.onChannelOpen(0)
-  backup.onMessage(hello('primary', 'a'), 0)
-  backup.onMessage({ kind: 'welcome', generation: 2 }, 0)
+  backup.onMessage(helloAs('primary', 'a'), 0)
+  backup.onMessage(welcome(2), 0)
   return backup
 }
 
@@ -44,7 +44,7 @@ function protectedWith(reach: Reach): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting' })
   primary.start()
   primary.onChannelOpen(0, 0)
-  primary.onMessage(0, hello('backup', 'b'), 0)
+  primary.onMessage(0, helloAs('backup', 'b'), 0)
   primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 0)
   const progress: Progress = { receivedEnd: end(0), replayedEnd: end(0), replayedCount: 0n, lagMs: 0 }
   primary.onMessage(0, { kind: 'ack', progress, reach }, 0)
@@ -104,7 +104,7 @@ test('a backup that alone lost its disk server or LAN stays what it is: eligible
     const backup = listed()
     assert.deepEqual(kindsOf(backup.onReach(lost, 10)), ['send'], 'it tells its primary at once')
     assert.deepEqual(asked(follow(backup, fullReach, 50, 60_000)), [])
-    const effects = backup.onMessage({ kind: 'entries', batch: batchAt(0, 3) }, 60_001)
+    const effects = backup.onMessage(entries(batchAt(0, 3)), 60_001)
     const [ack] = only(effects, 'send')
     assert.ok(ack?.message.kind === 'ack' && ack.message.progress.receivedEnd === end(3))
     assert.deepEqual(ack.message.reach, lost)
@@ -131,9 +131,9 @@ test('reach that comes and goes does not part the pair: every return starts the 
 test('a backup that is not listed yet does not ask: it would be refused, and that would be its end', () => {
   const backup = new Backup({ identity, replica: 'b' }, 0)
   backup.onChannelOpen(0)
-  backup.onMessage(hello('primary', 'a'), 0)
+  backup.onMessage(helloAs('primary', 'a'), 0)
   assert.deepEqual(asked(follow(backup, noLan, 50, 10_000)), [])
-  backup.onMessage({ kind: 'welcome', generation: 2 }, 10_000)
+  backup.onMessage(welcome(2), 10_000)
   assert.deepEqual(asked(follow(backup, noLan, 10_050, 10_050 + outOfReachMs)), [10_000 + outOfReachMs])
 })
 
@@ -147,7 +147,7 @@ test('a backup that stood still itself has learnt nothing about the reach of its
 test('taking over for reach is a failover like any other: acknowledge no more, ask, win or halt', () => {
   const backup = listed()
   follow(backup, noDisk, 50, 50 + outOfReachMs)
-  assert.deepEqual(backup.onMessage({ kind: 'entries', batch: batchAt(0, 1) }, 3000), [])
+  assert.deepEqual(backup.onMessage(entries(batchAt(0, 1)), 3000), [])
   assert.deepEqual(backup.onArbiterAnswer({ result: 'unreachable', detail: 'gone' }, 3000), [])
   assert.deepEqual(kindsOf(backup.onTick(3000 + defaultReplicationPolicy.arbiterRetryMs)), ['testAndSet'])
   const refused = backup.onArbiterAnswer({ result: 'refused', detail: 'a holds generation 3' }, 4000)

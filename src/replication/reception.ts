@@ -9,16 +9,21 @@ import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
 import { BootOffer } from './boot-offer.ts'
 import type { ChannelId } from './effects.ts'
 import type { Message, ReplicaName } from './messages.ts'
-
-type Hello = Extract<Message, { kind: 'hello' }>
+import type { Hello } from './tail-fetch.ts'
 
 /** What a backup to be meets. */
 export interface Situation {
   /** Of the primary and all that are with it. */
   readonly names: readonly ReplicaName[]
-  /** It has the backups it is to have. */
+  /** How many backups it is to have. */
+  readonly backups: number
+  /** It has them. */
   readonly isComplete: boolean
   readonly logEnd: LogEnd
+  /** Its log can be continued with ours. */
+  readonly canFollow: boolean
+  /** How many entries of another end of our log it has run. */
+  readonly surplus: bigint
 }
 
 export class Reception {
@@ -70,13 +75,20 @@ export class Reception {
   }
 
   /** Why who says this may not join; undefined if it may. */
-  refusalOf(hello: Hello, { names, isComplete, logEnd }: Situation): string | undefined {
+  refusalOf(hello: Hello, situation: Situation): string | undefined {
+    const { names, backups, isComplete, logEnd, canFollow, surplus } = situation
     const mismatch = identityMismatch(this.#identity, hello.identity)
     if (mismatch !== undefined) return mismatch
     if (hello.role !== 'backup') return 'another primary'
     if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`
-    if (isComplete) return 'the machine is protected already'
-    const hasPart = hello.nextIndex > 0n && hello.nextIndex !== logEnd
-    return hasPart ? `the log is at entry ${logEnd}, the backup at ${hello.nextIndex}: start it anew` : undefined
+    if (isComplete) {
+      return backups > 1 ? `the machine has its ${backups} backups already` : 'the machine is protected already'
+    }
+    if (surplus > 0n) return `it has run ${surplus} log entries past the end of this machine's log: start it anew`
+    // One that has nothing yet gets the machine's present state.
+    const hasNothing = hello.hold === 0 && hello.nextIndex === 0n
+    return canFollow || hasNothing
+      ? undefined
+      : `the log is at entry ${logEnd}, the backup at ${hello.nextIndex}: start it anew`
   }
 }

@@ -4,15 +4,17 @@
  *
  *   primary                                  backup
  *   starting ──► protected ◄──► alone        joining ──────────► replaying ──► asking ──► goingLive ──► live
- *      │ │           │   ▲        │             │ └► restoring ─►─┘ │             │            │
- *      │ └───────────┼───┼────────┤             └──────────┴────────┴──────┬──────┴────────────┘
- *      └─────────► asking ◄───────┘                                        ▼
- *                    │                                                   halted
- *                    ▼
+ *      │ │           │   ▲        │             └► restoring ─►─┘ ▲  │            │
+ *      │ └───────────┼───┼────────┤                               │  ▼            │
+ *      └─────────► asking ◄───────┘                             rejoining ◄───────┘
+ *                    │
+ *                    ▼                       halted     (every state but `live` leads there)
  *                  halted          (`protected` and `alone` lead there too)
  *
  * A replica that is `asking` has stopped releasing (primary) or acknowledging (backup) for good in that generation: it
- * wins or it halts (invariant 7). `live` is the end of a backup: from there on it is a primary in state `alone`.
+ * wins or it ends its role in it (invariant 7). A primary then halts. A backup that has siblings may be called by the one
+ * that won, and follow it, in a later generation. `live` is the end of a backup: from there on it is a primary in state
+ * `alone`.
  */
 
 import { assert } from '../base/assert.ts'
@@ -37,7 +39,12 @@ export type BackupState =
   | 'replaying'
   /** The primary seems lost: stopped acknowledging, asks the arbiter. */
   | 'asking'
-  /** Won: replays what it acknowledged. */
+  /**
+   * A sibling won: this backup follows its old primary no more, acknowledges nothing, and waits to be accepted by the new
+   * one.
+   */
+  | 'rejoining'
+  /** Won: fetches what its siblings have more of the log, and replays all of it. */
   | 'goingLive'
   /** Is the machine's primary now. */
   | 'live'
@@ -56,8 +63,9 @@ export const primaryTransitions: Transitions<PrimaryState> = {
 export const backupTransitions: Transitions<BackupState> = {
   joining: ['restoring', 'replaying', 'halted'],
   restoring: ['replaying', 'halted'],
-  replaying: ['asking', 'halted'],
-  asking: ['goingLive', 'halted'],
+  replaying: ['asking', 'rejoining', 'halted'],
+  asking: ['goingLive', 'rejoining', 'halted'],
+  rejoining: ['replaying', 'halted'],
   goingLive: ['live', 'halted'],
   live: [],
   halted: [],

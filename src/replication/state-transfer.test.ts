@@ -2,8 +2,17 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { batchAt, identity, kindsOf, markedFrame, only } from '../../test/support/replication.ts'
-import { logIndex } from '../log/entry.ts'
+import {
+  batchAt,
+  end,
+  entries,
+  hello,
+  identity,
+  kindsOf,
+  markedFrame,
+  only,
+  welcome,
+} from '../../test/support/replication.ts'
 import { Backup } from './backup.ts'
 import type { BackupEffect, PrimaryEffect } from './effects.ts'
 import type { Message, Progress } from './messages.ts'
@@ -13,20 +22,11 @@ import type { PrimaryOptions } from './primary-options.ts'
 import { fullReach } from './reach.ts'
 import { decodeState, stateMessages, type TransferredState } from './transferred-state.ts'
 
-const end = (value: number) => logIndex(BigInt(value))
 const { timeoutMs, heartbeatMs } = defaultReplicationPolicy.detector
 const hart = Uint8Array.of(1, 2, 3)
 const host = Uint8Array.of(4)
 
-const helloFrom = (replica: string, nextIndex = 0): Message => ({
-  kind: 'hello',
-  identity,
-  replica,
-  role: 'backup',
-  generation: 0,
-  nextIndex: end(nextIndex),
-  runId: 0n,
-})
+const helloFrom = (replica: string, nextIndex = 0): Message => hello(replica, { nextIndex: end(nextIndex) })
 
 const ack = (received: number): Message => {
   const progress: Progress = { receivedEnd: end(received), replayedEnd: end(received), replayedCount: 0n, lagMs: 0 }
@@ -152,7 +152,7 @@ test('a backup to be that is lost, silent or wrong is forgotten: nothing was hel
   const losses: ((primary: Primary) => PrimaryEffect[])[] = [
     (primary) => primary.onChannelClosed(1, 1),
     (primary) => primary.onMessage(1, { kind: 'goodbye', reason: 'down' }, 1),
-    (primary) => primary.onMessage(1, { kind: 'welcome', generation: 1 }, 1),
+    (primary) => primary.onMessage(1, welcome(1), 1),
     (primary) => {
       for (let nowMs = 0; nowMs < timeoutMs; nowMs += heartbeatMs) primary.onTick(nowMs)
       return primary.onTick(timeoutMs)
@@ -182,7 +182,7 @@ test('a backup that is lost while it joins is forgotten too, and what was held f
 })
 
 test('backups to be are served one after the other, and no more than are wanted', () => {
-  const primary = alone({ expectedBackups: 2 })
+  const primary = alone({ policy: { ...defaultReplicationPolicy, backups: 2 } })
   assert.equal(only(saysHello(primary, 'b', 1), 'startCopy').length, 1)
   assert.deepEqual(only(saysHello(primary, 'c', 2), 'startCopy'), [])
   assert.deepEqual(sent(saysHello(primary, 'd', 3)), ['refuse'])
@@ -243,7 +243,7 @@ test('pages go into the machine as they come, and are said to be taken when they
 
 test('entries that follow the state are replayed in order, and acknowledged as soon as the machine is whole', () => {
   const backup = withState()
-  assert.deepEqual(kindsOf(backup.onMessage({ kind: 'entries', batch: batchAt(10, 2) }, 2)), ['replay'])
+  assert.deepEqual(kindsOf(backup.onMessage(entries(batchAt(10, 2)), 2)), ['replay'])
   const effects = backup.onRestored(3)
   assert.equal(backup.state, 'replaying')
   const [message] = only(effects, 'send').map(({ message: sentOne }) => sentOne)
@@ -269,7 +269,7 @@ test('a backup whose machine is not whole was never eligible: it halts with a cl
 })
 
 test('entries before the state, a state with a gap, and a machine that came out wrong end the backup, not the primary', () => {
-  const early = restoring().onMessage({ kind: 'entries', batch: batchAt(0) }, 1)
+  const early = restoring().onMessage(entries(batchAt(0)), 1)
   assert.equal(only(early, 'halt')[0]?.reason, 'neverPaired')
   const gap = restoring().onMessage({ kind: 'state', lengthBytes: 10, offset: 5, bytes: new Uint8Array(2) }, 1)
   assert.equal(only(gap, 'halt')[0]?.reason, 'neverPaired')
@@ -280,7 +280,7 @@ test('entries before the state, a state with a gap, and a machine that came out 
 
 test('a backup that began in the middle goes live as one that followed from the first entry', () => {
   const backup = withState()
-  backup.onMessage({ kind: 'entries', batch: batchAt(10, 2) }, 2)
+  backup.onMessage(entries(batchAt(10, 2)), 2)
   backup.onRestored(3)
   const asking = backup.onChannelClosed(4)
   assert.deepEqual(only(asking, 'testAndSet'), [{ kind: 'testAndSet', generation: 6 }])

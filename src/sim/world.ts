@@ -36,7 +36,7 @@ function quickPolicy(): ReplicationPolicy {
     detector: { heartbeatMs: 40, timeoutMs: 240, logSilenceMs: 700, outOfReachMs: 240 },
     arbiterRetryMs: 60,
     headStartMs: 120,
-    lag: { ...policy.lag, tooLongMs: 60, shortMs: 30, stepIntervalMs: 20 },
+    lag: { ...policy.lag, mostMs: 60, stepIntervalMs: 20 },
     maxUnreceivedBytes: 6 * 1024,
     maxUnreplayedBytes: 12 * 1024,
     helloTimeoutMs: 500,

@@ -18,13 +18,12 @@ import { waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
-import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
+import { isAlive, type ReplicaName, replicaNames, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
 import { isSameReach, type Reach } from '../../src/replication/reach.ts'
 
 const bootWithinMs = 240_000
 const mostBoots = 3
 const powerOffWithinMs = 90_000
-const names: readonly ReplicaName[] = ['a', 'b']
 
 export interface FaultyVmOptions {
   /** Default: the test guest, or the one in UNDERSTUDY_TEST_GUEST. It has Redis. */
@@ -40,7 +39,7 @@ export class FaultyVm {
   readonly #scratch: string
   readonly #trace: (line: string) => void
   /** Length of each trace when the present run began. */
-  #traceStarts: Readonly<Record<ReplicaName, number>> = { a: 0, b: 0 }
+  #traceStarts: ReadonlyMap<ReplicaName, number> = new Map()
 
   private constructor(path: string, port: number, scratch: string, name: string, trace: (line: string) => void) {
     this.#path = path
@@ -85,7 +84,7 @@ export class FaultyVm {
         await this.powerOffAndCheck()
       }
       this.#trace('up')
-      this.#traceStarts = { a: this.#traceOf('a').length, b: this.#traceOf('b').length }
+      this.#traceStarts = new Map(replicaNames.map((name) => [name, this.#traceOf(name).length]))
       await bringUp(this.#path, { protect: true, onProgress: () => {} })
       await this.redisAnswers(bootWithinMs)
     }
@@ -102,7 +101,7 @@ export class FaultyVm {
   /** What the living replicas say; one that stands still says nothing. */
   async statuses(): Promise<ReplicaStatus[]> {
     const found = await Promise.all(
-      names.map((name) => ask<ReplicaStatus>(this.folder.controlPath(name), 'status', {}, 1000)),
+      replicaNames.map((name) => ask<ReplicaStatus>(this.folder.controlPath(name), 'status', {}, 1000)),
     )
     return found.filter((status) => status !== undefined)
   }
@@ -110,7 +109,10 @@ export class FaultyVm {
   /** Replica processes that exist, whatever they say. */
   livingReplicas(): ReplicaName[] {
     const run = this.folder.readRun()
-    return run ? names.filter((name) => run.replicas[name].pid > 0 && isAlive(run.replicas[name].pid)) : []
+    return replicaNames.filter((name) => {
+      const pid = run?.replicas[name]?.pid
+      return pid !== undefined && isAlive(pid)
+    })
   }
 
   async type(text: string): Promise<void> {
@@ -126,7 +128,7 @@ export class FaultyVm {
 
   /** What the traces of this run say about divergences. */
   divergences(): number {
-    return names.filter((name) => /diverge/i.test(this.traceOfRun(name))).length
+    return replicaNames.filter((name) => /diverge/i.test(this.traceOfRun(name))).length
   }
 
   /** What the guest printed, also before its last power-on; the end of it. */
@@ -135,7 +137,7 @@ export class FaultyVm {
   }
 
   traceOfRun(name: ReplicaName): string {
-    return this.#traceOf(name).slice(this.#traceStarts[name])
+    return this.#traceOf(name).slice(this.#traceStarts.get(name) ?? 0)
   }
 
   // ---- faults --------------------------------------------------------------------------------------------------------
@@ -147,8 +149,7 @@ export class FaultyVm {
   }
 
   async killBoth(): Promise<void> {
-    const { replicas } = this.folder.requireRun()
-    for (const name of names) process.kill(replicas[name].pid, 'SIGKILL')
+    for (const pid of replicaPids(this.folder.requireRun())) process.kill(pid, 'SIGKILL')
     while (this.livingReplicas().length > 0) await sleep(10)
   }
 
@@ -274,8 +275,8 @@ export class FaultyVm {
 
   /** Of every process of the run. */
   #pids(): number[] {
-    const { diskServerPid, lanPid, replicas } = this.folder.requireRun()
-    return [diskServerPid, lanPid, replicas.a.pid, replicas.b.pid].filter((pid) => pid > 0)
+    const run = this.folder.requireRun()
+    return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
   }
 
   #traceOf(name: ReplicaName): string {

@@ -13,7 +13,7 @@ import { after, test } from 'node:test'
 import { WorldError } from '../../src/base/assert.ts'
 import { hash64 } from '../../src/base/digest.ts'
 import { Prng } from '../../src/base/prng.ts'
-import { BackupChannels } from '../../src/host/backup-channels.ts'
+import { PeerChannels } from '../../src/host/peer-channels.ts'
 import { PrimaryChannel } from '../../src/host/primary-channel.ts'
 import { batchEnd, decodeBatch } from '../../src/log/batch.ts'
 import type { BootArtefacts } from '../../src/log/boot-artefacts.ts'
@@ -22,9 +22,10 @@ import { Backup } from '../../src/replication/backup.ts'
 import type { BackupEffect, PrimaryEffect } from '../../src/replication/effects.ts'
 import { encodeMessage } from '../../src/replication/message-codec.ts'
 import type { Message } from '../../src/replication/messages.ts'
+import { defaultReplicationPolicy } from '../../src/replication/policy.ts'
 import { Primary } from '../../src/replication/primary.ts'
 import { fullReach } from '../../src/replication/reach.ts'
-import { batchAt, identity, markedFrame } from '../support/replication.ts'
+import { batchAt, hello, identity, markedFrame, welcome } from '../support/replication.ts'
 import { assertNoGrowth, attack, hostileMessages, within } from './attack.ts'
 import { mutate } from './mutator.ts'
 
@@ -45,7 +46,21 @@ function seal(message: Uint8Array): Uint8Array {
 /** A primary as its host runs it, with a hart that writes an entry and makes an output whenever somebody acknowledges. */
 class PrimaryHost {
   readonly primary: Primary
-  readonly channels = new BackupChannels()
+  readonly channels = new PeerChannels({
+    onOpen: (id) => {
+      this.strangers++
+      this.#carryOut(this.primary.onChannelOpen(id, performance.now()))
+    },
+    onMessage: (id, message) => {
+      this.#carryOut(this.primary.onMessage(id, message, performance.now()))
+      if (message.kind === 'ack') this.turn()
+    },
+    onBadMessage: (id, detail) => this.#carryOut(this.primary.onBadMessage(id, detail, performance.now())),
+    onClosed: (id) => {
+      this.strangers--
+      this.#carryOut(this.primary.onChannelClosed(id, performance.now()))
+    },
+  })
   readonly path: string
   logEnd = 0
   released = 0
@@ -62,29 +77,10 @@ class PrimaryHost {
   }
 
   async open(): Promise<void> {
-    const now = (): number => performance.now()
-    await this.channels.listen(
-      { address: { path: this.path } },
-      {
-        onOpen: (id) => {
-          this.strangers++
-          this.#carryOut(this.primary.onChannelOpen(id, now()))
-        },
-        onMessage: (id, message) => {
-          this.#carryOut(this.primary.onMessage(id, message, now()))
-          if (message.kind === 'ack') this.turn()
-        },
-        onBadMessage: (id, detail) => this.#carryOut(this.primary.onBadMessage(id, detail, now())),
-        onClosed: (id) => {
-          this.strangers--
-          this.#carryOut(this.primary.onChannelClosed(id, now()))
-        },
-      },
-      () => {},
-    )
+    await this.channels.listen({ address: { path: this.path } }, () => {})
     this.#carryOut(this.primary.start())
     this.#ticker = setInterval(() => {
-      this.#carryOut(this.primary.onTick(now()))
+      this.#carryOut(this.primary.onTick(performance.now()))
       this.turn()
     }, 5)
   }
@@ -232,15 +228,7 @@ function politeBackup(logEnd: number): Message[] {
     reach,
   })
   return [
-    {
-      kind: 'hello',
-      identity,
-      replica: `evil-${++names}`,
-      role: 'backup',
-      generation: 0,
-      nextIndex: end(logEnd),
-      runId: 0n,
-    },
+    hello(`evil-${++names}`, { nextIndex: end(logEnd) }),
     ...[ack(0), ack(0), ack(1), ack(1), ack(2), ack(2), ack(3), ack(3), ack(4), ack(5), ack(6)],
     { kind: 'goodbye', reason: 'enough' },
   ]
@@ -266,12 +254,16 @@ test('a primary hears 10^5 mutated messages of backups, before and after hello, 
 const artefacts: BootArtefacts = {
   config: { ramBytes: 2 ** 28, disks: [] },
   image: { kind: 'elf', file: new Uint8Array(3 * 2 ** 20) },
-  times: { heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000 },
+  protection: { backups: 1, heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
   discipline: { kind: 'exact' },
 }
 
 test('a starting primary hears 10^5 mutated messages of strangers that want its boot image', async (t) => {
-  const host = new PrimaryHost('starting', { state: 'starting', expectedBackups: 1000, artefacts })
+  const host = new PrimaryHost('starting', {
+    state: 'starting',
+    policy: { ...defaultReplicationPolicy, backups: 1000 },
+    artefacts,
+  })
   t.after(() => host.close())
   await host.open()
   await attack({
@@ -286,23 +278,22 @@ test('a starting primary hears 10^5 mutated messages of strangers that want its 
 })
 
 function politePrimary(): Message[] {
-  const hello: Message = {
-    kind: 'hello',
-    identity,
-    replica: 'a',
-    role: 'primary',
-    generation: 2,
-    nextIndex: logIndex(0n),
-    runId: 7n,
-  }
   const confirmed: Message = { kind: 'confirmed', ends: { frame: 3n, console: 2n } }
   const heartbeat: Message = { kind: 'heartbeat', logEnd: logIndex(2n), isRunning: true, reach: fullReach }
-  const entries = (first: number): Message => ({ kind: 'entries', batch: batchAt(first, 2, 9n, 20) })
+  const entries = (first: number): Message => ({
+    kind: 'entries',
+    batch: batchAt(first, 2, 9n, 20),
+    commonEnd: logIndex(0n),
+  })
   return [
-    hello,
-    { kind: 'welcome', generation: 2 },
+    hello('a', { role: 'primary', generation: 2, runId: 7n, hold: 1 }),
+    welcome(2, [
+      { replica: 'b', address: 'unix:/b' },
+      { replica: 'c', address: '' },
+    ]),
     ...[entries(0), entries(2), confirmed, heartbeat, entries(4), heartbeat, confirmed, entries(6), entries(8)],
     ...[entries(10), heartbeat, entries(12), confirmed],
+    { kind: 'call', generation: 3, replica: 'c', tailFrom: logIndex(0n) },
     { kind: 'goodbye', reason: 'enough' },
   ]
 }

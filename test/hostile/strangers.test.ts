@@ -13,7 +13,7 @@ import type { Prng } from '../../src/base/prng.ts'
 import { ArbiterClient } from '../../src/disk/arbiter-client.ts'
 import { arbiterProtocolVersion, encodeLine } from '../../src/disk/arbiter-messages.ts'
 import { freeSocket, makeImage, startTestServer, temporaryFolder } from '../../src/disk/test-disk.ts'
-import { BackupChannels } from '../../src/host/backup-channels.ts'
+import { PeerChannels } from '../../src/host/peer-channels.ts'
 import { startLan } from '../../src/lan/lan.ts'
 import { LanClient } from '../../src/lan/lan-client.ts'
 import { encodeMessageToSwitch, replicaProtocolVersion } from '../../src/lan/replica-message.ts'
@@ -133,13 +133,14 @@ test('strangers at the arbiter get nothing, and a replica with the key is served
 
 test('strangers at the logging channel get nothing and are never heard of, and a peer with the key is', async (t) => {
   const judge = new TraceJudge()
-  const channels = new BackupChannels()
   let opened = 0
-  const address = await channels.listen(
-    endpoint,
-    { onOpen: () => opened++, onMessage: () => {}, onBadMessage: () => {}, onClosed: () => {} },
-    judge.trace,
-  )
+  const channels = new PeerChannels({
+    onOpen: () => opened++,
+    onMessage: () => {},
+    onBadMessage: () => {},
+    onClosed: () => {},
+  })
+  const address = await channels.listen(endpoint, judge.trace)
   t.after(() => channels.closeAll())
   const goodbye = encodeMessage({ kind: 'goodbye', reason: 'x' })
   let honest = 0

@@ -7,6 +7,7 @@
  * rule directly; it is run alone, by its file and its full name.
  */
 
+import { backupsMutations } from './backups-mutations.ts'
 import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
@@ -149,6 +150,7 @@ export const determinismMutations: readonly Mutation[] = [
 export const mutations: readonly Mutation[] = [
   ...determinismMutations,
   ...protectionMutations,
+  ...backupsMutations,
   ...epochMutations,
   ...privacyMutations,
   ...translationMutations,

@@ -22,8 +22,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'one acknowledgement out of several is enough',
     file: links,
-    from: 'if (end === undefined || buffer.receivedEnd < end) end',
-    to: 'if (end === undefined || buffer.receivedEnd > end) end',
+    from: '(end === undefined || buffer.receivedEnd < end)) end',
+    to: '(end === undefined || buffer.receivedEnd > end)) end',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'Output Rule: every eligible backup must acknowledge, nothing is k-of-n',
@@ -32,8 +32,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a primary stops waiting for a lost backup before the record drops it',
     file: links,
-    from: '    for (const { buffer } of this.#links.values()) {\n      if (end',
-    to: '    for (const { buffer, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n      if (end',
+    from: '    for (const { buffer, isWaitedFor } of this.#links.values()) {\n',
+    to: '    for (const { buffer, isWaitedFor, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'backup lost: its primary stops waiting only AFTER the arbiter dropped it',
@@ -392,8 +392,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that lost the arbitration goes on asking',
     file: backup,
-    from: "      case 'refused':\n        this.#halt('lostArbitration', answer.detail)\n        break\n",
-    to: "      case 'refused':\n        this.#retryAtMs = nowMs\n        break\n",
+    from: "      this.#halt('lostArbitration', detail)\n",
+    to: '      this.#retryAtMs = nowMs\n',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'the loser halts itself',

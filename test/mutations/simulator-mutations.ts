@@ -92,8 +92,8 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: a primary stops waiting for a lost backup before the record drops it (eligibility)',
     file: 'src/replication/backup-links.ts',
-    from: '    for (const { buffer } of this.#links.values()) {\n      if (end',
-    to: '    for (const { buffer, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n      if (end',
+    from: '    for (const { buffer, isWaitedFor } of this.#links.values()) {\n',
+    to: '    for (const { buffer, isWaitedFor, isLost } of this.#links.values()) {\n      if (isLost) return undefined\n',
     noticedBy: { seeds: 300 },
   },
   {

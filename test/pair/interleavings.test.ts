@@ -52,7 +52,7 @@ test('backup killed at any point: the primary goes on alone, and everything it h
 test('channel cut while both live: exactly one wins, the other halts, and the world sees one machine', () => {
   const winners = new Set<string>()
   forSeeds(150, (seed) => {
-    const { pair, live } = survivors(seed, { partition: true })
+    const { pair, live } = survivors(seed, { partition: 'a' })
     if (pair.b.halted === 'neverPaired' || pair.a.primary?.state === 'starting') return
     assert.equal(live.length, 1)
     winners.add(live[0]!.name)
@@ -66,7 +66,7 @@ test('channel cut while both live: exactly one wins, the other halts, and the wo
 
 test('arbiter out of reach, answers lost, and faults on top: never two live, nothing lost', () => {
   forSeeds(100, (seed) => {
-    for (const faults of [{ kill: 'primary' }, { partition: true }, { kill: 'backup' }] as const) {
+    for (const faults of [{ kill: 'primary' }, { partition: 'a' }, { kill: 'backup' }] as const) {
       const { pair, live } = survivors(seed, { ...faults, arbiterOutage: true })
       if (pair.a.primary?.state === 'starting' || pair.b.halted === 'neverPaired') continue
       if (live[0]?.primary?.state === 'asking') continue
@@ -125,7 +125,7 @@ test('primary alone loses disk or LAN, and faults on top: never two live, nothin
     for (const what of reaches) {
       for (const faults of [
         { kill: 'primary' },
-        { partition: true },
+        { partition: 'a' },
         { kill: 'backup' },
         { arbiterOutage: true },
       ] as const) {

@@ -1,15 +1,33 @@
 /** Small parts for tests of the protocol: batches, outputs, effects by kind. */
 
 import { BatchBuilder, type LogBatch } from '../../src/log/batch.ts'
-import { type EntryBody, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
+import { type EntryBody, type LogEnd, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
 import type { MachineIdentity } from '../../src/log/identity.ts'
 import { instructionCount } from '../../src/machine/types.ts'
+import type { Message, Sibling } from '../../src/replication/messages.ts'
+import type { Hello } from '../../src/replication/tail-fetch.ts'
 
 export const identity: MachineIdentity = {
   machine: 'shop',
   instructionTableHash: 1n,
   configDigest: 2n,
   imageDigest: 3n,
+}
+
+export const end = (index: number): LogEnd => logIndex(BigInt(index))
+
+/** A backup's hello that follows nobody yet, unless told otherwise. */
+export function hello(replica: string, fields: Partial<Hello> = {}): Hello {
+  const place = { generation: 0, nextIndex: end(0), runId: 0n, hold: 0, address: '' }
+  return { kind: 'hello', identity, replica, role: 'backup', ...place, ...fields }
+}
+
+export function entries(batch: LogBatch, commonEnd = 0): Message {
+  return { kind: 'entries', batch, commonEnd: end(commonEnd) }
+}
+
+export function welcome(generation: number, backups: readonly Sibling[] = []): Message {
+  return { kind: 'welcome', generation, backups }
 }
 
 /** A batch of `length` entries; with `frameId`, its last entry is that inbound frame. */

@@ -1,7 +1,8 @@
 /**
- * A whole pair in one thread, driven by a seed: two replicas (toy machine, Recorder or Replayer, Primary or Backup), the
- * logging channel as bytes, the arbiter's real record, and a world of a switch, a disk and a console that confirm late.
+ * A whole pair in one thread, driven by a seed: two replicas or more (toy machine, Recorder or Replayer, Primary or Backup),
+ * their channels as bytes, the arbiter's real record, and a world of a switch, a disk and a console that confirm late.
  * Every step picks one thing that could happen now, so any interleaving may come up; faults are picked like any other.
+ * At each release the record is looked at: every backup in it must have the entry that is being released.
  *
  * The world believes everybody: it has no fencing, so that the protocol alone must keep its outputs right. What it saw is
  * compared with the truth: the survivor's log, replayed on a fresh machine.
@@ -12,13 +13,13 @@ import { Prng } from '../../src/base/prng.ts'
 import { ArbiterRecord } from '../../src/disk/arbiter-record.ts'
 import { Recorder } from '../../src/hypervisor/recorder.ts'
 import { Replayer } from '../../src/hypervisor/replayer.ts'
-import { decodeBatch, type LogBatch } from '../../src/log/batch.ts'
+import { batchEnd, decodeBatch, type LogBatch } from '../../src/log/batch.ts'
 import type { MarkedOutput, Output } from '../../src/log/entry.ts'
 import { encodeOutput } from '../../src/log/output-codec.ts'
 import { obeysOutputRule } from '../../src/log/output-rule.ts'
 import { type Input, instructionCount } from '../../src/machine/types.ts'
 import { Backup } from '../../src/replication/backup.ts'
-import type { ArbiterAnswer, BackupEffect, PrimaryEffect } from '../../src/replication/effects.ts'
+import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../../src/replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../../src/replication/message-codec.ts'
 import type { ConfirmedKind, Message } from '../../src/replication/messages.ts'
 import { defaultReplicationPolicy } from '../../src/replication/policy.ts'
@@ -38,8 +39,10 @@ interface IssuedRequest {
 export interface Faults {
   /** Ends the process at once. */
   readonly kill?: 'primary' | 'backup' | 'both'
-  /** Nothing passes the logging channel any more, and both ends notice at different times. Both go on running. */
-  readonly partition?: boolean
+  /** So often, one after the other, whoever is live is killed. */
+  readonly killLive?: number
+  /** Nothing passes between this replica and the others any more, and both ends notice at different times. All go on running. */
+  readonly partition?: 'a' | 'b' | 'c'
   /** The arbiter answers nothing for a while. */
   readonly arbiterOutage?: boolean
   /** The replica that began in this role, or both, lose the disk server (with the arbiter) or the LAN, silently. Its host notices some time later. */
@@ -48,15 +51,32 @@ export interface Faults {
   readonly isPatient?: boolean
 }
 
-const channel = 1
+/** One replica's end of a connection. */
+interface End {
+  readonly id: ChannelId
+  readonly owner: Replica
+  readonly decoder: MessageDecoder
+  /** Bytes on their way to this end. */
+  readonly wire: Uint8Array[]
+  other: End | undefined
+  isOpen: boolean
+}
+
+/** A new primary looks for its siblings. */
+interface Call {
+  readonly replica: string
+  readonly untilMs: number
+  end: End | undefined
+}
 
 class Replica {
   readonly name: string
   readonly machine = new ToyMachine()
   readonly batches: LogBatch[] = []
-  readonly decoder = new MessageDecoder()
-  /** Bytes on their way to this replica. */
-  readonly wire: Uint8Array[] = []
+  readonly ends = new Map<ChannelId, End>()
+  /** A backup's connection to its primary. */
+  following: End | undefined
+  readonly calls: Call[] = []
   /** Inputs its hart has not applied yet. */
   readonly mailbox: Input[] = []
   /** From the hart's thread to the main thread, in transit. */
@@ -68,7 +88,6 @@ class Replica {
   arbiterQuestion: (() => ArbiterAnswer) | undefined
   isPaused = true
   isDead = false
-  isChannelOpen = true
   /** What it really reaches. */
   reach: Reach = fullReach
   /** What its host has told its role. */
@@ -77,6 +96,15 @@ class Replica {
 
   constructor(name: string) {
     this.name = name
+  }
+
+  get isGone(): boolean {
+    return this.isDead || this.halted !== undefined
+  }
+
+  /** How far its log goes. */
+  get logEnd(): bigint {
+    return this.batches.length === 0 ? 0n : batchEnd(this.batches.at(-1)!)
   }
 
   /** Whether it drives the machine for the world. */
@@ -88,12 +116,16 @@ class Replica {
 export class ToyPair {
   readonly a = new Replica('a')
   readonly b = new Replica('b')
+  readonly replicas: readonly Replica[]
+  #nextChannel: ChannelId = 1
+  /** To whom the switch delivers frames. */
+  #bound = this.a
   readonly #prng: Prng
   readonly #faults: Faults
   #nowMs = 0
   #record = ArbiterRecord.fresh('shop')
   #isArbiterOut = false
-  #isPartitioned = false
+  #isolated: Replica | undefined
   /** What the world received, by kind, in order of arrival. */
   readonly received: Output[] = []
   readonly #confirmations: { to: Replica; kind: ConfirmedKind; sequence: bigint }[] = []
@@ -104,40 +136,45 @@ export class ToyPair {
   coveredFrameId = 0n
   goneLive = 0
 
-  constructor(seed: number, faults: Faults) {
+  constructor(seed: number, faults: Faults, backups = 1) {
     this.#prng = new Prng(seed)
     this.#faults = faults
     const { a, b } = this
+    const others = Array.from({ length: backups - 1 }, (_, index) => new Replica('cdefg'[index]!))
+    this.replicas = [a, b, ...others]
     a.recorder = new Recorder(a.machine)
-    b.replayer = new Replayer(b.machine)
     const { detector } = defaultReplicationPolicy
     const timeoutMs = faults.isPatient ? 1e9 : detector.timeoutMs
     const logSilenceMs = faults.isPatient ? 1e9 : detector.logSilenceMs
-    const policy = { ...defaultReplicationPolicy, detector: { ...detector, timeoutMs, logSilenceMs } }
+    const policy = { ...defaultReplicationPolicy, backups, detector: { ...detector, timeoutMs, logSilenceMs } }
     const started = this.#record.start('a')
     this.#record = started.next
     a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
-    b.backup = new Backup({ identity, replica: 'b', policy }, 0)
     this.#onPrimary(a, a.primary.start())
-    this.#onPrimary(a, a.primary.onChannelOpen(channel, 0))
-    this.#onBackup(b, b.backup.onChannelOpen(0))
-  }
-
-  get replicas(): readonly Replica[] {
-    return [this.a, this.b]
+    for (const replica of [b, ...others]) {
+      replica.replayer = new Replayer(replica.machine)
+      replica.backup = new Backup({ identity, replica: replica.name, address: replica.name, policy }, 0)
+      const end = this.#connect(replica, a)
+      replica.following = end
+      this.#onPrimary(a, a.primary.onChannelOpen(end.other!.id, 0))
+      this.#onBackup(replica, replica.backup.onChannelOpen(0))
+    }
   }
 
   // ---- one step ------------------------------------------------------------------------------------------------------
 
   run(steps: number): void {
     const planned: [number, () => void][] = []
-    const { kill, partition, arbiterOutage, outOfReach } = this.#faults
+    const { kill, killLive, partition, arbiterOutage, outOfReach } = this.#faults
     const within = (from: number, to: number) =>
       Math.floor(steps * from) + this.#prng.below(Math.floor(steps * (to - from)))
     if (kill === 'primary' || kill === 'both') planned.push([within(0.05, 0.8), () => this.#kill(this.a)])
     if (kill === 'backup' || kill === 'both') planned.push([within(0.05, 0.8), () => this.#kill(this.b)])
     if (outOfReach) planned.push([within(0.2, 0.8), () => this.#loseReach(outOfReach)])
-    if (partition) planned.push([within(0.05, 0.8), () => (this.#isPartitioned = true)])
+    for (let nth = 0; nth < (killLive ?? 0); nth++) {
+      planned.push([within(0.1 + 0.4 * nth, 0.3 + 0.4 * nth), () => this.#killLive()])
+    }
+    if (partition) planned.push([within(0.05, 0.8), () => (this.#isolated = this.#named(partition))])
     if (arbiterOutage) {
       const from = within(0.05, 0.5)
       planned.push([from, () => (this.#isArbiterOut = true)])
@@ -158,9 +195,14 @@ export class ToyPair {
   #step(isBusy: boolean): void {
     const actions: (() => void)[] = [() => this.#tick()]
     for (const replica of this.replicas) {
-      if (replica.isDead || replica.halted !== undefined) continue
-      if (replica.wire.length > 0 && !this.#isPartitioned) actions.push(() => this.#receive(replica))
-      if (this.#isPeerGone(replica)) actions.push(() => this.#closeChannel(replica))
+      if (replica.isGone) continue
+      for (const end of replica.ends.values()) {
+        if (end.wire.length > 0 && !this.#isCut(end)) actions.push(() => this.#receive(end))
+        if (this.#isPeerGone(end)) actions.push(() => this.#closeEnd(end))
+      }
+      for (const call of replica.calls) {
+        if (!call.end?.isOpen && call.untilMs > this.#nowMs) actions.push(() => this.#dial(replica, call))
+      }
       if (this.#hasNewsOfReach(replica)) actions.push(() => this.#onReach(replica))
       if (replica.arbiterQuestion) actions.push(() => this.#answer(replica))
       if (replica.fromHart.length > 0) actions.push(() => replica.fromHart.shift()!())
@@ -206,42 +248,86 @@ export class ToyPair {
 
   // ---- the channel ---------------------------------------------------------------------------------------------------
 
-  #peerOf(replica: Replica): Replica {
-    return replica === this.a ? this.b : this.a
+  #named(name: string): Replica {
+    return this.replicas.find((replica) => replica.name === name)!
   }
 
-  #send(from: Replica, message: Message): void {
-    const to = this.#peerOf(from)
-    if (from.isChannelOpen && to.isChannelOpen && !to.isDead) to.wire.push(encodeMessage(message))
+  /** @returns the end of who connects */
+  #connect(from: Replica, to: Replica): End {
+    const [near, far] = [from, to].map((owner): End => {
+      const id = this.#nextChannel++
+      const end = { id, owner, decoder: new MessageDecoder(), wire: [], other: undefined, isOpen: true }
+      owner.ends.set(id, end)
+      return end
+    }) as [End, End]
+    near.other = far
+    far.other = near
+    return near
   }
 
-  #receive(replica: Replica): void {
-    for (const message of replica.decoder.push(replica.wire.shift()!)) {
-      if (!replica.isChannelOpen) return
-      if (replica.primary) this.#onPrimary(replica, replica.primary.onMessage(channel, message, this.#nowMs))
-      else this.#onBackup(replica, replica.backup!.onMessage(message, this.#nowMs))
+  #dial(from: Replica, call: Call): void {
+    const to = this.#named(call.replica)
+    if (to.isGone || from === this.#isolated || to === this.#isolated) {
+      if (from.backup) this.#onBackup(from, from.backup.onSiblingUnreachable(to.name, this.#nowMs))
+      return
+    }
+    call.end = this.#connect(from, to)
+    if (to.primary) this.#onPrimary(to, to.primary.onChannelOpen(call.end.other!.id, this.#nowMs))
+    if (from.primary) this.#onPrimary(from, from.primary.onSiblingOpen(call.end.id, this.#nowMs))
+    else this.#onBackup(from, from.backup!.onSiblingOpen(call.end.id, to.name))
+  }
+
+  #isCut({ owner, other }: End): boolean {
+    return owner === this.#isolated || other?.owner === this.#isolated
+  }
+
+  #send(end: End | undefined, message: Message): void {
+    const other = end?.other
+    if (end?.isOpen && other?.isOpen && !other.owner.isDead) other.wire.push(encodeMessage(message))
+  }
+
+  #receive(end: End): void {
+    const { owner } = end
+    for (const message of end.decoder.push(end.wire.shift()!)) {
+      if (!end.isOpen || owner.isGone) return
+      if (owner.primary) this.#onPrimary(owner, owner.primary.onMessage(end.id, message, this.#nowMs))
+      else if (end === owner.following) this.#onBackup(owner, owner.backup!.onMessage(message, this.#nowMs))
+      else this.#onBackup(owner, owner.backup!.onPeerMessage(end.id, message, this.#nowMs))
     }
   }
 
   /** The peer closed or died, and everything it sent before has arrived (TCP) or is lost for good. */
-  #isPeerGone(replica: Replica): boolean {
-    const peer = this.#peerOf(replica)
-    const isGone = peer.isDead || !peer.isChannelOpen || peer.halted !== undefined
-    return replica.isChannelOpen && isGone && (replica.wire.length === 0 || this.#isPartitioned)
+  #isPeerGone(end: End): boolean {
+    const isGone = !end.other?.isOpen || end.other.owner.isGone
+    return end.isOpen && isGone && (end.wire.length === 0 || this.#isCut(end))
   }
 
-  #closeChannel(replica: Replica): void {
-    replica.isChannelOpen = false
-    replica.wire.length = 0
-    if (replica.primary) this.#onPrimary(replica, replica.primary.onChannelClosed(channel, this.#nowMs))
-    else this.#onBackup(replica, replica.backup!.onChannelClosed(this.#nowMs))
+  #closeEnd(end: End): void {
+    const { owner } = end
+    this.#shut(owner, end)
+    if (owner.primary) this.#onPrimary(owner, owner.primary.onChannelClosed(end.id, this.#nowMs))
+    else if (end === owner.following) this.#onBackup(owner, owner.backup!.onChannelClosed(this.#nowMs))
+    else this.#onBackup(owner, owner.backup!.onPeerClosed(end.id, this.#nowMs))
+  }
+
+  #shut(owner: Replica, end: End | undefined): void {
+    if (end === undefined) return
+    end.isOpen = false
+    end.wire.length = 0
+    owner.ends.delete(end.id)
+  }
+
+  #killLive(): void {
+    const live = this.replicas.find(({ isLive }) => isLive)
+    if (live) this.#kill(live)
   }
 
   #kill(replica: Replica): void {
     replica.isDead = true
     // What it sent may arrive, or a part of it: the operating system decides.
-    const { wire } = this.#peerOf(replica)
-    wire.length = this.#prng.below(wire.length + 1)
+    for (const { other } of replica.ends.values()) {
+      if (other) other.wire.length = this.#prng.below(other.wire.length + 1)
+    }
   }
 
   // ---- reach ---------------------------------------------------------------------------------------------------------
@@ -285,13 +371,16 @@ export class ToyPair {
     for (const effect of effects) {
       switch (effect.kind) {
         case 'send':
-          this.#send(replica, effect.message)
+          this.#send(replica.ends.get(effect.channel), effect.message)
           break
         case 'closeChannel':
-          replica.isChannelOpen = false
+          this.#shut(replica, replica.ends.get(effect.channel))
           break
         case 'release':
-          for (const { output } of effect.outputs) this.#toWorld(replica, output)
+          for (const marked of effect.outputs) {
+            this.#checkOutputRule(replica, marked)
+            this.#toWorld(replica, marked.output)
+          }
           break
         case 'covered':
           if (effect.frameId > this.coveredFrameId) this.coveredFrameId = effect.frameId
@@ -327,10 +416,28 @@ export class ToyPair {
     for (const effect of effects) {
       switch (effect.kind) {
         case 'send':
-          this.#send(replica, effect.message)
+          this.#send(replica.following, effect.message)
           break
         case 'closeChannel':
-          replica.isChannelOpen = false
+          this.#shut(replica, replica.following)
+          break
+        case 'sendPeer':
+          this.#send(replica.ends.get(effect.channel), effect.message)
+          break
+        case 'closePeer':
+          this.#shut(replica, replica.ends.get(effect.channel))
+          break
+        case 'adoptPeer':
+          replica.following = replica.ends.get(effect.channel)
+          break
+        case 'callSiblings':
+          for (const { replica: name } of effect.siblings) {
+            replica.calls.push({
+              replica: name,
+              untilMs: this.#nowMs + defaultReplicationPolicy.callMs,
+              end: undefined,
+            })
+          }
           break
         case 'replay':
           replica.replayer!.append(effect.batch)
@@ -342,7 +449,12 @@ export class ToyPair {
             this.#record = next
             return answer.won
               ? { result: 'granted', generation: answer.generation }
-              : { result: 'refused', detail: `${answer.holder} holds ${answer.generation}` }
+              : {
+                  result: 'refused',
+                  detail: `${answer.holder} holds ${answer.generation}`,
+                  ...(answer.holder === null ? {} : { holder: answer.holder }),
+                  ...(answer.isEligible ? { eligibleIn: answer.generation } : {}),
+                }
           }
           break
         case 'goLive':
@@ -357,8 +469,24 @@ export class ToyPair {
     }
   }
 
+  /** What the world learns, everybody who may take over knows (invariants 5 and 8). */
+  #checkOutputRule(from: Replica, { output, markerIndex }: MarkedOutput): void {
+    const { holder, eligible } = this.#record.fields
+    if (!obeysOutputRule(output)) return
+    if (holder !== from.name) {
+      // It does not know yet that another one holds the machine: whoever took over had acknowledged this before.
+      const successor = holder === null ? undefined : this.#named(holder)
+      assert.ok(!successor || successor.logEnd > markerIndex, `${from.name} released ${markerIndex} as a late primary`)
+      return
+    }
+    for (const name of eligible) {
+      assert.ok(this.#named(name).logEnd > markerIndex, `${markerIndex} was released, and ${name} lacks it`)
+    }
+  }
+
   #goLive(replica: Replica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     this.goneLive++
+    this.#bound = replica
     assert.equal(this.#record.fields.holder, replica.name)
     assert.ok((effect.coveredFrameId ?? 0n) >= this.coveredFrameId, 'a covered frame is not in the log')
     this.coveredFrameId = effect.coveredFrameId ?? 0n
@@ -374,6 +502,10 @@ export class ToyPair {
     }
     for (const { lengthBytes } of recorder.obligations.entropyRequests) {
       replica.mailbox.push({ kind: 'entropy', bytes: new Uint8Array(lengthBytes) })
+    }
+    for (const { channel, hello } of effect.joiners) {
+      this.#onPrimary(replica, replica.primary.onChannelOpen(channel, this.#nowMs))
+      this.#onPrimary(replica, replica.primary.onMessage(channel, hello, this.#nowMs))
     }
     this.#onPrimary(replica, replica.primary.start())
     this.#flushHart(replica, outputs)
@@ -461,8 +593,7 @@ export class ToyPair {
     const frame = { id: this.#nextFrameId++, bytes: this.#prng.bytes(6) }
     this.#inbound.push(frame)
     // It goes to whoever is bound: the last one that went live.
-    const bound = this.b.recorder !== undefined ? this.b : this.a
-    if (bound.reach.lan) bound.mailbox.push({ kind: 'frame', frameId: frame.id, bytes: frame.bytes })
+    if (this.#bound.reach.lan) this.#bound.mailbox.push({ kind: 'frame', frameId: frame.id, bytes: frame.bytes })
   }
 
   // ---- the verdict ---------------------------------------------------------------------------------------------------

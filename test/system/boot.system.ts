@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url'
 import { type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
-import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
+import { isAlive, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
 import { bootWithinMs, ConsoleProcess } from './console-process.ts'
 
 const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
@@ -35,8 +35,8 @@ async function becomesTrue(what: string, holds: () => boolean | Promise<boolean>
 }
 
 function processesOf(name: string): number[] {
-  const { diskServerPid, lanPid, replicas } = new VmFolder(name).requireRun()
-  return [diskServerPid, lanPid, replicas.a.pid, replicas.b.pid].filter((pid) => pid > 0)
+  const run = new VmFolder(name).requireRun()
+  return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
 }
 
 /** The backup leaves while a client increments; nothing of the client's is lost, and the arbiter was told first. */

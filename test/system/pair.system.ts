@@ -18,7 +18,7 @@ import { type DemoReport, demoHolds, isUndisturbed } from '../../src/host/demo.t
 import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
-import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
+import { isAlive, type ReplicaName, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
 
 const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'understudy-pair-'))
@@ -36,7 +36,7 @@ const bootWithinMs = 180_000
 /** Ids of every process of the VM. */
 function processes(): number[] {
   const run = new VmFolder(name).requireRun()
-  return [run.diskServerPid, run.lanPid, run.replicas.a.pid, run.replicas.b.pid].filter((pid) => pid > 0)
+  return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
 }
 
 before(async () => {
@@ -173,7 +173,7 @@ test('down presses the power button: the guest powers off, every process of its 
   const started = new Date().toISOString()
   assert.deepEqual(JSON.parse(understudy('down', '--json', '--timeout', '60s', vm)), { end: 'poweredOff' })
   assert.deepEqual(pids.filter(isAlive), [])
-  const linesSince = (replica: 'a' | 'b'): string =>
+  const linesSince = (replica: ReplicaName): string =>
     readFileSync(vmFolder.tracePath(replica), 'utf8')
       .split('\n')
       .filter((line) => line > started)
