@@ -104,9 +104,9 @@ export class FailureDetector {
    * long gap between two of them means that we stood still ourselves.
    */
   get dueMs(): number {
-    const { heartbeatMs, timeoutMs, logSilenceMs, outOfReachMs } = this.#policy
+    const { timeoutMs, logSilenceMs, outOfReachMs } = this.#policy
     let dueMs = Math.min(
-      this.#lastSentMs + heartbeatMs,
+      this.#lastSentMs + this.#heartbeatMs,
       this.#lastHeardMs + timeoutMs,
       this.#lastTickMs + timeoutMs / 4,
     )

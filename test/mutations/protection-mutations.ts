@@ -10,6 +10,26 @@ const arbiter = 'src/disk/arbiter.ts'
 
 export const protectionMutations: readonly Mutation[] = [
   {
+    name: 'a primary does not say when the arbiter is to be asked again',
+    file: primary,
+    from: 'const retryAtMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY',
+    to: 'const retryAtMs = Number.POSITIVE_INFINITY',
+    noticedBy: {
+      file: 'test/pair/interleavings.test.ts',
+      test: 'arbiter out of reach, answers lost, and faults on top: never two live, nothing lost',
+    },
+  },
+  {
+    name: 'a replica does not say when its heartbeat is due',
+    file: 'src/replication/failure-detector.ts',
+    from: '      this.#lastSentMs + this.#heartbeatMs,\n',
+    to: '',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'heartbeats go out when nothing else does, and say how far the log is',
+    },
+  },
+  {
     name: 'outputs are released before their entries are acknowledged',
     file: primary,
     from: 'const outputs = this.#gate.release(afterAcknowledged)',
