@@ -118,6 +118,10 @@ export class Faults {
         return
       case 'hurtReprotection':
         this.#kill(this.#anyone())
+        if (this.#chance.chance(0.5)) {
+          this.#hurtWhenListed()
+          return
+        }
         world.onProtecting = () => {
           const second = this.#chance.pick(duringReprotection)
           world.timeline.after(this.#chance.between(1, 40) * 500, () => this.happen(second))
@@ -262,6 +266,25 @@ export class Faults {
     }
   }
 
+  /** The primary dies right after the arbiter knows of its backup: with confirmations, frames, disk writes on their way. */
+  #hurtWhenListed(): void {
+    const world = this.#world
+    const isSlow = this.#chance.chance(0.6)
+    const isDiskToo = this.#chance.chance(0.4)
+    world.onProtecting = () => {
+      if (isDiskToo) this.#slowDisk()
+      if (!isSlow) return
+      for (const { name } of world.hosts) this.#slow([this.#cable(name, lanHost)])
+    }
+    world.checkers.onListedNext = () => {
+      world.timeline.after(this.#chance.below(8000), () => {
+        const primary = this.#primary()
+        if (primary) world.killReplica(primary, this.#chance.chance(0.6) ? 'host' : 'process')
+        if (isDiskToo) this.#killDiskServerNow()
+      })
+    }
+  }
+
   /** At one of the next boundaries. */
   #crashSoon(victim: Crash['victim']): void {
     const { checkers } = this.#world
@@ -276,6 +299,7 @@ export class Faults {
   healAll(): void {
     this.#world.checkers.onBoundaryReached = undefined
     this.#world.onProtecting = undefined
+    this.#world.checkers.onListedNext = undefined
     for (const end of [...this.#lasting]) end()
     this.#world.trace(() => 'all faults are over')
   }
@@ -395,7 +419,10 @@ export class Faults {
   #slowLink(): void {
     const [one, other] = this.#pair()
     this.#world.checkers.count('slow_link')
-    const cables = [this.#cable(one, other), this.#cable(other, one)].slice(0, this.#chance.between(1, 2))
+    this.#slow([this.#cable(one, other), this.#cable(other, one)].slice(0, this.#chance.between(1, 2)))
+  }
+
+  #slow(cables: readonly Cable[]): void {
     const extraDelayUs = this.#chance.between(1000, 60_000)
     for (const cable of cables) cable.extraDelayUs = extraDelayUs
     this.#last(100, 600, () => {

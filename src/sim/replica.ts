@@ -386,6 +386,7 @@ export class SimReplica {
       case 'enterGeneration':
         this.#options.witness.onHolds(this.name, effect.generation)
         if (effect.eligible.length === 0) this.#options.witness.onBackupDropped(this.name)
+        else this.#options.witness.onListed()
         return
       case 'pauseHart':
         if (effect.reason === 'logFull') this.#options.witness.onHeldBack('log_full')

@@ -52,6 +52,8 @@ export interface Witness {
   /** A backup has a machine that ran elsewhere. */
   onRestored(): void
   onRestoreFailed(replica: string, detail: string): void
+  /** The arbiter lists a backup: from here on it may take over. */
+  onListed(): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */

@@ -24,7 +24,7 @@ export const simulatorMutations: readonly Mutation[] = [
     file: 'src/replication/output-gate.ts',
     from: 'markerIndex >= acknowledgedEnd)',
     to: 'markerIndex > acknowledgedEnd)',
-    noticedBy: { seeds: 300 },
+    noticedBy: { seeds: 1000 },
   },
   {
     name: 'simulator: a backup that cannot hear its primary goes live without asking (test-and-set)',
@@ -151,5 +151,33 @@ export const simulatorMutations: readonly Mutation[] = [
     from: 'const target = entry.count < until ? entry.count : until\n',
     to: 'const target = instructionCount((entry.count < until ? entry.count : until) + 1n)\n',
     noticedBy: { seeds: 10 },
+  },
+  {
+    name: 'simulator: a backup that joins a running machine is not given the outputs that nobody confirmed yet',
+    file: primary,
+    from: 'unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],',
+    to: 'unconfirmed: [],',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: a backup is counted on although nobody has flushed what the disk answered before it came',
+    file: primary,
+    from: "link.joinsAfter.add('restored').add('disksFlushed')",
+    to: "link.joinsAfter.add('restored')",
+    noticedBy: { seeds: 1000 },
+  },
+  {
+    name: 'simulator: a backup that joins a running machine does not know which frames are in the log',
+    file: primary,
+    from: 'coveredFrameId: this.#uncovered.lastFrameId,',
+    to: 'coveredFrameId: undefined,',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: the last pages of a copy are left out',
+    file: 'src/hypervisor/live-copy.ts',
+    from: '    while (this.#copy.duePages > 0) pages.push(this.#copy.takePages(this.#policy.piecePages))\n',
+    to: '    while (this.#copy.duePages > 0) this.#copy.takePages(this.#policy.piecePages)\n',
+    noticedBy: { seeds: 100 },
   },
 ]
