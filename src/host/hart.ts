@@ -36,6 +36,11 @@ export interface HartOptions {
 
 /** 10 ticks of 500 ms: 5 s. The longest turn of a healthy hart is some tens of milliseconds. */
 const hartSilenceTicks = 10
+/**
+ * Short-lived objects of a hart's thread are few; V8 would let them pile up to a hundred megabytes before it looks. That
+ * counts beside guest RAM (docs/BENCHMARKS.md, "Memory").
+ */
+export const hartResourceLimits = { maxYoungGenerationSizeMb: 6 } as const
 const stopWithinMs = 1000
 
 export class Hart {
@@ -66,6 +71,7 @@ export class Hart {
     this.#worker = new Worker(entryFile('hart'), {
       workerData: settings,
       name: 'hart',
+      resourceLimits: hartResourceLimits,
     })
     this.#worker.on('message', options.onMessage)
     this.#onFailed = options.onFailed

@@ -281,8 +281,11 @@ export const pageFlag = {
 /** Pages that stores may reach only through the slow path. */
 export const trackedFlags = pageFlag.table | pageFlag.code | pageFlag.watched
 
-/** Enough for the code of a kernel and its services (Debian's boot alone runs 1,500 pages); 42 KB each, once used. */
-const mostSlots = 3072
+/**
+ * Enough for the code of a kernel and its services (Debian's boot alone runs 1,500 pages); 42 KB each, once used: the
+ * largest part of what an engine takes beside guest RAM, which is bounded (docs/BENCHMARKS.md, "Memory").
+ */
+const mostSlots = 2048
 
 export interface Layout {
   readonly ramBytes: number

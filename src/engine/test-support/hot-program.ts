@@ -7,12 +7,13 @@
  * They end up in M mode's handler for every trap, which goes on behind the instruction.
  */
 
-import type { Prng } from '../../base/prng.ts'
+import { Prng } from '../../base/prng.ts'
+import { exceptionCause } from '../../riscv/causes.ts'
 import { csr } from '../../riscv/csrs.ts'
 import { interruptBit, mstatusBit } from '../core/csr-fields.ts'
 import { type Engine, ramBase } from '../types.ts'
 import { type Assembler, encode, reg } from './assembler.ts'
-import { deviceBase, loadProgram, type ScriptedBus, storeWord64 } from './bare-hart.ts'
+import { deviceBase, loadProgram, loadWord64, type ScriptedBus, storeWord64 } from './bare-hart.ts'
 import { kernelPage, PageTables, pte, rootTable } from './page-tables.ts'
 
 const { ra, t0, t1, t2, s0, s1, t3, t4 } = reg
@@ -27,6 +28,7 @@ const handlerOffset = 0x8000
 const codePages = 3
 /** Where S mode sees code, data and the tables. */
 const codeVirtual = 0x4000_0000n
+const codeAlias = 0x4080_0000n
 const dataVirtual = 0x5000_0000n
 const tablesVirtual = 0x6000_0000n
 
@@ -55,7 +57,15 @@ const atomics = ['amoadd.w', 'amoxor.d', 'amomaxu.w', 'amoswap.d', 'amomin.d']
 const floats = ['fadd.d', 'fmul.d', 'fsub.s', 'fdiv.d', 'fmadd.d', 'fsgnjn.d', 'fmin.s', 'feq.d']
 const branches = ['beq', 'bne', 'blt', 'bge', 'bltu', 'bgeu']
 
-export const hotModes = ['machine', 'supervisor'] as const
+/**
+ * `hostile` is supervisor mode with all that an operating system may do to its mappings and rarely does: pages that come
+ * and go and change places while they run, code at two addresses, instructions across pages, misaligned atomics, timers
+ * that are due at any instruction.
+ */
+export const hotModes = ['machine', 'supervisor', 'hostile'] as const
+/** Bits of a page table entry, and the lowest one of its page number: two pages change places. */
+const hostileEdits = [0x40, 0xc0, 0x80, 0x01, 0x02, 0x04, 0x08, 0x10, 0x400, 0x400]
+
 export type HotMode = (typeof hotModes)[number]
 
 /** Writes a program into an engine that was just made, and sets it going. */
@@ -70,30 +80,53 @@ export function scriptDevice(engine: Engine, bus: ScriptedBus): void {
     bus.loadValue = BigInt(accesses)
     if (accesses % 3 === 0) engine.setInterrupt(interruptBit.meip, accesses % 2 === 0)
     if (accesses % 7 === 0) engine.requestStop()
+    if (accesses % 4 === 0) writeAsDevice(engine, new Prng(accesses))
   }
+}
+
+/** What a device's write into RAM may hit: code, which stays what it is, or bits of a live page table. */
+function writeAsDevice(engine: Engine, prng: Prng): void {
+  if (prng.chance(0.5)) {
+    const offset = prng.below(codePages * 4096 - 64)
+    engine.storeBytes(ramBase + offset, engine.ram.slice(offset, offset + 1 + prng.below(64)))
+    return
+  }
+  const offset = rootTable + 8 * prng.below(8 * 512)
+  const entry = loadWord64(engine, offset)
+  if ((entry & pte.v) !== 0n) storeWord64(engine, offset, entry ^ prng.pick([pte.a, pte.d, 0n]))
 }
 
 class HotProgram {
   readonly #engine: Engine
   readonly #prng: Prng
   readonly #mode: HotMode
+  /** Bytes in front of the code: with two, 32-bit instructions lie across page borders. */
+  readonly #shift: number
   /** Offsets in RAM of the leaf entries of code and data pages. */
   readonly #entries: number[] = []
+  /** Those of code pages. */
+  #codeEntries: readonly number[] = []
   #labels = 0
 
   constructor(engine: Engine, prng: Prng, mode: HotMode) {
     this.#engine = engine
     this.#prng = prng
     this.#mode = mode
+    this.#shift = mode === 'hostile' && prng.chance(0.7) ? 2 : 0
+  }
+
+  get #isHostile(): boolean {
+    return this.#mode === 'hostile'
   }
 
   load(): void {
     const engine = this.#engine
-    this.#loadHandler()
-    const isMapped = this.#mode === 'supervisor'
+    const isMapped = this.#mode !== 'machine'
     if (isMapped) this.#map()
+    this.#loadHandler()
     const [data, tables] = isMapped ? [dataVirtual, tablesVirtual] : [base + BigInt(dataOffset), base + 0x20000n]
-    loadProgram(engine, 0, (a) => this.#writeCode(a, data, tables))
+    if (this.#shift > 0) engine.storeBytes(ramBase, Uint8Array.of(0x01, 0x00))
+    loadProgram(engine, this.#shift, (a) => this.#writeCode(a, data, tables))
     for (let offset = dataOffset; offset < dataOffset + dataPages * 4096; offset += 8) {
       storeWord64(engine, offset, this.#prng.u64())
     }
@@ -116,6 +149,12 @@ class HotProgram {
     for (let page = 0; page < codePages; page++) {
       this.#entries.push(mapped(codeVirtual + BigInt(page * 4096), page * 4096))
     }
+    if (this.#isHostile) {
+      for (let page = 0; page < codePages; page++) {
+        this.#entries.push(mapped(codeAlias + BigInt(page * 4096), page * 4096))
+      }
+    }
+    this.#codeEntries = [...this.#entries]
     for (let page = 0; page < dataPages; page++) {
       this.#entries.push(mapped(dataVirtual + BigInt(page * 4096), dataOffset + page * 4096))
     }
@@ -126,10 +165,11 @@ class HotProgram {
 
   /** Interrupts: push the timer on, calm the line. Exceptions: go on behind the instruction, or from the start. */
   #loadHandler(): void {
-    const start = this.#mode === 'supervisor' ? codeVirtual : base
+    const start = this.#mode === 'machine' ? base : codeVirtual
     loadProgram(this.#engine, handlerOffset, (a) => {
       a.emit('csrrw', { csr: csr.mscratch, rd: t4, rs1: t4 })
       a.emit('csrrs.read', { csr: csr.mcause, rd: t4 }).to('interrupt', 'blt', { rs1: t4, rs2: 0 })
+      if (this.#isHostile) this.#writeRepair(a)
       a.emit('csrrs.read', { csr: csr.mepc, rd: t4 }).emit('addi', { rd: t4, rs1: t4, imm: 4 })
       a.emit('csrrw', { csr: csr.mepc, rs1: t4 })
       a.emit('srli', { rd: t4, rs1: t4, imm: 12 }).emit('andi', { rd: t4, rs1: t4, imm: 0xff })
@@ -137,11 +177,26 @@ class HotProgram {
       a.li(t4, start).emit('csrrw', { csr: csr.mepc, rs1: t4 })
       a.to('out', 'jal')
       a.label('interrupt')
-      a.emit('csrrs.read', { csr: csr.stimecmp, rd: t4 }).emit('addi', { rd: t4, rs1: t4, imm: 677 })
+      a.emit('csrrs.read', { csr: csr.stimecmp, rd: t4 }).emit('addi', {
+        rd: t4,
+        rs1: t4,
+        imm: this.#isHostile ? 20 + this.#prng.below(200) : 677,
+      })
       a.emit('csrrw', { csr: csr.stimecmp, rs1: t4 })
       a.li(t4, BigInt(deviceBase)).emit('sw', { rs1: t4, rs2: t4 })
       a.label('out').emit('csrrw', { csr: csr.mscratch, rd: t4, rs1: t4 }).emit('mret')
     })
+  }
+
+  /** Code that cannot be fetched gets its pages back. The program's scratch registers are lost, as good as any other noise. */
+  #writeRepair(a: Assembler): void {
+    a.emit('addi', { rd: t4, rs1: t4, imm: -exceptionCause.instructionPageFault }).to('mapped', 'bne', { rs1: t4 })
+    for (const entry of this.#codeEntries) {
+      a.li(t1, base + BigInt(entry))
+        .li(t2, loadWord64(this.#engine, entry))
+        .emit('sd', { rs1: t1, rs2: t2 })
+    }
+    a.label('mapped')
   }
 
   #writeCode(a: Assembler, data: bigint, tables: bigint): void {
@@ -168,7 +223,13 @@ class HotProgram {
     const prng = this.#prng
     const [rd, rs1, rs2] = [prng.pick(work), prng.pick(work), prng.pick(work)]
     const kinds = ['register', 'immediate', 'load', 'store', 'atomic', 'count', 'float', 'skip', 'rare'] as const
-    const kind = depth > 0 && prng.chance(0.15) ? 'loop' : functions > 0 && prng.chance(0.2) ? 'call' : prng.pick(kinds)
+    const hostileKinds = [...kinds, 'rare', 'rare'] as const
+    const kind =
+      depth > 0 && prng.chance(0.15)
+        ? 'loop'
+        : functions > 0 && prng.chance(0.2)
+          ? 'call'
+          : prng.pick(this.#isHostile ? hostileKinds : kinds)
     switch (kind) {
       case 'register':
         a.emit(prng.pick(registerOperations), { rd, rs1, rs2 })
@@ -185,7 +246,7 @@ class HotProgram {
         a.emit(prng.pick(stores), { rs1: t0, rs2, imm: prng.below(16) * 8 })
         break
       case 'atomic':
-        this.#address(a, rs1, 8)
+        this.#address(a, rs1, this.#isHostile && prng.chance(0.2) ? 1 : 8)
         if (prng.chance(0.5)) a.emit(prng.pick(atomics), { rd, rs1: t0, rs2 })
         else {
           a.emit('lr.d', { rd, rs1: t0 }).emit('addi', { rd, rs1: rd, imm: 1 })
@@ -198,7 +259,13 @@ class HotProgram {
         break
       case 'float':
         a.emit('fmv.d.x', { rd: 1 + prng.below(4), rs1 })
-        a.emit(prng.pick(floats), { rd: 1 + prng.below(3), rs1: 1, rs2: 2, rs3: 3, rm: 0 })
+        a.emit(prng.pick(floats), {
+          rd: 1 + prng.below(3),
+          rs1: 1,
+          rs2: 2,
+          rs3: 3,
+          rm: this.#isHostile ? (prng.chance(0.03) ? 5 : prng.pick([0, 1, 2, 3, 4, 7, 7])) : 0,
+        })
         a.emit('fmv.x.d', { rd, rs1: 1 })
         break
       case 'skip': {
@@ -242,7 +309,8 @@ class HotProgram {
 
   #writeRare(a: Assembler, rd: number, rs1: number): void {
     const prng = this.#prng
-    const kind = prng.pick(['trap', 'illegal', 'device', 'csr', 'patch', 'patch', 'table', 'table', 'fence'] as const)
+    const kinds = ['trap', 'illegal', 'device', 'csr', 'patch', 'patch', 'table', 'table', 'fence'] as const
+    const kind = prng.pick(this.#isHostile ? [...kinds, 'alias', 'table'] : kinds)
     switch (kind) {
       case 'trap':
         a.emit(prng.pick(['ecall', 'ebreak']))
@@ -275,9 +343,19 @@ class HotProgram {
         const entry = prng.pick(this.#entries) - rootTable
         a.li(t2, tablesVirtual + BigInt(entry)).emit('ld', { rd: t0, rs1: t2 })
         // Accessed and dirty go, or a data page loses the right to be written until next time.
-        a.emit('xori', { rd: t0, rs1: t0, imm: prng.pick([0x40, 0xc0, 0x80]) })
+        a.emit('xori', { rd: t0, rs1: t0, imm: prng.pick(this.#isHostile ? hostileEdits : [0x40, 0xc0, 0x80]) })
         a.emit('sd', { rs1: t2, rs2: t0 })
         if (prng.chance(0.3)) a.emit('sfence.vma')
+        break
+      }
+      case 'alias': {
+        // Goes on behind the jump, at the other address of this page.
+        const label = this.#newLabel()
+        a.to(label, 'jal', { rd: t2 }).label(label)
+        const from = a.offset
+        a.li(t1, codeVirtual ^ codeAlias).emit('xor', { rd: t2, rs1: t2, rs2: t1 })
+        const distance = a.offset + 4 - from
+        a.emit('jalr', { rd: t1, rs1: t2, imm: distance })
         break
       }
       case 'fence':
