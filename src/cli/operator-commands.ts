@@ -3,7 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../base/units.ts'
 import { type PairStatus, takeDown } from '../host/local-pair.ts'
-import { pressPowerButton, protect, shutDown, unprotect, type VmEnd } from '../host/vm-operations.ts'
+import { move, pressPowerButton, protect, shutDown, unprotect, type VmEnd } from '../host/vm-operations.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 
 interface JsonOption {
@@ -58,6 +58,20 @@ export function addOperatorCommands(program: Command): void {
     .action(async (vm: string, options: JsonOption) => {
       const progress = new ProgressLine()
       const status = await protect(vm, (text) => progress.show('protect', text))
+      progress.end()
+      tell(status, options)
+    })
+  program
+    .command('move')
+    .description(
+      'move a role of a protected VM to another process: the backup becomes the primary, or a new backup comes',
+    )
+    .addArgument(program.createArgument('<ROLE>', 'which replica').choices(['primary', 'backup']))
+    .argument(...vmArgument)
+    .option('--json', 'print the status as one JSON object')
+    .action(async (role: 'primary' | 'backup', vm: string, options: JsonOption) => {
+      const progress = new ProgressLine()
+      const status = await move(vm, role, (text) => progress.show('move', text))
       progress.end()
       tell(status, options)
     })

@@ -62,7 +62,8 @@ export class BackupKeeper {
     if (!run?.wantsBackup) return
     if (state === 'alone') this.#aloneSinceMs ??= nowMs
     this.#isStarting = true
-    void this.#start().finally(() => {
+    const isFirst = this.#delayMs === firstDelayMs
+    void this.#start(isFirst ? run.vmPath : undefined).finally(() => {
       this.#isStarting = false
       this.#notBeforeMs = performance.now() + Math.max(seenWithinMs, this.#delayMs)
       this.#delayMs = Math.min(2 * this.#delayMs, longestDelayMs)
@@ -79,12 +80,12 @@ export class BackupKeeper {
     this.#notBeforeMs = 0
   }
 
-  async #start(): Promise<void> {
+  async #start(vmPath: string | undefined): Promise<void> {
     const { folder, trace } = this.#options
     const name = this.#freeName()
     trace(`starting replica ${name} as a backup`)
     try {
-      const { pid } = await startProcess<void>('replica', this.#settingsOf(name), folder.tracePath(name))
+      const { pid } = await startProcess<void>('replica', this.#settingsOf(name, vmPath), folder.tracePath(name))
       noteReplica(folder, name, pid)
     } catch (error) {
       trace(`replica ${name} did not become a backup: ${(error as Error).message}`)
@@ -101,12 +102,16 @@ export class BackupKeeper {
     return free.find((name) => !isAlive(run?.replicas[name]?.pid ?? 0)) ?? free[0]!
   }
 
-  /** It asks its primary for the machine: the VM's files may have changed since that was started. */
-  #settingsOf(name: ReplicaName): ReplicaProcessSettings {
+  /**
+   * It reads the VM's files, which is quickest. They may have changed since the machine was started: then its primary refuses
+   * it, and the next one asks its primary for the machine.
+   */
+  #settingsOf(name: ReplicaName, vmPath: string | undefined): ReplicaProcessSettings {
     const { settings, folder } = this.#options
     const { vmPath: _, holderHasEnded: __, isProfiled: ___, ...shared } = settings
     return {
       ...shared,
+      ...(vmPath === undefined ? {} : { vmPath }),
       replica: name,
       role: 'backup',
       listen: folder.channelEndpoint(name),

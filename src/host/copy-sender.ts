@@ -9,9 +9,12 @@ import type { FromHart, ToHart } from './hart-messages.ts'
 
 export type CopyMessage = Extract<ToHart, { kind: 'startCopy' | 'allowPages' | 'endCopy' }>
 
+/** Outputs are held from the last round on, until all that was sent before it has arrived. */
+const lastOnWayBytes = 1024 * 1024
+
 export class CopySender {
   readonly #post: (message: FromHart, transfer: readonly ArrayBuffer[]) => void
-  #copy: { readonly id: number; readonly live: LiveCopy } | undefined
+  #copy: { readonly id: number; readonly live: LiveCopy; readonly windowBytes: number } | undefined
   #creditBytes = 0
 
   constructor(post: (message: FromHart, transfer: readonly ArrayBuffer[]) => void) {
@@ -21,7 +24,7 @@ export class CopySender {
   onMessage(message: CopyMessage, recorder: Recorder): void {
     if (message.kind === 'startCopy') {
       this.#copy?.live.abandon()
-      this.#copy = { id: message.copy, live: new LiveCopy(recorder) }
+      this.#copy = { id: message.copy, live: new LiveCopy(recorder), windowBytes: message.creditBytes }
       this.#creditBytes = message.creditBytes
     } else if (message.copy === this.#copy?.id) {
       if (message.kind === 'allowPages') this.#creditBytes += message.bytes
@@ -38,11 +41,11 @@ export class CopySender {
     return this.#copy?.live.guestPercent ?? 100
   }
 
-  /** There is something to copy, and somebody to take it. */
+  /** There is something to copy, and somebody to take it. The last round waits until little is on its way before it. */
   get canWork(): boolean {
-    return (
-      this.#copy !== undefined && (this.#copy.live.isReadyToFinish || this.#creditBytes >= this.#copy.live.pieceBytes)
-    )
+    if (this.#copy === undefined) return false
+    const { live, windowBytes } = this.#copy
+    return this.#creditBytes >= (live.isReadyToFinish ? windowBytes - lastOnWayBytes : live.pieceBytes)
   }
 
   /** Call between two slices, when all that was recorded is sent: one piece, or the last round and the rest. */

@@ -29,6 +29,8 @@ export function listenForReplicaControl({
         return {}
       case 'powerButton':
         return { isHeard: replica.pressPowerButton() }
+      case 'handOver':
+        return { isBegun: replica.handOver() }
       case 'unprotect':
         return { isBegun: replica.unprotect() }
       case 'stop':

@@ -234,6 +234,15 @@ export class Replica {
     return true
   }
 
+  /**
+   * The backup takes the machine over; this replica ends.
+   * @returns false: there is no backup that could
+   */
+  handOver(): boolean {
+    this.#withPrimary((primary) => primary.handOver(performance.now()))
+    return this.#role.kind === 'halted'
+  }
+
   /** For fault trials: something of this replica fails while the rest of it lives. */
   injectFault(fault: ReplicaFault): void {
     this.#events.trace(`fault injected: ${fault.kind}`)

@@ -165,6 +165,42 @@ function isAutomatic(folder: VmFolder): boolean {
   return run !== undefined && readVmConfig(run.vmPath).config.protection.automatic
 }
 
+/**
+ * Moves a role to another process: the backup becomes the primary, or another backup takes the present one's place. No
+ * client notices more of it than of a failover; the VM is not protected until the new backup has joined.
+ * @throws WorldError `not-protected`: there is no backup that could take over
+ */
+export async function move(
+  vm: string,
+  role: 'primary' | 'backup',
+  onProgress: (text: string) => void,
+): Promise<PairStatus> {
+  const folder = await runningFolder(vm)
+  if (role === 'backup') {
+    await unprotect(vm)
+    return await protect(vm, onProgress)
+  }
+  const before = await primaryOf(folder)
+  const answer = await ask<{ isBegun: boolean }>(folder.controlPath(before), 'handOver')
+  if (!answer?.isBegun) {
+    throw new WorldError(
+      'not-protected',
+      `VM ${folder.name} has no backup that could take over: "understudy status" says how it is doing`,
+      ExitCode.notProtected,
+    )
+  }
+  const deadline = performance.now() + unprotectWithinMs
+  for (; (await findPrimary(folder)) === undefined && folder.readRun(); await sleep(lookEveryMs)) {
+    if (performance.now() > deadline)
+      throw new WorldError(
+        'timed-out',
+        `VM ${folder.name}: the backup did not go live within ${unprotectWithinMs / 1000} s; it goes on asking the arbiter`,
+        ExitCode.timedOut,
+      )
+  }
+  return folder.readRun() ? await protect(vm, onProgress) : await pairStatus(vm)
+}
+
 /** What `up` started is looked after by its primary; on hosts of their own nobody starts a replica but the operator. */
 function wantBackup(folder: VmFolder, wantsBackup: boolean): void {
   const run = folder.readRun()

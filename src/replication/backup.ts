@@ -437,6 +437,9 @@ export class Backup {
           this.#compareReach(nowMs)
         }
         return
+      case 'takeOver':
+        this.#suspect(message.reason, nowMs, true)
+        return
       case 'goodbye':
         this.#halt('goodbye', message.reason)
         return
@@ -507,12 +510,15 @@ export class Backup {
     else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
   }
 
-  /** The primary seems lost. From here on there is no way back to following it: it wins, or its role here is over. */
-  #suspect(detail: string, nowMs: number): void {
+  /**
+   * The primary seems lost. From here on there is no way back to following it: it wins, or its role here is over.
+   * @param hasEnded it said so itself: nobody else asks
+   */
+  #suspect(detail: string, nowMs: number, hasEnded = false): void {
     this.#moveTo('asking')
     this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
     this.#effects.push({ kind: 'closeChannel', reason: detail })
-    if (isBetterPlaced(this.#primaryReach, this.#reach)) this.#retryAtMs = nowMs + this.#policy.headStartMs
+    if (!hasEnded && isBetterPlaced(this.#primaryReach, this.#reach)) this.#retryAtMs = nowMs + this.#policy.headStartMs
     else this.#ask()
   }
 

@@ -32,6 +32,8 @@ export type HaltReason =
   | 'neverPaired'
   /** The primary ended in good order. */
   | 'goodbye'
+  /** It gave the machine to its backup. */
+  | 'handedOver'
   /** Its own host asked for it. */
   | 'shutdown'
 
@@ -45,6 +47,7 @@ export function exitCodeOfHalt(reason: HaltReason): ExitCode {
     case 'neverPaired':
       return ExitCode.failure
     case 'goodbye':
+    case 'handedOver':
     case 'shutdown':
       return ExitCode.ok
   }

@@ -32,6 +32,7 @@ const messages: readonly Message[] = [
   entries(batchAt(12, 3, 9n, 100), 2 ** 40),
   { kind: 'call', generation: 2 ** 40, replica: 'c', tailFrom: end(2 ** 50) },
   { kind: 'call', generation: 1, replica: 'c', tailFrom: undefined },
+  { kind: 'takeOver', reason: 'moved' },
   {
     kind: 'ack',
     progress: { receivedEnd: end(5), replayedEnd: end(4), replayedCount: 2n ** 60n, lagMs: 17 },

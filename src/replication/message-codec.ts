@@ -61,6 +61,7 @@ const kindTags = {
   taken: 13,
   state: 14,
   call: 15,
+  takeOver: 16,
 } as const satisfies Record<MessageKind, number>
 
 const kindsByTag: ReadonlyMap<number, MessageKind> = new Map(
@@ -132,6 +133,7 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writer.raw(message.bytes)
       return
     case 'refuse':
+    case 'takeOver':
     case 'goodbye':
       writeVarintText(writer, message.reason)
       return
@@ -219,6 +221,7 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
       return { kind, lengthBytes, offset, bytes: reader.raw(reader.remaining).slice() }
     }
     case 'refuse':
+    case 'takeOver':
     case 'goodbye':
       return { kind, reason: readVarintText(reader, maxReasonBytes) }
     case 'welcome':

@@ -16,6 +16,7 @@
  *   heartbeat  primary   I am here, this is how far my hart has come, and this is what I reach
  *   confirmed  primary   the receivers have these outputs: forget them
  *   diverged   backup    my machine does something else than your log says
+ *   takeOver   primary   I have ended, on purpose: the machine is yours, as soon as the arbiter says so
  *   goodbye    both      I end in good order: no failover
  *   call       winner    I hold the machine now: send me what I lack of the log, and follow me
  *
@@ -148,6 +149,7 @@ export type Message =
     }
   | { readonly kind: 'confirmed'; readonly ends: ConfirmedEnds }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
+  | { readonly kind: 'takeOver'; readonly reason: string }
   | { readonly kind: 'goodbye'; readonly reason: string }
   | {
       readonly kind: 'call'

@@ -18,7 +18,7 @@ export interface ReplicationPolicy {
   readonly arbiterRetryMs: number
   /** When the two part, a replica that knows the other to be better placed (reach.ts) asks so much later. */
   readonly headStartMs: number
-  /** How much of a machine's memory is on its way to a backup to be: what its messages may have to wait behind. */
+  /** How much of a machine's memory may be on its way to a backup to be: at most so much waits in any process or socket. */
   readonly transferWindowBytes: number
   /** How many backups the machine is to have. A starting primary waits for them; more are refused. */
   readonly backups: number
@@ -43,7 +43,7 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   confirmEveryMs: 20,
   arbiterRetryMs: 200,
   headStartMs: 1000,
-  transferWindowBytes: 2 * 1024 * 1024,
+  transferWindowBytes: 8 * 1024 * 1024,
   backups: 1,
   slowBackupMs: 5000,
   tailTimeoutMs: 300,

@@ -339,6 +339,21 @@ export class Primary {
     return this.#takeEffects()
   }
 
+  /**
+   * The operator wants a backup to be the primary. This one ends as one that dies, at whatever entry it has come to, and says
+   * so: nothing is lost by the rules that hold for any failover, and nobody has to find out.
+   * @returns nothing when there is no backup that could take over
+   */
+  handOver(nowMs: number): PrimaryEffect[] {
+    const heir = this.#links.listable.find(({ reach }) => !isBetterPlaced(this.#reach, reach))
+    if (this.#state !== 'protected' || heir === undefined) return []
+    const reason = `the operator moves the machine to replica ${heir.replica}`
+    this.#send(heir, { kind: 'takeOver', reason }, nowMs)
+    this.#candidates.dismissAll(reason)
+    this.#halt('handedOver', reason)
+    return this.#takeEffects()
+  }
+
   /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
   onShutdown(reason: string, _nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
@@ -452,6 +467,7 @@ export class Primary {
       case 'pages':
       case 'state':
       case 'call':
+      case 'takeOver':
         this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
     }
   }

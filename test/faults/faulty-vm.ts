@@ -13,7 +13,7 @@ import { ArbiterClient } from '../../src/disk/arbiter-client.ts'
 import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { consoleLogName } from '../../src/host/console-log.ts'
 import { ask } from '../../src/host/control.ts'
-import { bringUp, repairVm, takeDown } from '../../src/host/local-pair.ts'
+import { bringUp, processesOf, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
@@ -30,6 +30,8 @@ export interface FaultyVmOptions {
   readonly guest?: ReadyGuest
   /** More ports than Redis's, as the VM file has them. */
   readonly forward?: readonly string[]
+  /** Whether lost backups are replaced by themselves. Default: not, so that a trial has one failure. */
+  readonly automatic?: boolean
 }
 
 export class FaultyVm {
@@ -59,7 +61,11 @@ export class FaultyVm {
     const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
     const guest = options.guest ?? (await readyGuest({ guestFolder }, 'test-guest'))
     const append = 'quiet redis.appendfsync=always'
-    const path = await writeVmOf(guest, scratch, name, port, { append, forward: options.forward ?? [] })
+    const path = await writeVmOf(guest, scratch, name, port, {
+      append,
+      forward: options.forward ?? [],
+      automatic: options.automatic ?? false,
+    })
     return new FaultyVm(path, port, scratch, name, trace)
   }
 
@@ -131,6 +137,15 @@ export class FaultyVm {
     return replicaNames.filter((name) => /diverge/i.test(this.traceOfRun(name))).length
   }
 
+  /** How long each restoration of the redundancy took in this run, in milliseconds, as the primaries tell; by time. */
+  restorations(): number[] {
+    const lines = replicaNames.flatMap((name) => this.traceOfRun(name).split('\n'))
+    return lines.sort().flatMap((line) => {
+      const took = /protected again after (\d+) ms/.exec(line)?.[1]
+      return took === undefined ? [] : [Number(took)]
+    })
+  }
+
   /** What the guest printed, also before its last power-on; the end of it. */
   consoleText(): string {
     return readFileSync(this.folder.file(consoleLogName), 'latin1')
@@ -143,7 +158,7 @@ export class FaultyVm {
   // ---- faults --------------------------------------------------------------------------------------------------------
 
   async signal(role: 'primary' | 'backup', signal: NodeJS.Signals): Promise<number> {
-    const { pid } = await this.#replica(role)
+    const { pid } = await this.replicaIn(role)
     process.kill(pid, signal)
     return pid
   }
@@ -161,7 +176,7 @@ export class FaultyVm {
   }
 
   async fault(role: 'primary' | 'backup', fault: ReplicaFault): Promise<void> {
-    await ask(this.folder.controlPath((await this.#replica(role)).name), 'fault', fault)
+    await ask(this.folder.controlPath((await this.replicaIn(role)).name), 'fault', fault)
   }
 
   async signalSurrounding(what: 'disk' | 'lan', signal: NodeJS.Signals): Promise<number> {
@@ -235,10 +250,10 @@ export class FaultyVm {
   }
 
   async pidOf(role: 'primary' | 'backup'): Promise<number> {
-    return (await this.#replica(role)).pid
+    return (await this.replicaIn(role)).pid
   }
 
-  async #replica(role: 'primary' | 'backup'): Promise<ReplicaStatus> {
+  async replicaIn(role: 'primary' | 'backup'): Promise<ReplicaStatus> {
     const found = (await this.statuses()).find((status) => status.role === role)
     if (!found) throw new Error(`there is no ${role}`)
     return found
@@ -275,8 +290,7 @@ export class FaultyVm {
 
   /** Of every process of the run. */
   #pids(): number[] {
-    const run = this.folder.requireRun()
-    return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
+    return processesOf(this.folder.requireRun()).filter((pid) => pid > 0)
   }
 
   #traceOf(name: ReplicaName): string {

@@ -2,41 +2,63 @@
  * Fault trials as a command:
  *
  *   npm run faults -- --kills N [--seed S] [--kind KIND] [--json]
+ *   npm run faults -- --successive N [--seed S] [--json]
  *
  * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
- * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it. Exit code 0 only if every promise held in every trial.
+ * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it.
+ *
+ * `--successive`: N failures one after the other on the same guest, whose redundancy is restored by itself after each.
+ *
+ * Exit code 0 only if every promise held.
  */
 
 import { parseArgs } from 'node:util'
 import { runCampaign } from './campaign.ts'
 import { faultKinds } from './fault-kinds.ts'
+import { runSuccession } from './succession.ts'
 import { kindOfSeed } from './trial.ts'
 
 const { values } = parseArgs({
   options: {
     kills: { type: 'string' },
+    successive: { type: 'string' },
     seed: { type: 'string', default: '1' },
     kind: { type: 'string' },
     json: { type: 'boolean' },
   },
 })
-const trials = Number(values.kills)
+const trials = Number(values.successive ?? values.kills)
 const firstSeed = Number(values.seed)
 const isKnown = values.kind === undefined || faultKinds.some(({ name }) => name === values.kind)
 if (!Number.isSafeInteger(trials) || trials < 1 || !Number.isSafeInteger(firstSeed) || firstSeed < 1 || !isKnown) {
   console.error('usage: npm run faults -- --kills N [--seed S] [--kind KIND] [--json]   (N and S from 1)')
+  console.error('       npm run faults -- --successive N [--seed S] [--json]')
   console.error(`kinds: ${faultKinds.map(({ name }) => name).join(' ')}`)
   process.exit(2)
 }
-const seeds: number[] = []
-for (let seed = firstSeed; seeds.length < trials; seed++) {
-  if (values.kind === undefined || kindOfSeed(seed).name === values.kind) seeds.push(seed)
-}
 const say = (line: string): void => console.error(line)
-const { totals, reports } = await runCampaign(seeds, say)
-if (values.json) {
-  console.log(JSON.stringify(totals))
-} else {
-  for (const [name, count] of Object.entries(totals)) console.log(`${name.replaceAll('_', ' ').padEnd(20)} ${count}`)
+
+function print(totals: object): void {
+  if (values.json) console.log(JSON.stringify(totals))
+  else for (const [name, value] of Object.entries(totals)) console.log(`${inWords(name)} ${inWords(value)}`)
 }
-process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
+
+function inWords(value: unknown): string {
+  return typeof value === 'string' ? value.replaceAll('_', ' ').padEnd(20) : JSON.stringify(value)
+}
+
+if (values.successive !== undefined) {
+  const report = await runSuccession(trials, firstSeed, say)
+  print(report)
+  const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure } = report
+  const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems
+  process.exitCode = wrong === 0 && failure === undefined ? 0 : 1
+} else {
+  const seeds: number[] = []
+  for (let seed = firstSeed; seeds.length < trials; seed++) {
+    if (values.kind === undefined || kindOfSeed(seed).name === values.kind) seeds.push(seed)
+  }
+  const { totals, reports } = await runCampaign(seeds, say)
+  print(totals)
+  process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
+}

@@ -12,6 +12,7 @@ import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
 import { simulatorMutations } from './simulator-mutations.ts'
+import { transferMutations } from './transfer-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
 
 export interface Mutation {
@@ -151,6 +152,7 @@ export const mutations: readonly Mutation[] = [
   ...determinismMutations,
   ...protectionMutations,
   ...backupsMutations,
+  ...transferMutations,
   ...epochMutations,
   ...privacyMutations,
   ...translationMutations,

@@ -342,7 +342,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'what comes in while a hart goes live is dropped',
     file: 'src/host/processes/hart.ts',
-    from: "    if (message.kind === 'input') this.#early.push(message)\n",
+    from: '    else this.#early.push(message)\n',
     to: '',
     noticedBy: {
       file: 'src/host/hart.test.ts',
@@ -352,11 +352,11 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a hart that hangs behind living sockets is not noticed',
     file: 'src/host/hart-watch.ts',
-    from: '    return this.#ticks >= this.#silenceTicks\n',
-    to: '    return false\n',
+    from: "return this.#ticks >= this.#silenceTicks ? 'hanging' : 'silent'",
+    to: "return 'silent'",
     noticedBy: {
       file: 'src/host/hart-watch.test.ts',
-      test: 'a hart that hears nothing new for so many ticks hangs',
+      test: 'a hart that takes no turn for so many ticks hangs',
     },
   },
   {
@@ -482,8 +482,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a machine is started although its holder is connected',
     file: arbiter,
-    from: '    const obstacle = isHolderConnected(machine)\n',
-    to: '    const obstacle = isHolderConnected(machine) && holderHasEnded\n',
+    from: "    if (isHolderConnected(machine)) return 'holder-connected'\n",
+    to: '',
     noticedBy: {
       file: 'src/disk/arbiter.test.ts',
       test: 'right after its own start the arbiter awaits a holder that did not release: a start would cost a machine that runs',
@@ -532,8 +532,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that fetches its machine counts as silent',
     file: 'src/replication/reception.ts',
-    from: '    this.#strangers.set(channel, nowMs)\n    return this.#offer',
-    to: '    return this.#offer',
+    from: '    this.#strangers.set(channel, nowMs)\n    return (\n',
+    to: '    return (\n',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'a backup without a machine is given it before its hello, and nobody is waited for meanwhile',
