@@ -8,7 +8,15 @@ import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
 import type { BlockStore } from './block-store.ts'
 import { FileStore } from './file-store.ts'
-import { foreignServer, nbdkit, needs, qemuNbd } from './foreign-server.test-support.ts'
+import {
+  type DurableForeignKind,
+  durableForeignKinds,
+  type ForeignServer,
+  foreignServer,
+  nbdkit,
+  needs,
+  qemuNbd,
+} from './foreign-server.test-support.ts'
 import { LossyStore } from './lossy-store.test-support.ts'
 import { NbdStore } from './nbd-store.ts'
 import { makeImage, temporaryFolder } from './test-disk.ts'
@@ -41,11 +49,26 @@ function foreign(
   isDurable: boolean,
   command: (socket: string, folder: string) => readonly string[],
 ): Kind {
+  const start = (t: TestContext, folder: string): Promise<ForeignServer> =>
+    foreignServer(t, join(folder, 'nbd'), 'disk', command(join(folder, 'nbd'), folder))
+  return foreignKindOf(name, tool, isDurable, start)
+}
+
+function foreignKind({ name, tool, start }: DurableForeignKind): Kind {
+  return foreignKindOf(name, tool, true, (t, folder) => start(t, folder, join(folder, 'foreign.img')))
+}
+
+function foreignKindOf(
+  name: string,
+  tool: string,
+  isDurable: boolean,
+  start: (t: TestContext, folder: string) => Promise<ForeignServer>,
+): Kind {
   const canFail = name.includes('error')
   const open = async (t: TestContext): Promise<Subject> => {
     const folder = temporaryFolder()
     makeImage(folder, 'foreign.img')
-    const server = await foreignServer(t, join(folder, 'nbd'), 'disk', command(join(folder, 'nbd'), folder))
+    const server = await start(t, folder)
     const openStore = async (): Promise<NbdStore> => {
       const store = await NbdStore.open(server.uri, { readOnly: false, sizeBytes: MiB, trace: () => {} })
       t.after(() => {
@@ -115,7 +138,7 @@ const kinds: readonly Kind[] = [
   foreign('nbdkit file with the delay filter', 'nbdkit', true, (socket, folder) =>
     nbdkit(socket, '--filter=delay', 'file', join(folder, 'foreign.img'), 'rdelay=3ms', 'wdelay=3ms'),
   ),
-  foreign('qemu-nbd', 'qemu-nbd', true, (socket, folder) => qemuNbd(socket, 'disk', join(folder, 'foreign.img'))),
+  ...durableForeignKinds.map(foreignKind),
 ]
 
 for (const { name, skip, isForeign, isDurable, canFail, open } of kinds) {

@@ -18,6 +18,7 @@ import { Listener } from '../net/listener.ts'
 import { Arbiter } from './arbiter.ts'
 import { ArbiterConnection } from './arbiter-connection.ts'
 import type { BlockStore } from './block-store.ts'
+import { ChangeCountingStore, changesSuffix } from './change-map.ts'
 import { ExportDirectory, type StoredExport } from './export-directory.ts'
 import { FileStore } from './file-store.ts'
 import { ImageLock } from './image-lock.ts'
@@ -38,6 +39,8 @@ export type DiskExport = DiskSource & {
   readonly readOnly?: boolean
   /** The machine that the disk belongs to, and whose generations fence it. */
   readonly machine?: string
+  /** The replica whose own copy of a disk this is; with `machine`. */
+  readonly owner?: string
 }
 
 export interface DiskServerOptions {
@@ -84,7 +87,7 @@ export async function startDiskServer(options: DiskServerOptions): Promise<DiskS
     }
     const arbiter = new Arbiter(storage, options.tokens, undefined, undefined, options.isDecidedElsewhere)
     const exports: StoredExport[] = []
-    for (const diskExport of options.exports) exports.push(await openExport(diskExport, options, closers))
+    for (const diskExport of options.exports) exports.push(...(await openExport(diskExport, options, closers)))
     const directory = new ExportDirectory(exports, arbiter)
     const nbdConnections = new Set<NbdConnection>()
     const nbd = await Listener.open({
@@ -128,7 +131,7 @@ async function openExport(
   diskExport: DiskExport,
   options: DiskServerOptions,
   closers: (() => Promise<void>)[],
-): Promise<StoredExport> {
+): Promise<StoredExport[]> {
   const readOnly = diskExport.readOnly ?? false
   const { store, identity, what } = await openStore(diskExport, readOnly, options.trace ?? (() => {}))
   closers.push(() => store.close())
@@ -136,12 +139,17 @@ async function openExport(
     const lock = await ImageLock.take(identity, what)
     closers.push(() => lock.release())
   }
-  return {
-    name: diskExport.name,
+  const { name, machine, owner } = diskExport
+  const stored = {
+    name,
     store: options.wrapStore?.(store, diskExport) ?? store,
     readOnly,
-    ...(diskExport.machine === undefined ? {} : { machine: diskExport.machine }),
+    ...(machine === undefined ? {} : { machine }),
   }
+  if (owner === undefined) return [stored]
+  const counting = new ChangeCountingStore(stored.store)
+  const counters = { ...stored, name: `${name}${changesSuffix}`, store: counting.map, readOnly: true }
+  return [{ ...stored, store: counting, owner }, counters]
 }
 
 /** Opens what an export stands on. `identity`: what makes two of them the same; `what`: how an error line calls it. */

@@ -6,6 +6,8 @@
  * - without a pass while nobody holds the machine: a tool on a stopped machine, until the machine is started;
  * - where another arbiter decides (etcd), a pass with a later generation than any before is believed, for it has the
  *   machine's token: from that moment older ones are refused, and it is opened when they have drained;
+ * - a replica's own copy (`owner`) with that replica's pass, whoever holds the machine: on its newest connection. Nobody else
+ *   writes to it, so there is nothing to fence;
  * - without a pass while somebody holds it: read-only. What it reads is a moving picture; `nbdinfo` is happy with that.
  */
 
@@ -23,6 +25,8 @@ export interface StoredExport {
   readonly readOnly: boolean
   /** The machine whose fence stands before this export. */
   readonly machine?: string
+  /** The replica whose own copy of a disk this is: it alone writes to it, as primary and as backup. */
+  readonly owner?: string
 }
 
 /** An export as one connection sees it. */
@@ -97,6 +101,10 @@ export class ExportDirectory {
     if (pass.machine !== machine || !this.#arbiter.knows(machine, pass.token)) {
       throw new ExportRefusal(OptionError.policy, `export "${found.name}": wrong machine or token`)
     }
+    if (found.owner !== undefined) {
+      this.#openForOwner(found, machine, pass, connection, answer)
+      return
+    }
     if (this.#arbiter.isDecidedElsewhere) this.#adopt(machine, pass)
     const fence = this.#fence(machine)
     const diskPass: DiskPass = { kind: 'replica', replica: pass.replica, generation: pass.generation }
@@ -109,9 +117,7 @@ export class ExportDirectory {
       )
     }
     if (!fence.permits(diskPass)) throw refusal()
-    const seatName = `${found.name}/${pass.replica}`
-    const seat = this.#seats.get(seatName) ?? new Seat()
-    this.#seats.set(seatName, seat)
+    const seat = this.#seat(found, pass)
     const hold = seat.take(connection)
     const opened = (): void => {
       if (fence.permits(diskPass)) answer(this.#openSeated(this.#openFenced(found, machine, diskPass), seat, hold))
@@ -119,6 +125,35 @@ export class ExportDirectory {
     }
     // A grant that is still draining is no grant yet: nobody overtakes the requests of the older generation.
     fence.whenDrained(() => seat.whenDrained(opened))
+  }
+
+  #openForOwner(
+    found: StoredExport,
+    machine: string,
+    pass: ReplicaPass,
+    connection: object,
+    answer: (answer: OpenExport) => void,
+  ): void {
+    if (pass.replica !== found.owner) {
+      throw new ExportRefusal(
+        OptionError.policy,
+        `export "${found.name}" is the own copy of replica ${found.owner}, and ${pass.replica} is another one`,
+      )
+    }
+    const seat = this.#seat(found, pass)
+    const hold = seat.take(connection)
+    const pickedUp = {
+      ...this.#openFenced(found, machine, { kind: 'reader' }),
+      info: this.#info(found, found.readOnly),
+    }
+    seat.whenDrained(() => answer(this.#openSeated(pickedUp, seat, hold)))
+  }
+
+  #seat(found: StoredExport, { replica }: ReplicaPass): Seat {
+    const name = `${found.name}/${replica}`
+    const seat = this.#seats.get(name) ?? new Seat()
+    this.#seats.set(name, seat)
+    return seat
   }
 
   #adopt(machine: string, { replica, generation }: ReplicaPass): void {
@@ -154,7 +189,8 @@ export class ExportDirectory {
 
   #openForTool(found: StoredExport, machine: string): OpenExport {
     const { generation, holder } = this.#arbiter.record(machine)!
-    const pass: DiskPass = holder === null ? { kind: 'tool', generation } : { kind: 'reader' }
+    const isStopped = holder === null && found.owner === undefined
+    const pass: DiskPass = isStopped ? { kind: 'tool', generation } : { kind: 'reader' }
     return this.#openFenced(found, machine, pass)
   }
 

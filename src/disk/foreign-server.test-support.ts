@@ -1,7 +1,7 @@
-/** NBD servers that nobody here wrote, as child processes of a test: nbdkit and qemu-nbd, on unix sockets. */
+/** NBD servers that nobody here wrote, as processes of a test: nbdkit, qemu-nbd and nbd-server, on unix sockets. */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,15 +21,20 @@ export interface ForeignServer {
   startAgain(): Promise<void>
 }
 
-/** @param command what to run, in the foreground, listening on `socket` */
+/**
+ * @param command what to run, in the foreground, listening on `socket`
+ * @param pidFile of a server that goes into the background, with children of its own: where it writes its id
+ */
 export async function foreignServer(
   t: TestContext,
   socket: string,
   exportName: string,
   command: readonly string[],
+  pidFile?: string,
 ): Promise<ForeignServer> {
   let child: ChildProcess | undefined
   const kill = async (): Promise<void> => {
+    if (pidFile !== undefined && existsSync(pidFile)) await killGroup(Number(readFileSync(pidFile, 'utf8')), pidFile)
     const running = child
     child = undefined
     if (!running || running.exitCode !== null || running.signalCode !== null) return
@@ -46,13 +51,27 @@ export async function foreignServer(
       words += chunk
     })
     while (!(existsSync(socket) && (await answers(socket)))) {
-      if (started.exitCode !== null) throw new Error(`${command.join(' ')}: exit code ${started.exitCode}: ${words}`)
+      if (started.exitCode !== null && (pidFile === undefined || started.exitCode !== 0))
+        throw new Error(`${command.join(' ')}: exit code ${started.exitCode}: ${words}`)
       await sleep(10)
     }
   }
   t.after(kill)
   await start()
   return { uri: `nbd+unix:///${exportName}?socket=${socket}`, kill, startAgain: start }
+}
+
+/** A server in the background leads a group of its own, in which it has a child per connection. */
+async function killGroup(pid: number, pidFile: string): Promise<void> {
+  rmSync(pidFile, { force: true })
+  try {
+    for (;;) {
+      process.kill(-pid, 'SIGKILL')
+      await sleep(10)
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 function answers(socket: string): Promise<boolean> {
@@ -84,3 +103,39 @@ export function qemuNbd(socket: string, exportName: string, image: string): stri
     image,
   ]
 }
+
+/** Writes its configuration beside the socket. @returns for `foreignServer`: what to run, and where its id will stand */
+export function nbdServer(socket: string, exportName: string, image: string): { command: string[]; pidFile: string } {
+  const [configuration, pidFile] = [`${socket}.conf`, `${socket}.pid`]
+  const lines = ['[generic]', `unixsock=${socket}`, 'listenaddr=127.0.0.1', `[${exportName}]`, `exportname=${image}`]
+  writeFileSync(configuration, `${[...lines, 'flush=true', 'fua=true', 'trim=true'].join('\n')}\n`)
+  return { command: ['nbd-server', '-C', configuration, '-p', pidFile], pidFile }
+}
+
+/** A foreign server that keeps what is flushed on an image. */
+export interface DurableForeignKind {
+  readonly name: string
+  readonly tool: string
+  start(t: TestContext, folder: string, image: string): Promise<ForeignServer>
+}
+
+export const durableForeignKinds: readonly DurableForeignKind[] = [
+  {
+    name: 'nbdkit',
+    tool: 'nbdkit',
+    start: (t, folder, image) => foreignServer(t, `${folder}/nbd`, 'disk', nbdkit(`${folder}/nbd`, 'file', image)),
+  },
+  {
+    name: 'qemu-nbd',
+    tool: 'qemu-nbd',
+    start: (t, folder, image) => foreignServer(t, `${folder}/nbd`, 'disk', qemuNbd(`${folder}/nbd`, 'disk', image)),
+  },
+  {
+    name: 'nbd-server',
+    tool: 'nbd-server',
+    start: (t, folder, image) => {
+      const { command, pidFile } = nbdServer(`${folder}/nbd`, 'disk', image)
+      return foreignServer(t, `${folder}/nbd`, 'disk', command, pidFile)
+    },
+  },
+]

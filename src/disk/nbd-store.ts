@@ -23,6 +23,7 @@ import { NbdError } from './nbd-error.ts'
 import { type NbdLocation, parseNbdUri } from './nbd-uri.ts'
 import { SteadyDisk } from './steady-disk.ts'
 import type { DiskWork } from './steady-requests.ts'
+import { Turns } from './turns.ts'
 
 export interface NbdStoreOptions {
   readonly readOnly: boolean
@@ -35,21 +36,13 @@ export interface NbdStoreOptions {
 
 const defaultKeptLimitBytes = 64 * MiB
 
-/** A request that others may have to wait for. */
-interface Turn {
-  readonly offset: number
-  readonly end: number
-  readonly isChange: boolean
-  readonly done: Promise<void>
-}
-
 export class NbdStore implements BlockStore {
   readonly sizeBytes: number
   /** What makes two of them the same: socket and name. */
   readonly identity: string
   readonly #disk: SteadyDisk
   readonly #keptLimitBytes: number
-  readonly #turns = new Set<Turn>()
+  readonly #turns = new Turns()
   #ownFlush: Promise<void> | undefined
   /** A flush that nobody had asked for failed: the next one has to say so. */
   #ownFailure: Error | undefined
@@ -127,18 +120,10 @@ export class NbdStore implements BlockStore {
 
   async #inTurn(offset: number, lengthBytes: number, work: DiskWork): Promise<Uint8Array | undefined> {
     const isChange = work.operation !== 'read'
-    const { promise: done, resolve: finish } = Promise.withResolvers<void>()
-    const turn: Turn = { offset, end: offset + lengthBytes, isChange, done }
-    const earlier = [...this.#turns].filter((other) => mustPrecede(other, turn))
-    this.#turns.add(turn)
-    try {
-      for (const other of earlier) await other.done
+    return await this.#turns.inTurn({ offset, lengthBytes, isChange }, async () => {
       if (isChange) await this.#makeRoom()
       return await this.#disk.request(work)
-    } finally {
-      this.#turns.delete(turn)
-      finish()
-    }
+    })
   }
 
   /** One flush for all who find the limit reached. */
@@ -157,10 +142,6 @@ export class NbdStore implements BlockStore {
       })
     await this.#ownFlush
   }
-}
-
-function mustPrecede(earlier: Turn, later: Turn): boolean {
-  return (earlier.isChange || later.isChange) && earlier.offset < later.end && later.offset < earlier.end
 }
 
 /** Why this export cannot be the disk; undefined if it can. */

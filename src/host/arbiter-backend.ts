@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { type ArbiterAccess, ArbiterError } from '../disk/arbiter-access.ts'
 import { ArbiterClient } from '../disk/arbiter-client.ts'
+import type { ArbiterRecordFields } from '../disk/arbiter-record.ts'
 import { EtcdArbiter } from '../etcd/etcd-arbiter.ts'
 import type { EtcdSettings } from '../etcd/etcd-settings.ts'
 import type { Endpoint } from '../net/address.ts'
@@ -79,10 +80,15 @@ export class ArbiterBackend {
    * Starting a machine takes the next generation, and is refused while a holder is connected (invariant 8). A holder that
    * may be about to come back is awaited here too.
    * @param holderHasEnded no process of a holder is left
+   * @param check looks at the record before the arbiter is asked, and throws what speaks against it
    * @throws WorldError `held-elsewhere`; ArbiterError
    */
-  async takeGeneration(holderHasEnded: boolean): Promise<Generation> {
+  async takeGeneration(
+    holderHasEnded: boolean,
+    check: (record: ArbiterRecordFields) => void = () => {},
+  ): Promise<Generation> {
     for (let attempt = 0; ; ) {
+      check(await this.#arbiter.read(answerTimeoutMs))
       const answer = await this.#arbiter.start(answerTimeoutMs, holderHasEnded)
       if (answer.granted) {
         this.#tellDiskServer(answer.generation)

@@ -14,18 +14,21 @@ import { convert, resolveBeside } from './config-file.ts'
 const endpoint = z.string().transform((text, context) => convert(() => checkEndpoint(text), context))
 
 export const arbiterSchema = z
-  .union([
-    z.literal('disk'),
-    z.strictObject({
-      etcd: z.array(endpoint).min(1, 'name its members: ["https://HOST:PORT", …]').describe('members of the cluster'),
-      prefix: z.string().min(1).default(defaultEtcdPrefix).describe('what our keys begin with'),
-      ca: z.string().optional().describe("certificate of the authority that signed the cluster's"),
-      certificate: z.string().optional().describe('our own certificate, where the cluster asks for one'),
-      key: z.string().optional().describe('the key of that certificate'),
-      user: z.string().optional().describe('a user of etcd, where the cluster has users'),
-      password: z.string().optional().describe('a file that holds its password'),
-    }),
-  ])
+  .union(
+    [
+      z.literal('disk'),
+      z.strictObject({
+        etcd: z.array(endpoint).min(1, 'name its members: ["https://HOST:PORT", …]').describe('members of the cluster'),
+        prefix: z.string().min(1).default(defaultEtcdPrefix).describe('what our keys begin with'),
+        ca: z.string().optional().describe("certificate of the authority that signed the cluster's"),
+        certificate: z.string().optional().describe('our own certificate, where the cluster asks for one'),
+        key: z.string().optional().describe('the key of that certificate'),
+        user: z.string().optional().describe('a user of etcd, where the cluster has users'),
+        password: z.string().optional().describe('a file that holds its password'),
+      }),
+    ],
+    { error: 'write "disk", or { etcd = ["https://HOST:PORT", …] }; http:// is for 127.0.0.1 and localhost only' },
+  )
   .describe('who decides which replica is live: "disk", the disk server, or { etcd = ["https://HOST:PORT", …] }')
 
 export type ArbiterFile = z.output<typeof arbiterSchema>

@@ -1,6 +1,6 @@
 /** The files a VM boots from, read and checked before anything starts. */
 
-import { readFileSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { sectorBytes } from '../base/units.ts'
@@ -58,6 +58,7 @@ export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[
       readOnly: disk.readOnly,
       ...(disk.bus === 'scsi' ? { bus: disk.bus } : {}),
       serial: `understudy-${index}`,
+      ...(disk.isOwn ? { isOwn: true } : {}),
     })),
     ...(config.network ? { nic: { mac: macBytes(config.network.mac) } } : {}),
   }
@@ -66,6 +67,26 @@ export function machineConfig(config: VmConfig, diskSizesBytes: readonly number[
 /** Looks at the disks' image files before anything is started. @throws WorldError when one is missing or truncated */
 export function checkDiskImages(config: VmConfig): void {
   for (const disk of config.disks) if ('path' in disk) checkDiskImage(disk.path)
+}
+
+/**
+ * Where one host runs both replicas, replica b has its copies beside those of a: made here, empty, where there are none.
+ * @throws WorldError when a disk that is not shared names none
+ */
+export function makeMissingCopies({ disks }: VmConfig): void {
+  for (const [index, disk] of disks.entries()) {
+    if (!disk.isOwn || !('path' in disk)) continue
+    if (disk.copyPath === undefined) {
+      throw new WorldError(
+        'no-copy',
+        `disks.${index} is not shared: write copy = "FILE", where the copy of replica b is to be`,
+        ExitCode.badConfiguration,
+      )
+    }
+    if (existsSync(disk.copyPath)) continue
+    closeSync(openSync(disk.copyPath, 'wx', 0o600))
+    truncateSync(disk.copyPath, statSync(disk.path).size)
+  }
 }
 
 function checkDiskImage(path: string): void {

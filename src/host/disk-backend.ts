@@ -8,38 +8,35 @@
  * the replica that goes live has what the guest takes for written, and begins by writing it again, because it cannot know
  * whether the server it meets is the one that answered. The device bounds what is kept: it flushes by itself, in both
  * replicas at the same instruction.
+ *
+ * Of a disk each replica may have its own copy instead: then a backup makes the same changes as its machine replays
+ * (disk-of-replica.ts).
  */
 
-import { sectorBytes } from '../base/units.ts'
-import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
+import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
-import { NbdError } from '../disk/nbd-error.ts'
-import { SteadyDisk } from '../disk/steady-disk.ts'
-import type { DiskWork } from '../disk/steady-requests.ts'
-import type { FlushReach } from '../disk/unflushed-writes.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { LogIndex, MarkedOutput } from '../log/entry.ts'
-import type { DiskStatus } from '../machine/types.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
+import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
 import type { DiskRequest } from './hart-messages.ts'
 
-export interface DiskAnswer {
-  readonly sequence: bigint
-  readonly status: DiskStatus
-  readonly data?: Uint8Array
-}
-
-export interface DiskBackendOptions {
+export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> {
   readonly endpoint: Endpoint
   /** Name of the export of each disk. */
   readonly exports: readonly string[]
   readonly machine: string
   readonly replica: string
   readonly token: string
-  readonly onAnswer: (answer: DiskAnswer) => void
-  /** The arbiter has given the disk to a later generation: this replica must stop. */
-  readonly onFenced: (error: Error) => void
-  readonly trace: (line: string) => void
+  /** Numbers of the disks of which this replica has its own copy. Default: none. */
+  readonly own?: OwnDisksOptions
+}
+
+export interface OwnDisksOptions {
+  readonly disks: ReadonlySet<number>
+  /** Whether another replica has good copies, too: then a failure of ours is no error of the machine's. */
+  readonly hasOther: () => boolean
+  readonly onFailed: (error: Error) => void
 }
 
 /** Sizes of these exports in bytes, read without a pass: anybody with the key may look. @throws NbdError */
@@ -55,13 +52,23 @@ export async function diskSizes(endpoint: Endpoint, exports: readonly string[]):
 
 export class DiskBackend {
   readonly #options: DiskBackendOptions
-  readonly #disks: Disk[]
+  readonly #disks: readonly DiskOfReplica[]
 
   constructor(options: DiskBackendOptions) {
     // A mistake in the configuration is told now, not as a disk out of reach.
     keyOf(options.endpoint, 'disk')
     this.#options = options
-    this.#disks = options.exports.map(() => new Disk(options))
+    const { endpoint, exports, own } = options
+    const events: DiskEvents = { ...options, onOwnDiskFailed: (error) => own?.onFailed(error) }
+    this.#disks = exports.map((exportName, disk) => {
+      const place = { endpoint, exportName }
+      return own?.disks.has(disk) ? new OwnDisk(place, own.hasOther, events) : new SharedDisk(place, events)
+    })
+  }
+
+  /** A backup's own copies, if it has any, are equal to the primary's: changes that were followed are made from now on. */
+  begin(): void {
+    for (const disk of this.#disks) disk.begin(this.#passIn(0))
   }
 
   /**
@@ -69,9 +76,8 @@ export class DiskBackend {
    * was a backup has followed the whole log by now.
    */
   async connect(generation: bigint): Promise<void> {
-    const { machine, replica, token, exports } = this.#options
-    const pass = { machine, replica, token, generation: Number(generation) }
-    await Promise.all(this.#disks.map((disk, index) => disk.connect(exports[index]!, pass)))
+    const pass = this.#passIn(Number(generation))
+    await Promise.all(this.#disks.map((disk) => disk.goLive(pass)))
   }
 
   issue(request: DiskRequest): void {
@@ -101,82 +107,24 @@ export class DiskBackend {
 
   /** Everything the disks have answered so far will outlive a crash of their server. @throws NbdError */
   async flush(): Promise<void> {
-    await Promise.all(this.#disks.map(({ steady }) => steady.request({ operation: 'flush' })))
+    await Promise.all(this.#disks.map((disk) => disk.secure()))
   }
 
   get inFlight(): number {
-    return this.#disks.reduce((sum, disk) => sum + disk.steady.inFlight, 0)
+    return this.#disks.reduce((sum, disk) => sum + disk.inFlight, 0)
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#disks.map(({ steady }) => steady.close()))
+    await Promise.all(this.#disks.map((disk) => disk.close()))
   }
 
   /** For a replica that halts: no request is sent again, none is waited for. */
   drop(): void {
-    for (const { steady } of this.#disks) steady.drop()
-  }
-}
-
-class Disk {
-  readonly steady: SteadyDisk
-  readonly #options: DiskBackendOptions
-  /** Of a backup: requests that its log has no answer to yet. */
-  readonly #followed = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()
-
-  constructor(options: DiskBackendOptions) {
-    this.#options = options
-    this.steady = new SteadyDisk({
-      bootIdOf,
-      onFenced: options.onFenced,
-      trace: options.trace,
-    })
+    for (const disk of this.#disks) disk.drop()
   }
 
-  async connect(exportName: string, pass: ReplicaPass): Promise<void> {
-    // The machine itself names the requests without an answer: they are issued again.
-    this.#followed.clear()
-    const { endpoint } = this.#options
-    await this.steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
-  }
-
-  issue(request: DiskRequest): void {
-    const { sequence } = request
-    this.steady.request(workOf(request)).then(
-      (data) => this.#options.onAnswer(data ? { sequence, status: 'ok', data } : { sequence, status: 'ok' }),
-      (error) => {
-        if (!(error instanceof NbdError)) throw error
-        this.#options.onAnswer({ sequence, status: 'ioError' })
-      },
-    )
-  }
-
-  followRequest(request: DiskRequest): void {
-    this.#followed.set(request.sequence, { work: workOf(request), reach: this.steady.unflushed.beginFlush() })
-  }
-
-  followAnswer({ sequence, status }: LoggedDiskAnswer): void {
-    const followed = this.#followed.get(sequence)
-    if (!followed) return
-    this.#followed.delete(sequence)
-    // Nobody knows what became of it, and the driver asks again.
-    if (status === 'uncertain') return
-    const { work, reach } = followed
-    if (work.operation === 'flush') this.steady.unflushed.onFlushed(reach)
-    else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)
-  }
-}
-
-function workOf({ operation, sector, lengthBytes, data }: DiskRequest): DiskWork {
-  const offset = Number(sector) * sectorBytes
-  switch (operation) {
-    case 'write':
-      return { operation, offset, data: data! }
-    case 'flush':
-      return { operation }
-    case 'discard':
-      return { operation: 'trim', offset, lengthBytes }
-    default:
-      return { operation, offset, lengthBytes }
+  #passIn(generation: number): ReplicaPass {
+    const { machine, replica, token } = this.#options
+    return { machine, replica, token, generation }
   }
 }

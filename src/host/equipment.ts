@@ -8,9 +8,10 @@ import { formatMac, macAt } from '../lan/frame.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { digestBootImage, digestConfig, type MachineIdentity } from '../log/identity.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from '../replication/policy.ts'
-import { type DiskAnswer, DiskBackend } from './disk-backend.ts'
+import { DiskBackend } from './disk-backend.ts'
+import type { DiskAnswer } from './disk-of-replica.ts'
 import { engineSettingOf } from './engine-setting.ts'
-import { exportName } from './export-name.ts'
+import { exportsOf } from './export-name.ts'
 import { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
@@ -23,6 +24,8 @@ export interface Equipment {
   readonly policy: ReplicationPolicy
   readonly hart: Hart
   readonly disk: DiskBackend
+  /** Of some disk each replica has its own copy. */
+  readonly hasOwnDisks: boolean
   /** Undefined: the machine has no network card, or this host no network for it. */
   readonly network: NetworkBackend | undefined
 }
@@ -32,6 +35,8 @@ export interface EquipmentEvents {
   readonly onDiskAnswer: (answer: DiskAnswer) => void
   /** @returns whether the machine takes it */
   readonly onFrame: (frameId: bigint, bytes: Uint8Array) => boolean
+  /** Whether another replica could go on with the machine. */
+  readonly isProtected: () => boolean
   /** The network has, or will never have, every frame up to this output. */
   readonly onFrameConfirmed: (sequence: bigint) => void
   /** Disk server or switch know a later generation. */
@@ -44,14 +49,20 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
   const { machine, replica, token } = settings
   const { config, image, protection, discipline } = artefacts
   const { onFenced, trace } = events
+  const ownDisks = new Set(config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : [])))
   const disk = new DiskBackend({
     endpoint: settings.disk,
-    exports: config.disks.map((_, index) => exportName(index)),
+    exports: exportsOf(config.disks, replica),
     machine,
     replica,
     token,
     onAnswer: events.onDiskAnswer,
     onFenced,
+    own: {
+      disks: ownDisks,
+      hasOther: events.isProtected,
+      onFailed: (error) => events.onHalt(ownDiskFailed(error)),
+    },
     trace,
   })
   const network =
@@ -93,5 +104,14 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     configDigest: digestConfig(config),
     imageDigest: digestBootImage(image),
   }
-  return { artefacts, identity, policy, hart, disk, network }
+  return { artefacts, identity, policy, hart, disk, hasOwnDisks: ownDisks.size > 0, network }
+}
+
+/** A side whose copy of a disk fails is removed: the other one goes on, and its guest sees no error. */
+function ownDiskFailed(error: Error): WorldError {
+  return new WorldError(
+    'own-disk-failed',
+    `this replica's own copy of a disk failed, and it leaves the machine to the other one: ${error.message}`,
+    ExitCode.diskOrArbiterUnreachable,
+  )
 }

@@ -43,7 +43,15 @@ export const replicaSchema = z
         connect: address.optional().describe('where a backup finds its primary'),
       })
       .describe('the logging channel'),
-    disk: z.strictObject({ nbd: address, arbiter: address }).describe('where the disk server listens'),
+    disk: z
+      .strictObject({
+        nbd: address,
+        arbiter: address,
+        peer: address
+          .optional()
+          .describe("where the other replica's disk server listens, for disks that are not shared"),
+      })
+      .describe('where the disk server listens'),
     arbiter: arbiterSchema.optional().describe('as protection.arbiter of the VM file, in whose place it is'),
     network: z
       .strictObject({
@@ -67,6 +75,7 @@ export const diskServerSchema = z.strictObject({
   state,
   nbd: address.describe('where disks are served'),
   arbiter: address.describe('where the arbiter answers'),
+  replica: z.enum(['a', 'b']).optional().describe('of disks that are not shared: whose copies are here'),
 })
 
 export const switchSchema = z.strictObject({

@@ -8,12 +8,13 @@ import { ExitCode, WorldError } from '../base/assert.ts'
 import { checkDiskImages, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
+import { CopyStamp } from './copy-stamp.ts'
 import type { ReplicaProcessSettings } from './replica-process.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { endProcesses, startDiskServerProcess, startLanProcess, startSurroundings } from './surroundings.ts'
 import { findVmFolder } from './vm-argument.ts'
-import { readVmConfig } from './vm-config.ts'
+import { readVmConfig, type VmConfig } from './vm-config.ts'
 import { isAlive, type ReplicaName, type RunRecord, replicaNames, replicaPids, VmFolder } from './vm-folder.ts'
 
 /** `elsewhere`: this host has disk server or switch of the VM, and no replica. */
@@ -41,7 +42,6 @@ export interface UpOptions {
 }
 
 const protectedWithinMs = 30_000
-const primaryName: ReplicaName = 'a'
 
 /** Every process of the VM on this host; 0 where there is none. */
 export function processesOf(run: RunRecord): number[] {
@@ -112,6 +112,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   requireNotRunning(folder)
   await requireNobodyHere(folder)
   folder.clearRun()
+  const [first, ...others] = inOrderOfCopies(config, folder)
   const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
   const started = Object.values(pids)
   const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
@@ -120,7 +121,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     replica: name,
     role,
     listen: folder.channelEndpoint(name),
-    ...(role === 'backup' ? { primaries: [folder.channelEndpoint(primaryName)] } : {}),
+    ...(role === 'backup' ? { primaries: [folder.channelEndpoint(first)] } : {}),
     holderHasEnded: true,
     controlPath: folder.controlPath(name),
     consolePath: folder.consolePath(name),
@@ -134,8 +135,8 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   }
   const backups = options.protect ? config.protection.backups : 0
   try {
-    await start(primaryName, backups > 0 ? 'primary' : 'alone')
-    for (const name of replicaNames.slice(1, 1 + backups)) await start(name, 'backup')
+    await start(first, backups > 0 ? 'primary' : 'alone')
+    for (const name of others.slice(0, backups)) await start(name, 'backup')
     folder.writeRun({
       vmPath: path,
       ...pids,
@@ -149,6 +150,19 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     folder.clearRun()
     throw error
   }
+}
+
+/**
+ * The replicas' names, the one that begins as the primary first. Of disks that are not shared, who was live last has the
+ * good copies; what the arbiter says of that is checked when it starts.
+ */
+function inOrderOfCopies({ disks }: VmConfig, folder: VmFolder): readonly [ReplicaName, ...ReplicaName[]] {
+  if (!disks.some(({ isOwn }) => isOwn)) return replicaNames
+  const liveIn = (name: ReplicaName): number => {
+    const state = CopyStamp.of(folder.path, name).read()
+    return state?.state === 'live' ? state.generation : 0
+  }
+  return liveIn('b') > liveIn('a') ? ['b', 'a'] : ['a', 'b']
 }
 
 async function waitUntilUp(vm: string, isToBeProtected: boolean): Promise<PairStatus> {

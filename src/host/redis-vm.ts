@@ -31,6 +31,10 @@ export interface VmOptions extends GuestChoice {
   readonly bus?: DiskBus
   /** Default 1. */
   readonly backups?: number
+  /** Members of etcd that decide which replica is live; default: the disk server. */
+  readonly etcd?: readonly string[]
+  /** Each replica has its own copy of the disk, b in `root-b.ext4`; default: one disk for both. */
+  readonly ownDisks?: boolean
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -92,7 +96,7 @@ append = "${options.append ?? 'quiet'}"
 [[disks]]
 path = "root.ext4"
 bus = "${options.bus ?? 'blk'}"
-
+${options.ownDisks ? 'shared = false\ncopy = "root-b.ext4"\n' : ''}
 [network]
 forward = ${JSON.stringify([`127.0.0.1:${port}:6379`, ...(options.forward ?? [])])}
 ${protectionOf(options)}`,
@@ -100,8 +104,9 @@ ${protectionOf(options)}`,
   return path
 }
 
-function protectionOf({ discipline = exactDiscipline, automatic = false, backups = 1 }: VmOptions): string {
+function protectionOf({ discipline = exactDiscipline, automatic = false, backups = 1, etcd }: VmOptions): string {
   const section = ['', '[protection]', `backups = ${backups}`, `automatic = ${automatic}`]
+  if (etcd) section.push(`arbiter = { etcd = ${JSON.stringify(etcd)} }`)
   if (discipline.kind === 'epoch') {
     section.push('discipline = "epoch"', `protocol = "${discipline.protocol}"`, `epoch = ${discipline.instructions}`)
   }

@@ -21,6 +21,8 @@ export interface ReplicaSettings {
   /** Secret shared with disk server and switch. */
   readonly token: string
   readonly disk: Endpoint
+  /** Where the other replica's own copies of disks are. Default: `disk`. */
+  readonly peerDisk?: Endpoint
   /** The arbiter in the disk server. */
   readonly arbiter: Endpoint
   /** Who decides instead of it; the disk server fences all the same. */

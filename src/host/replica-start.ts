@@ -13,10 +13,12 @@ import { Backup } from '../replication/backup.ts'
 import { Primary } from '../replication/primary.ts'
 import type { ArbiterBackend } from './arbiter-backend.ts'
 import { machineConfig, readBootImage } from './boot-files.ts'
+import { CopyStamp } from './copy-stamp.ts'
 import { diskSizes } from './disk-backend.ts'
 import type { Equipment } from './equipment.ts'
-import { exportName } from './export-name.ts'
+import { exportsOf } from './export-name.ts'
 import { fetchMachine } from './fetch-machine.ts'
+import { OwnCopies } from './own-copies.ts'
 import { untilThere } from './patience.ts'
 import type { PrimaryChannel } from './primary-channel.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
@@ -46,6 +48,12 @@ export interface ReplicaStartOptions {
   readonly signal: AbortSignal
 }
 
+export interface StartedBackup {
+  readonly backup: Backup
+  /** Its own copies of disks, nearly as good as the primary's. */
+  readonly copies: OwnCopies | undefined
+}
+
 export class ReplicaStart {
   readonly #options: ReplicaStartOptions
 
@@ -61,9 +69,13 @@ export class ReplicaStart {
    */
   async primary(vm: OwnVm, runId: bigint): Promise<Primary> {
     const { settings, arbiter, equip } = this.#options
-    const { policy, identity, artefacts, network, disk } = equip(await this.#ownArtefacts(vm))
+    const { policy, identity, artefacts, network, disk, hasOwnDisks } = equip(await this.#ownArtefacts(vm))
     await this.#untilThere(async () => network?.connect())
-    const generation = await this.#untilThere(() => arbiter.takeGeneration(settings.holderHasEnded ?? false))
+    const copies = hasOwnDisks ? CopyStamp.of(settings.folderPath, settings.replica) : undefined
+    const generation = await this.#untilThere(() =>
+      arbiter.takeGeneration(settings.holderHasEnded ?? false, (record) => copies?.requireNewest(record)),
+    )
+    copies?.write({ state: 'live', generation })
     await network?.bind({ generation: BigInt(generation), coveredFrameId: 0n, logId: runId })
     await disk.connect(BigInt(generation))
     const { role, listen } = settings
@@ -83,24 +95,32 @@ export class ReplicaStart {
    * Finds the primary. The channel is open then, or has just closed.
    * @returns undefined: it was ended while it waited
    */
-  async backup(channel: PrimaryChannel): Promise<Backup | undefined> {
+  async backup(channel: PrimaryChannel): Promise<StartedBackup | undefined> {
     const { settings, vm, arbiter, equip, trace, signal } = this.#options
     const { machine, replica } = settings
     await this.#untilThere(() => arbiter.connect())
     const connect = (): Promise<void> => this.#untilThere(() => channel.connect())
     const own = vm && (await this.#ownArtefacts(vm))
     const artefacts = own ?? (await fetchMachine({ machine, channel, connect, trace }))
-    const { identity, policy, network } = equip(artefacts)
+    const { identity, policy, network, hasOwnDisks } = equip(artefacts)
+    let copies: OwnCopies | undefined
+    if (hasOwnDisks) {
+      // Who listens has taken its disks, and drained what an earlier run of it had left on the way.
+      if (!channel.isOpen) await connect()
+      copies = await this.#untilThere(() => OwnCopies.begin(settings, artefacts.config.disks, trace))
+    }
     await this.#untilThere(async () => network?.connect())
     if (!channel.isOpen) await connect()
+    if (signal.aborted) return undefined
     const address = addressOf(settings.listen)
-    return signal.aborted ? undefined : new Backup({ identity, replica, artefacts, address, policy }, performance.now())
+    return { backup: new Backup({ identity, replica, artefacts, address, policy }, performance.now()), copies }
   }
 
   /** What the VM's file says, with the disks that the disk server has. */
   async #ownArtefacts({ config, image }: OwnVm): Promise<BootArtefacts> {
-    const exports = config.disks.map((_, index) => exportName(index))
-    const sizes = await this.#untilThere(() => diskSizes(this.#options.settings.disk, exports))
+    const { disk, replica } = this.#options.settings
+    const exports = exportsOf(config.disks, replica)
+    const sizes = await this.#untilThere(() => diskSizes(disk, exports))
     const { backups, heartbeat, timeout, digestEvery, lag } = config.protection
     return {
       config: machineConfig(config, sizes),

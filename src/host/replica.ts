@@ -28,11 +28,13 @@ import { fullReach } from '../replication/reach.ts'
 import type { TransferredState } from '../replication/transferred-state.ts'
 import { Alarm } from './alarm.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
+import { CopyStamp } from './copy-stamp.ts'
 import type { DiskBackend } from './disk-backend.ts'
 import { type Equipment, equip } from './equipment.ts'
 import type { Hart } from './hart.ts'
 import type { FromHart } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
+import type { OwnCopies } from './own-copies.ts'
 import { PeerChannels } from './peer-channels.ts'
 import { PrimaryChannel } from './primary-channel.ts'
 import { ReplicaCables } from './replica-cables.ts'
@@ -68,6 +70,8 @@ export class Replica {
   readonly #arbiter: ArbiterBackend
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
+  /** Of a backup: its own copies of disks, until they are as good as the primary's. */
+  #copies: OwnCopies | undefined
   readonly #console: ReplicaConsole
   readonly #peers: PeerChannels
   #siblings: SiblingCaller | undefined
@@ -187,8 +191,10 @@ export class Replica {
 
   async #startAsBackup(start: ReplicaStart): Promise<void> {
     await this.#listen()
-    const backup = await start.backup(this.#toPrimary)
-    if (!backup) return
+    const started = await start.backup(this.#toPrimary)
+    if (!started) return
+    const { backup } = started
+    this.#copies = started.copies
     this.#role = { kind: 'backup', backup }
     this.#toPrimary.listen({
       onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
@@ -310,6 +316,7 @@ export class Replica {
       onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
       onFrameConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
       onFenced: () => this.#onFenced(),
+      isProtected: () => this.#role.kind === 'primary' && this.#role.primary.state === 'protected',
       onHalt: (error) => this.#halt(error),
       trace: this.#events.trace,
     })
@@ -361,6 +368,7 @@ export class Replica {
         return
       case 'replayed': {
         const { replayedEnd, outputs, diskAnswers } = message
+        this.#keepCopies()
         this.#disk.onReplayed(outputs, diskAnswers)
         for (const { output } of outputs) {
           if (output.kind === 'console') this.#console.onRegenerated(output)
@@ -393,7 +401,7 @@ export class Replica {
       case 'restored':
         this.#disk.follow(message.inFlight)
         this.#events.trace("the machine is here, and has the digest of the primary's")
-        this.#withBackup((backup) => backup.onRestored(performance.now()))
+        void this.#finishCopies().then(() => this.#withBackup((backup) => backup.onRestored(performance.now())))
         return
       case 'restoreFailed':
         this.#withBackup((backup) => backup.onRestoreFailed(message.detail, performance.now()))
@@ -651,8 +659,35 @@ export class Replica {
     void this.#network
       ?.bind({ generation, coveredFrameId: effect.coveredFrameId ?? 0n, logId: effect.runId })
       .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration)))
-    void this.#disk.connect(generation)
+    void this.#disk.connect(generation).then(() => this.#stampCopies(effect.generation))
     this.#events.trace(`live in generation ${effect.generation}, from log entry ${effect.logEnd}`)
+  }
+
+  /** It follows from the first entry on: its copies are as good as the primary's, which have not changed since. */
+  #keepCopies(): void {
+    if (!this.#copies) return
+    void this.#copies.close()
+    this.#copies = undefined
+    this.#disk.begin()
+  }
+
+  /** It has the state of a machine that runs: what the primary's copies changed until then is copied first. */
+  async #finishCopies(): Promise<void> {
+    const copies = this.#copies
+    this.#copies = undefined
+    try {
+      await copies?.finish()
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#halt(error)
+    }
+    this.#disk.begin()
+  }
+
+  /** What this replica followed is on its own copies now: from here on they are the machine's disks. */
+  #stampCopies(generation: number): void {
+    if (this.#role.kind !== 'primary' || !this.#equipped.hasOwnDisks) return
+    CopyStamp.of(this.#settings.folderPath, this.#settings.replica).write({ state: 'live', generation })
   }
 
   #noteFirstOutput(): void {

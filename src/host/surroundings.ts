@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldError } from '../base/assert.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { ensureHostTool } from '../guest/host-tools.ts'
+import { makeMissingCopies } from './boot-files.ts'
 import { type StartedProcess, startProcess } from './child-process.ts'
 import type { DiskServerSettings } from './disk-process.ts'
 import type { LanSettings } from './lan-process.ts'
@@ -64,10 +65,12 @@ export async function startSurroundings(
 }
 
 export async function startDiskServerProcess(config: VmConfig, folder: VmFolder): Promise<StartedProcess<void>> {
+  makeMissingCopies(config)
   const settings: DiskServerSettings = {
     machine: config.name,
     token: machineToken(folder),
     disks: config.disks,
+    copies: { a: 'path', b: 'copyPath' },
     recordFolder: folder.file('arbiter'),
     controlPath: folder.controlPath('disk'),
     nbd: folder.endpoint('disk'),

@@ -38,6 +38,36 @@ test('a disk is an image file or the export of another NBD server', () => {
   assert.deepEqual(config.disks, [{ nbd: uri, readOnly: true, bus: 'blk' }])
 })
 
+test('a disk that is not shared is an image, and names the copy of the other replica', () => {
+  const text = good.replace('path = "root.ext4"', 'path = "root.ext4"\nshared = false\ncopy = "other.ext4"')
+  assert.deepEqual(parseVmConfig(text, '/vms/redis/vm.toml').disks, [
+    { path: '/vms/redis/root.ext4', readOnly: false, bus: 'blk', isOwn: true, copyPath: '/vms/redis/other.ext4' },
+  ])
+  const shared = text.replace('shared = false\n', '')
+  assert.throws(() => parseVmConfig(shared, 'vm.toml'), { message: /copy is for a disk that is not shared/ })
+})
+
+test('the arbiter is the disk server, or a cluster of etcd', () => {
+  const withArbiter = (arbiter: string): string => `${good}\n[protection]\narbiter = ${arbiter}\n`
+  assert.equal(parseVmConfig(good, 'vm.toml').etcd, undefined)
+  assert.equal(parseVmConfig(withArbiter('"disk"'), 'vm.toml').etcd, undefined)
+  const etcd = '{ etcd = ["https://192.0.2.7:2379"], ca = "ca.pem", user = "u", password = "p" }'
+  assert.deepEqual(parseVmConfig(withArbiter(etcd), '/vms/vm.toml').etcd, {
+    endpoints: ['https://192.0.2.7:2379'],
+    prefix: 'understudy/',
+    caPath: '/vms/ca.pem',
+    user: 'u',
+    passwordPath: '/vms/p',
+  })
+  for (const [bad, message] of [
+    ['"elsewhere"', /^vm\.toml:12: protection\.arbiter: write "disk", or \{ etcd/],
+    ['{ etcd = [] }', /^vm\.toml:12: protection\.arbiter/],
+    ['{ etcd = ["http://192.0.2.7:2379"] }', /^vm\.toml:12: protection\.arbiter.*http:\/\/ is for 127\.0\.0\.1/],
+  ] as const) {
+    assert.throws(() => parseVmConfig(withArbiter(bad), 'vm.toml'), { code: 'bad-configuration', message })
+  }
+})
+
 test('an error names the file, the line, the key and the fix', () => {
   const cases: [string, RegExp][] = [
     [good.replace('memory', 'memroy'), /^vm\.toml:2: memroy: no such key; known here: name, memory/],

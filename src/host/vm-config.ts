@@ -48,90 +48,102 @@ const disk = z
     nbd: nbdUri.optional().describe('the export of another NBD server: nbd+unix:///NAME?socket=/PATH'),
     readOnly: z.boolean().default(false),
     bus: z.enum(['blk', 'scsi']).default('blk').describe('what the guest finds it at: virtio-blk or virtio-scsi'),
+    shared: z.boolean().default(true).describe('false: each replica has a copy of its own'),
+    copy: z.string().optional().describe('of a disk that is not shared: the copy of replica b, where "up" runs both'),
   })
   .refine(({ path, nbd }) => (path === undefined) !== (nbd === undefined), 'write either path or nbd')
+  .refine(({ shared, path }) => shared || path !== undefined, 'a disk that is not shared has a path')
+  .refine(({ shared, copy }) => !shared || copy === undefined, 'copy is for a disk that is not shared')
 
-export const vmSchema = z.strictObject({
-  name: vmNameSchema,
-  memory: size
-    .refine((bytes) => bytes >= 64 * MiB && bytes <= 3 * GiB, 'use 64M to 3G')
-    .default(256 * MiB)
-    .describe('RAM of the guest, 64M to 3G'),
-  kernel: z.string().describe('a riscv64 Linux Image, gzip allowed'),
-  initrd: z.string().optional(),
-  append: z.string().default('').describe('kernel command line, added to what the network section implies'),
-  disks: z.array(disk).max(5).default([]),
-  network: z
-    .strictObject({
-      mac: z
-        .string()
-        .regex(macPattern, 'write six hexadecimal bytes, as 52:54:00:12:34:56')
-        .default('52:54:00:75:6e:64'),
-      address: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.15'),
-      prefix: z
-        .int()
-        .min(1, 'use 1 to 32')
-        .max(32, 'use 1 to 32')
-        .default(24)
-        .describe("bits of the address's network"),
-      gateway: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.2'),
-      forward: z
-        .array(z.string().regex(forwardPattern, 'write [HOSTADDRESS:]HOSTPORT:GUESTPORT, as 127.0.0.1:6379:6379'))
-        .default([]),
-      tap: z
-        .string()
-        .regex(interfacePattern, 'write the name of a network interface, as tap0')
-        .optional()
-        .describe("a TAP of the replica's host: the guest is on a real network, without switch and gateway"),
-    })
-    .refine(({ tap, forward }) => tap === undefined || forward.length === 0, {
-      path: ['forward'],
-      message: 'there is no gateway beside a TAP: connect to the guest by its own address, and leave forward out',
-    })
-    .optional(),
-  protection: z
-    .strictObject({
-      backups: z
-        .int()
-        .min(0, 'use 0 to 4')
-        .max(4, 'use 0 to 4')
-        .default(1)
-        .describe('how many backups the VM is to have, 0 to 4: outputs wait for all of them'),
-      heartbeat: duration.default(500),
-      timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
-      automatic: z
-        .boolean()
-        .default(true)
-        .describe('start a new backup by itself after a failover or the loss of a backup'),
-      lag: duration.default(30).describe('a backup that stays further behind slows the primary'),
-      digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
-      discipline: z
-        .enum(['exact', 'epoch'])
-        .default('exact')
-        .describe('inputs enter at the instruction where they arrive, or only where an epoch ends'),
-      protocol: z
-        .enum(epochProtocols)
-        .default('revised')
-        .describe('epoch discipline: acknowledgements are awaited at the end of an epoch, or before outputs'),
-      epoch: z
-        .int()
-        .min(shortestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
-        .max(longestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
-        .default(50_000)
-        .describe('epoch discipline: length of an epoch in instructions'),
-      arbiter: arbiterSchema.default('disk'),
-    })
-    .prefault({}),
-  metrics: z
-    .strictObject({
-      listen: z
-        .string()
-        .regex(listenPattern, 'write HOSTADDRESS:PORT, as 127.0.0.1:9100, or unix:/PATH')
-        .refine((text) => text.startsWith('unix:') || Number(text.split(':')[1]) <= 65_535, 'a port is at most 65535')
-        .describe('where /metrics and /readyz are served'),
-    })
-    .optional(),
-})
+export const vmSchema = z
+  .strictObject({
+    name: vmNameSchema,
+    memory: size
+      .refine((bytes) => bytes >= 64 * MiB && bytes <= 3 * GiB, 'use 64M to 3G')
+      .default(256 * MiB)
+      .describe('RAM of the guest, 64M to 3G'),
+    kernel: z.string().describe('a riscv64 Linux Image, gzip allowed'),
+    initrd: z.string().optional(),
+    append: z.string().default('').describe('kernel command line, added to what the network section implies'),
+    disks: z.array(disk).max(5).default([]),
+    network: z
+      .strictObject({
+        mac: z
+          .string()
+          .regex(macPattern, 'write six hexadecimal bytes, as 52:54:00:12:34:56')
+          .default('52:54:00:75:6e:64'),
+        address: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.15'),
+        prefix: z
+          .int()
+          .min(1, 'use 1 to 32')
+          .max(32, 'use 1 to 32')
+          .default(24)
+          .describe("bits of the address's network"),
+        gateway: z.string().regex(addressPattern, 'write an IPv4 address').default('10.0.2.2'),
+        forward: z
+          .array(z.string().regex(forwardPattern, 'write [HOSTADDRESS:]HOSTPORT:GUESTPORT, as 127.0.0.1:6379:6379'))
+          .default([]),
+        tap: z
+          .string()
+          .regex(interfacePattern, 'write the name of a network interface, as tap0')
+          .optional()
+          .describe("a TAP of the replica's host: the guest is on a real network, without switch and gateway"),
+      })
+      .refine(({ tap, forward }) => tap === undefined || forward.length === 0, {
+        path: ['forward'],
+        message: 'there is no gateway beside a TAP: connect to the guest by its own address, and leave forward out',
+      })
+      .optional(),
+    protection: z
+      .strictObject({
+        backups: z
+          .int()
+          .min(0, 'use 0 to 4')
+          .max(4, 'use 0 to 4')
+          .default(1)
+          .describe('how many backups the VM is to have, 0 to 4: outputs wait for all of them'),
+        heartbeat: duration.default(500),
+        timeout: duration.default(2000).describe('silence after which the peer counts as lost'),
+        automatic: z
+          .boolean()
+          .default(true)
+          .describe('start a new backup by itself after a failover or the loss of a backup'),
+        lag: duration.default(30).describe('a backup that stays further behind slows the primary'),
+        digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
+        discipline: z
+          .enum(['exact', 'epoch'])
+          .default('exact')
+          .describe('inputs enter at the instruction where they arrive, or only where an epoch ends'),
+        protocol: z
+          .enum(epochProtocols)
+          .default('revised')
+          .describe('epoch discipline: acknowledgements are awaited at the end of an epoch, or before outputs'),
+        epoch: z
+          .int()
+          .min(
+            shortestEpochInstructions,
+            `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`,
+          )
+          .max(longestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
+          .default(50_000)
+          .describe('epoch discipline: length of an epoch in instructions'),
+        arbiter: arbiterSchema.default('disk'),
+      })
+      .prefault({}),
+    metrics: z
+      .strictObject({
+        listen: z
+          .string()
+          .regex(listenPattern, 'write HOSTADDRESS:PORT, as 127.0.0.1:9100, or unix:/PATH')
+          .refine((text) => text.startsWith('unix:') || Number(text.split(':')[1]) <= 65_535, 'a port is at most 65535')
+          .describe('where /metrics and /readyz are served'),
+      })
+      .optional(),
+  })
+  .refine(({ disks, protection }) => protection.backups <= 1 || disks.every(({ shared }) => shared), {
+    path: ['protection', 'backups'],
+    message: 'a VM with a disk that is not shared has one backup at most',
+  })
 
 export type VmFile = z.output<typeof vmSchema>
 
@@ -147,7 +159,14 @@ export interface PortForward {
 }
 
 /** One disk: where it is, and whether the guest may write to it. */
-export type VmDisk = DiskSource & { readonly readOnly: boolean; readonly bus: DiskBus }
+export type VmDisk = DiskSource & {
+  readonly readOnly: boolean
+  readonly bus: DiskBus
+  /** Each replica has a copy of its own. */
+  readonly isOwn?: boolean
+  /** Of an own disk: the image of replica b, where both replicas run on one host. */
+  readonly copyPath?: string
+}
 
 /** The image file of the root disk; undefined if it is the export of another server, or there is none. */
 export function rootImagePath({ disks }: VmConfig): string | undefined {
@@ -179,8 +198,11 @@ export function parseVmConfig(text: string, path: string): VmConfig {
     ...vm,
     kernel: absolute(vm.kernel),
     ...(vm.initrd === undefined ? {} : { initrd: absolute(vm.initrd) }),
-    disks: vm.disks.map(({ path: image, nbd, readOnly, bus }) => {
-      return image === undefined ? { nbd: nbd!, readOnly, bus } : { path: absolute(image), readOnly, bus }
+    disks: vm.disks.map(({ path: image, nbd, readOnly, bus, shared, copy }) => {
+      if (image === undefined) return { nbd: nbd!, readOnly, bus }
+      const source = { path: absolute(image), readOnly, bus }
+      if (shared) return source
+      return { ...source, isOwn: true, ...(copy === undefined ? {} : { copyPath: absolute(copy) }) }
     }),
     forwards: (vm.network?.forward ?? []).map(parseForward),
     etcd: etcdOf(vm.protection.arbiter, path),

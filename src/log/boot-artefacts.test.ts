@@ -11,6 +11,7 @@ const linux: BootArtefacts = {
     disks: [
       { sectors: 2n ** 33n, readOnly: false, serial: 'root' },
       { sectors: 8n, readOnly: true, serial: '' },
+      { sectors: 64n, readOnly: false, serial: 'copy', isOwn: true },
     ],
     nic: { mac: Uint8Array.of(2, 0, 0, 0, 0, 1) },
   },

@@ -144,9 +144,12 @@ function readTime(reader: ByteReader): number {
 function writeConfig(writer: ByteWriter, config: MachineConfig): void {
   writeVarint(writer, config.ramBytes)
   writeVarint(writer, config.disks.length)
-  for (const { sectors, readOnly, serial, bus } of config.disks) {
+  for (const { sectors, readOnly, serial, bus, isOwn = false } of config.disks) {
     writeVarint(writer, sectors)
-    writer.bool(readOnly).bool(bus === 'scsi')
+    writer
+      .bool(readOnly)
+      .bool(bus === 'scsi')
+      .bool(isOwn)
     writeVarintText(writer, serial)
   }
   writer.bool(config.nic !== undefined)
@@ -158,13 +161,14 @@ function readConfig(reader: ByteReader): MachineConfig {
   const disks: DiskConfig[] = []
   const count = readBoundedVarint(reader, maxDisks, 'number of disks')
   for (let index = 0; index < count; index++) {
-    const [sectors, readOnly, isScsi, serial] = [
+    const [sectors, readOnly, isScsi, isOwn, serial] = [
       readVarint(reader),
+      readFlag(reader),
       readFlag(reader),
       readFlag(reader),
       readVarintText(reader, 20),
     ]
-    disks.push({ sectors, readOnly, serial, ...(isScsi ? { bus: 'scsi' } : {}) })
+    disks.push({ sectors, readOnly, serial, ...(isScsi ? { bus: 'scsi' } : {}), ...(isOwn ? { isOwn } : {}) })
   }
   return readFlag(reader) ? { ramBytes, disks, nic: { mac: reader.raw(macBytes).slice() } } : { ramBytes, disks }
 }

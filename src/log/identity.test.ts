@@ -14,6 +14,7 @@ test('every part of a machine config is in its digest', () => {
   const others: MachineConfig[] = [
     { ...config, ramBytes: 512 << 20 },
     { ...config, disks: [] },
+    { ...config, disks: [{ sectors: 100n, readOnly: false, serial: 'root', isOwn: true }] },
     { ...config, disks: [{ sectors: 101n, readOnly: false, serial: 'root' }] },
     { ...config, disks: [{ sectors: 100n, readOnly: true, serial: 'root' }] },
     { ...config, disks: [{ sectors: 100n, readOnly: false, serial: 'data' }] },

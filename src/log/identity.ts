@@ -33,6 +33,7 @@ export function digestConfig(config: MachineConfig): bigint {
       .bool(disk.readOnly)
       .text(disk.serial)
       .bool(disk.bus === 'scsi')
+      .bool(disk.isOwn === true)
   }
   writer.bool(config.nic !== undefined)
   if (config.nic !== undefined) writer.bytes(config.nic.mac)

@@ -43,6 +43,8 @@ export interface DiskConfig {
   readonly serial: string
   /** What the guest finds the disk at: virtio-blk (the default) or virtio-scsi. */
   readonly bus?: DiskBus
+  /** Each replica has a copy of its own, so the disk is a part of the machine, not of the world outside. Default: no. */
+  readonly isOwn?: boolean
 }
 
 export type DiskBus = 'blk' | 'scsi'

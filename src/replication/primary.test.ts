@@ -95,6 +95,25 @@ test('only the output waits: disk reads and entropy requests do not, writes, flu
   assert.ok(!kindsOf(effects).includes('pauseHart'), 'the machine runs on')
 })
 
+test('non-shared disks: what goes to a disk of which each replica has its own copy does not wait, what goes to others does', () => {
+  const own = { sectors: 8n, readOnly: false, serial: 'own', isOwn: true }
+  const shared = { sectors: 8n, readOnly: false, serial: 'shared' }
+  const artefacts: BootArtefacts = {
+    config: { ramBytes: 1 << 20, disks: [own, shared] },
+    image: { kind: 'elf', file: new Uint8Array(1) },
+    protection: { backups: 1, heartbeatMs: 1, timeoutMs: 1, digestEveryMs: 1, lagMs: 1 },
+    discipline: { kind: 'exact' },
+  }
+  const primary = protectedBy(['b'], { artefacts })
+  const request = { kind: 'disk', sector: 0n, lengthBytes: 512, operation: 'write', data: new Uint8Array(512) } as const
+  const effects = primary.onOutputs([
+    marked({ ...request, disk: 0, sequence: 0n }, 0),
+    marked({ ...request, disk: 1, sequence: 1n }, 1),
+    marked({ ...request, disk: 0, sequence: 2n, operation: 'flush' }, 2),
+  ])
+  assert.deepEqual(released(effects), [0, 2])
+})
+
 test('the primary flushes at once: a batch is sent in the moment it is written', () => {
   const primary = protectedBy(['b', 'c'])
   const batch = batchAt(0, 1)

@@ -61,6 +61,8 @@ export class Primary {
   readonly #hold: Generation
   readonly #address: string
   readonly #inherited: InheritedTail | undefined
+  /** Disks of which each replica has its own copy: what goes to them need not wait. */
+  readonly #ownDisks: ReadonlySet<number>
   readonly #policy: ReplicationPolicy
   readonly #gate: OutputGate
   readonly #unconfirmed: UnconfirmedOutputs
@@ -86,6 +88,7 @@ export class Primary {
     this.#runId = options.runId
     this.#hold = options.generation
     this.#address = options.address ?? ''
+    this.#ownDisks = new Set(options.artefacts?.config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : [])))
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     this.#policy = options.policy ?? defaultReplicationPolicy
     this.#inherited = options.inheritance && new InheritedTail(options.inheritance, this.#policy.callMs)
@@ -211,9 +214,10 @@ export class Primary {
   /** The machine made outputs. May come before or after the batch that holds their markers. */
   onOutputs(outputs: readonly MarkedOutput[]): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    const free = outputs.filter(({ output }) => !obeysOutputRule(output))
+    const obeys = ({ output }: MarkedOutput): boolean => obeysOutputRule(output, this.#ownDisks)
+    const free = outputs.filter((marked) => !obeys(marked))
     if (free.length > 0) this.#effects.push({ kind: 'release', outputs: free, afterAcknowledged: undefined })
-    for (const marked of outputs) if (obeysOutputRule(marked.output)) this.#gate.hold(marked)
+    for (const marked of outputs) if (obeys(marked)) this.#gate.hold(marked)
     this.#flush()
     return this.#takeEffects()
   }

@@ -542,8 +542,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'two replicas that ask etcd at the same moment are both granted the machine',
     file: 'src/etcd/etcd-arbiter.ts',
-    from: 'modRevision: recordRevision },',
-    to: 'modRevision: (await this.#look(deadlineMs)).recordRevision },',
+    from: 'this.#client.transact(comparisons, operations',
+    to: 'this.#client.transact(comparisons.slice(2), operations',
     noticedBy: {
       file: 'src/etcd/etcd-arbiter.test.ts',
       test: 'etcd: holder and backup ask at the same moment: exactly one of them goes on',
@@ -604,6 +604,96 @@ export const protectionMutations: readonly Mutation[] = [
     noticedBy: {
       file: 'src/disk/adopted-grant.test.ts',
       test: 'there is one arbiter: who only fences grants nothing, and who grants adopts nothing',
+    },
+  },
+  {
+    name: 'a write to an own copy waits for the backup as one to a shared disk does',
+    file: 'src/log/output-rule.ts',
+    from: "return output.operation !== 'read' && !ownDisks?.has(output.disk)",
+    to: "return output.operation !== 'read' && !ownDisks?.has(-1 - output.disk)",
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'non-shared disks: what goes to a disk of which each replica has its own copy does not wait, what goes to others does',
+    },
+  },
+  {
+    name: 'a backup makes no changes to its own copy',
+    file: 'src/host/disk-of-replica.ts',
+    from: "if (work.operation === 'read') return\n",
+    to: "if (work.operation !== 'flush') return\n",
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a backup makes the changes of its machine on its own copy, and answers nothing',
+    },
+  },
+  {
+    name: 'changes to an own copy that overlap go side by side',
+    file: 'src/disk/turns.ts',
+    from: 'for (const other of earlier) await other.done',
+    to: 'if (earlier.length < 0) await earlier[0]?.done',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'own changes that overlap are made in the order of the log, although the log has answered the first already',
+    },
+  },
+  {
+    name: 'a flush of an own copy does not wait for what the log calls done',
+    file: 'src/disk/turns.ts',
+    from: 'for (const change of changes) await change.done',
+    to: 'if (changes.length < 0) await changes[0]?.done',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a flush of the guest covers on each copy what the guest takes for written',
+    },
+  },
+  {
+    name: 'a primary whose own copy fails shows the guest the error although its backup has a good one',
+    file: 'src/host/disk-of-replica.ts',
+    from: 'if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)\n      else this.#events.onAnswer(answer)',
+    to: 'this.#events.onAnswer(answer)\n      if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a copy that fails removes its side: a live replica with a backup answers nothing, one without answers the error',
+    },
+  },
+  {
+    name: 'a machine is started from an outdated copy',
+    file: 'src/host/copy-stamp.ts',
+    from: "(state.state === 'live' && state.generation >= heldSince)",
+    to: "(state.state === 'live' && heldSince >= 0)",
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a machine is started from copies that were live in its last hold, or from new ones, and from no others',
+    },
+  },
+  {
+    name: "a replica may write to another one's own copy",
+    file: 'src/disk/export-directory.ts',
+    from: 'if (pass.replica !== found.owner) {',
+    to: "if (pass.replica === '') {",
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: "a replica's own copy is written by that replica alone, whoever holds the machine",
+    },
+  },
+  {
+    name: 'changes of an own copy are not counted for who copies it',
+    file: 'src/disk/change-map.ts',
+    from: 'this.#counters.writeUInt32LE((this.#counters.readUInt32LE(at) + 1) >>> 0, at)',
+    to: 'this.#counters.writeUInt32LE(this.#counters.readUInt32LE(at), at)',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a later round copies what has changed since the one before, whatever changed it',
+    },
+  },
+  {
+    name: 'a round compares what has not changed since the one before',
+    file: 'src/host/disk-copy.ts',
+    from: '    this.#known = counters\n',
+    to: '    this.#known = counters.map((count) => count + 1)\n',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'the first round makes the copies equal, writes only what differs, and is durable',
     },
   },
 ]

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -38,8 +38,7 @@ test(
     t.after(() => cluster.end())
     const name = `etcd-${process.pid}`
     const port = await freePort()
-    const vm = await writeRedisVm(folder, name, port)
-    appendFileSync(vm, `\n[protection]\narbiter = { etcd = ${JSON.stringify(cluster.settings.endpoints)} }\n`)
+    const vm = await writeRedisVm(folder, name, port, { etcd: cluster.settings.endpoints })
     t.after(() => spawnSync(launcher, ['down', '--force', vm]))
     const client = new EtcdClient(cluster.settings)
     t.after(() => client.close())

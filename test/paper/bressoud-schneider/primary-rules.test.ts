@@ -160,8 +160,11 @@ test('P2 revised: an I/O operation that an interrupt starts at the end of an epo
     const before = pair.machine.inFlightDiskRequests().map(({ sequence }) => sequence)
     pair.endEpoch()
     const started = pair.machine.inFlightDiskRequests().filter(({ sequence }) => !before.includes(sequence))
-    assert.equal(pair.run(0n).kind === 'awaiting', started.some(obeysOutputRule))
-    if (started.some(obeysOutputRule)) return
+    assert.equal(
+      pair.run(0n).kind === 'awaiting',
+      started.some((output) => obeysOutputRule(output)),
+    )
+    if (started.some((output) => obeysOutputRule(output))) return
     pair.exchange()
   }
   assert.fail('no request was started by an answer')

@@ -1,0 +1,126 @@
+/**
+ * Which pieces of an own copy have changed, so that another replica can copy it while it is written to: a counter per piece,
+ * raised when a change of it has ended. Everybody may read the counters, as an export beside the disk's:
+ *
+ *   disk0-a           the copy
+ *   disk0-a.changes   its counters: 32 bits each, little-endian, one per 256 KiB, then zeroes up to a whole sector
+ *
+ * Who copies reads the counters, then the pieces whose counters differ from those of its round before; again and again, until
+ * little differs. Counters begin anew with the server, so what was known of them ends with the connection.
+ */
+
+import { sectorBytes } from '../base/units.ts'
+import type { BlockStore } from './block-store.ts'
+import { NbdError } from './nbd-error.ts'
+import { NbdErrno } from './nbd-wire.ts'
+
+export const changePieceBytes = 256 * 1024
+export const changesSuffix = '.changes'
+const counterBytes = 4
+
+function changeMapBytes(diskBytes: number): number {
+  return Math.ceil((Math.ceil(diskBytes / changePieceBytes) * counterBytes) / sectorBytes) * sectorBytes
+}
+
+/** The counters of a map, as numbers. */
+export function changeCounters(map: Buffer, diskBytes: number): number[] {
+  return Array.from({ length: Math.ceil(diskBytes / changePieceBytes) }, (_, piece) =>
+    map.readUInt32LE(piece * counterBytes),
+  )
+}
+
+/** A store whose changes are counted. */
+export class ChangeCountingStore implements BlockStore {
+  readonly sizeBytes: number
+  readonly #store: BlockStore
+  readonly #counters: Buffer
+
+  constructor(store: BlockStore) {
+    this.sizeBytes = store.sizeBytes
+    this.#store = store
+    this.#counters = Buffer.alloc(changeMapBytes(store.sizeBytes))
+  }
+
+  /** What is exported beside the disk. */
+  get map(): BlockStore {
+    return new ChangeMapStore(this.#counters)
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    return await this.#store.read(offset, lengthBytes)
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    await this.#counted(offset, data.length, () => this.#store.write(offset, data))
+  }
+
+  async flush(): Promise<void> {
+    await this.#store.flush()
+  }
+
+  async trim(offset: number, lengthBytes: number): Promise<void> {
+    await this.#counted(offset, lengthBytes, () => this.#store.trim(offset, lengthBytes))
+  }
+
+  async writeZeroes(offset: number, lengthBytes: number, mayStayHole: boolean): Promise<void> {
+    await this.#counted(offset, lengthBytes, () => this.#store.writeZeroes(offset, lengthBytes, mayStayHole))
+  }
+
+  giveUp(): void {
+    this.#store.giveUp?.()
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close()
+  }
+
+  /** Counted after it, failed or not: then whoever reads the piece later sees it. */
+  async #counted(offset: number, lengthBytes: number, change: () => Promise<void>): Promise<void> {
+    try {
+      await change()
+    } finally {
+      const end = Math.ceil((offset + lengthBytes) / changePieceBytes)
+      for (let piece = Math.floor(offset / changePieceBytes); piece < end; piece++) {
+        const at = piece * counterBytes
+        this.#counters.writeUInt32LE((this.#counters.readUInt32LE(at) + 1) >>> 0, at)
+      }
+    }
+  }
+}
+
+/** The counters as a read-only disk. */
+class ChangeMapStore implements BlockStore {
+  readonly #counters: Buffer
+
+  constructor(counters: Buffer) {
+    this.#counters = counters
+  }
+
+  get sizeBytes(): number {
+    return this.#counters.length
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    return Buffer.from(this.#counters.subarray(offset, offset + lengthBytes))
+  }
+
+  write(): Promise<void> {
+    return refused()
+  }
+
+  async flush(): Promise<void> {}
+
+  trim(): Promise<void> {
+    return refused()
+  }
+
+  writeZeroes(): Promise<void> {
+    return refused()
+  }
+
+  async close(): Promise<void> {}
+}
+
+async function refused(): Promise<never> {
+  throw new NbdError('io', 'counters of changes are read-only', NbdErrno.permission)
+}

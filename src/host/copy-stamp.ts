@@ -1,0 +1,99 @@
+/**
+ * Which of a machine's own copies of its disks is the good one, when the machine is started. A stamp stands in the state
+ * folder of a replica's host, and says what became of that replica's copies:
+ *
+ *   live, generation g   this replica went live in g: until another one does, its copies are the machine's disks
+ *   follows              they are being copied, or follow a primary's: nobody starts from them
+ *
+ * A machine is started from copies that were live in the hold that the arbiter's record names last. Copies without a stamp
+ * are new: their operator has put them there. A stamp is on stable storage when `write` returns.
+ */
+
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+import { ExitCode, WorldError } from '../base/assert.ts'
+import type { ArbiterRecordFields } from '../disk/arbiter-record.ts'
+import type { ReplicaName } from './vm-folder.ts'
+
+const stampSchema = z.discriminatedUnion('state', [
+  z.strictObject({ version: z.literal(1), state: z.literal('live'), generation: z.int().nonnegative() }),
+  z.strictObject({ version: z.literal(1), state: z.literal('follows') }),
+])
+
+type Stamped = z.infer<typeof stampSchema>
+export type CopyState = { readonly state: 'live'; readonly generation: number } | { readonly state: 'follows' }
+
+export class CopyStamp {
+  readonly #path: string
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  static of(folderPath: string, replica: ReplicaName): CopyStamp {
+    return new CopyStamp(join(folderPath, `${replica}.copies`))
+  }
+
+  /** Undefined: the copies are new. @throws WorldError `copy-stamp-damaged` */
+  read(): CopyState | undefined {
+    let text: string
+    try {
+      text = readFileSync(this.#path, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw this.#unusable(`cannot be read: ${(error as Error).message}`)
+    }
+    try {
+      return stampSchema.parse(JSON.parse(text))
+    } catch {
+      throw this.#unusable('is damaged')
+    }
+  }
+
+  write(state: CopyState): void {
+    const draft = `${this.#path}.new`
+    const stamped: Stamped = { version: 1, ...state }
+    withFile(draft, 'w', (file) => {
+      writeSync(file, `${JSON.stringify(stamped)}\n`)
+      fsyncSync(file)
+    })
+    renameSync(draft, this.#path)
+    withFile(dirname(this.#path), 'r', fsyncSync)
+  }
+
+  /**
+   * Before a machine is started from these copies.
+   * @throws WorldError `copy-outdated`: others were live later
+   */
+  requireNewest({ machine, generation, heldSince }: ArbiterRecordFields): void {
+    if (isNewest(this.read(), heldSince)) return
+    throw new WorldError(
+      'copy-outdated',
+      `the copies of ${machine}'s disks here are not its newest: another replica was live later (generation ${generation}). Start the machine there; or, if those are lost for good, remove ${this.#path} to start from these`,
+      ExitCode.wrongState,
+    )
+  }
+
+  #unusable(why: string): WorldError {
+    return new WorldError(
+      'copy-stamp-damaged',
+      `${this.#path} ${why}: it says whether the copies of the machine's disks here are its newest; remove it if they are`,
+      ExitCode.badConfiguration,
+    )
+  }
+}
+
+/** @param heldSince first generation of the last hold of the machine */
+export function isNewest(state: CopyState | undefined, heldSince: number): boolean {
+  return state === undefined || (state.state === 'live' && state.generation >= heldSince)
+}
+
+function withFile(path: string, flags: string, use: (file: number) => void): void {
+  const file = openSync(path, flags)
+  try {
+    use(file)
+  } finally {
+    closeSync(file)
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * One disk of the machine, from a replica's side: of which kinds there are two.
+ *
+ * - `SharedDisk`: one for both replicas, a part of the world outside. Only the primary sends requests to it; a backup keeps
+ *   what its log says is written and not flushed, and begins with that when it goes live.
+ * - `OwnDisk`: each replica has its own copy, a part of the machine (VMware FT: non-shared disks). A backup makes the same
+ *   changes to its copy as its machine replays; the primary's answers are in the log, and its own are thrown away.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sectorBytes } from '../base/units.ts'
+import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
+import { NbdClient } from '../disk/nbd-client.ts'
+import { NbdError } from '../disk/nbd-error.ts'
+import { SteadyDisk } from '../disk/steady-disk.ts'
+import type { DiskWork } from '../disk/steady-requests.ts'
+import { Turns } from '../disk/turns.ts'
+import type { FlushReach } from '../disk/unflushed-writes.ts'
+import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskStatus } from '../machine/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { DiskRequest } from './hart-messages.ts'
+
+export interface DiskAnswer {
+  readonly sequence: bigint
+  readonly status: DiskStatus
+  readonly data?: Uint8Array
+}
+
+export interface DiskEvents {
+  readonly onAnswer: (answer: DiskAnswer) => void
+  /** The arbiter has given the disk to a later generation: this replica must stop. */
+  readonly onFenced: (error: Error) => void
+  /** This replica's own copy has failed while another replica has a good one. */
+  readonly onOwnDiskFailed: (error: Error) => void
+  readonly trace: (line: string) => void
+}
+
+export interface DiskPlace {
+  readonly endpoint: Endpoint
+  readonly exportName: string
+}
+
+export interface DiskOfReplica {
+  readonly inFlight: number
+  /** A backup's copies are equal to the primary's, up to what its machine changes from now on. */
+  begin(pass: ReplicaPass): void
+  /** The replica is live, with this pass. Requests that were issued before wait for it. @throws NbdError */
+  goLive(pass: ReplicaPass): Promise<void>
+  issue(request: DiskRequest): void
+  /** A backup's machine made this request again. */
+  followRequest(request: DiskRequest): void
+  /** … and its log has the answer. */
+  followAnswer(answer: LoggedDiskAnswer): void
+  /** What the disk has answered and might lose is on stable storage, where a new backup would have to know it. @throws NbdError */
+  secure(): Promise<void>
+  close(): Promise<void>
+  /** For a replica that halts: no request is sent again, none is waited for. */
+  drop(): void
+}
+
+export class SharedDisk implements DiskOfReplica {
+  readonly #steady: SteadyDisk
+  readonly #place: DiskPlace
+  readonly #events: DiskEvents
+  /** Of a backup: requests that its log has no answer to yet. */
+  readonly #followed = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()
+
+  constructor(place: DiskPlace, events: DiskEvents) {
+    this.#place = place
+    this.#events = events
+    this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+  }
+
+  get inFlight(): number {
+    return this.#steady.inFlight
+  }
+
+  begin(): void {}
+
+  async goLive(pass: ReplicaPass): Promise<void> {
+    // The machine itself names the requests without an answer: they are issued again.
+    this.#followed.clear()
+    const { endpoint, exportName } = this.#place
+    await this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
+  }
+
+  issue(request: DiskRequest): void {
+    answerWith(this.#steady.request(workOf(request)), request, (answer) => this.#events.onAnswer(answer))
+  }
+
+  followRequest(request: DiskRequest): void {
+    this.#followed.set(request.sequence, { work: workOf(request), reach: this.#steady.unflushed.beginFlush() })
+  }
+
+  followAnswer({ sequence, status }: LoggedDiskAnswer): void {
+    const followed = this.#followed.get(sequence)
+    if (!followed) return
+    this.#followed.delete(sequence)
+    // Nobody knows what became of it, and the driver asks again.
+    if (status === 'uncertain') return
+    const { work, reach } = followed
+    if (work.operation === 'flush') this.#steady.unflushed.onFlushed(reach)
+    else if (work.operation !== 'read' && status === 'ok') this.#steady.unflushed.onCompleted(work)
+  }
+
+  async secure(): Promise<void> {
+    await this.#steady.request({ operation: 'flush' })
+  }
+
+  async close(): Promise<void> {
+    await this.#steady.close()
+  }
+
+  drop(): void {
+    this.#steady.drop()
+  }
+}
+
+/** A backup whose copy is so far behind counts as failed: what its disk has not taken is this process's memory. */
+const maxBehindBytes = 256 * 1024 * 1024
+
+/** An orderly end waits so long for a disk. */
+const closeTimeoutMs = 2000
+
+export class OwnDisk implements DiskOfReplica {
+  readonly #steady: SteadyDisk
+  readonly #place: DiskPlace
+  readonly #turns = new Turns()
+  readonly #events: DiskEvents
+  /** Whether another replica has a good copy: then an error here is no error of the machine's. */
+  readonly #hasOther: () => boolean
+  #behindBytes = 0
+  #isConnected = false
+  #isLive = false
+  #isDropped = false
+
+  constructor(place: DiskPlace, hasOther: () => boolean, events: DiskEvents) {
+    this.#place = place
+    this.#events = events
+    this.#hasOther = hasOther
+    this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+  }
+
+  get inFlight(): number {
+    return this.#steady.inFlight
+  }
+
+  /** Its connection is the right to the copy, in whatever generation; it takes that from every earlier one. */
+  begin(pass: ReplicaPass): void {
+    if (this.#isConnected) return
+    this.#isConnected = true
+    const { endpoint, exportName } = this.#place
+    void this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
+  }
+
+  /** Resolves when all that it followed is on stable storage; later requests have their turn after it anyway. */
+  async goLive(pass: ReplicaPass): Promise<void> {
+    this.begin(pass)
+    this.#isLive = true
+    await this.#perform({ operation: 'flush' })
+  }
+
+  issue(request: DiskRequest): void {
+    answerWith(this.#perform(workOf(request)), request, (answer, error) => {
+      if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)
+      else this.#events.onAnswer(answer)
+    })
+  }
+
+  followRequest(request: DiskRequest): void {
+    const work = workOf(request)
+    if (work.operation === 'read') return
+    const lengthBytes = work.operation === 'write' ? work.data.length : 0
+    this.#behindBytes += lengthBytes
+    if (this.#behindBytes > maxBehindBytes && !this.#isLive) {
+      this.#events.onOwnDiskFailed(new Error(`it is ${this.#behindBytes} bytes behind the primary's`))
+    }
+    this.#perform(work)
+      .catch((error) => {
+        if (!(error instanceof NbdError)) throw error
+        this.#events.onOwnDiskFailed(error)
+      })
+      .finally(() => {
+        this.#behindBytes -= lengthBytes
+      })
+  }
+
+  /** The log's answers are the primary's disk's: this one answers for itself. */
+  followAnswer(): void {}
+
+  /** A backup has what it needs on its own copy. */
+  async secure(): Promise<void> {}
+
+  async close(): Promise<void> {
+    if (!this.#isDropped) await Promise.race([this.#turns.afterChanges(async () => {}), sleep(closeTimeoutMs)])
+    await this.#steady.close()
+  }
+
+  drop(): void {
+    this.#isDropped = true
+    this.#steady.drop()
+  }
+
+  async #perform(work: DiskWork): Promise<Uint8Array | undefined> {
+    // The primary's copy had answered what the guest flushes, and this one may not have yet.
+    if (work.operation === 'flush') return await this.#turns.afterChanges(() => this.#steady.request(work))
+    const lengthBytes = work.operation === 'write' ? work.data.length : work.lengthBytes
+    const range = { offset: work.offset, lengthBytes, isChange: work.operation !== 'read' }
+    return await this.#turns.inTurn(range, () => this.#steady.request(work))
+  }
+}
+
+function answerWith(
+  outcome: Promise<Uint8Array | undefined>,
+  { sequence }: DiskRequest,
+  onAnswer: (answer: DiskAnswer, error?: NbdError) => void,
+): void {
+  outcome.then(
+    (data) => onAnswer(data ? { sequence, status: 'ok', data } : { sequence, status: 'ok' }),
+    (error) => {
+      if (!(error instanceof NbdError)) throw error
+      onAnswer({ sequence, status: 'ioError' }, error)
+    },
+  )
+}
+
+function workOf({ operation, sector, lengthBytes, data }: DiskRequest): DiskWork {
+  const offset = Number(sector) * sectorBytes
+  switch (operation) {
+    case 'write':
+      return { operation, offset, data: data! }
+    case 'flush':
+      return { operation }
+    case 'discard':
+      return { operation: 'trim', offset, lengthBytes }
+    default:
+      return { operation, offset, lengthBytes }
+  }
+}

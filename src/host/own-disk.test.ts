@@ -1,0 +1,307 @@
+/** Disks that are not shared: what a replica does with its own copy, as backup and live, and how copies become equal. */
+
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { Prng } from '../base/prng.ts'
+import { MiB } from '../base/units.ts'
+import { ArbiterRecord } from '../disk/arbiter-record.ts'
+import type { BlockStore } from '../disk/block-store.ts'
+import { changePieceBytes } from '../disk/change-map.ts'
+import {
+  arbiterClient,
+  HeldStore,
+  makeImage,
+  nbdClient,
+  passOf,
+  patienceMs,
+  startTestServer,
+  temporaryFolder,
+  token,
+} from '../disk/test-disk.ts'
+import { logIndex, type MarkedOutput } from '../log/entry.ts'
+import type { Endpoint } from '../net/address.ts'
+import { CopyStamp } from './copy-stamp.ts'
+import { DiskBackend } from './disk-backend.ts'
+import { DiskCopy } from './disk-copy.ts'
+import type { DiskAnswer } from './disk-of-replica.ts'
+import type { DiskRequest } from './hart-messages.ts'
+
+const pass = (replica: string) => ({ machine: 'web', replica, token, generation: 0 })
+
+const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
+  const data = new Uint8Array(512).fill(byte)
+  return { kind: 'disk', sequence, disk: 0, operation: 'write', sector, lengthBytes: data.length, data }
+}
+const flush = (sequence: bigint): DiskRequest => {
+  return { kind: 'disk', sequence, disk: 0, operation: 'flush', sector: 0n, lengthBytes: 0 }
+}
+const read = (sequence: bigint, sector: bigint): DiskRequest => {
+  return { kind: 'disk', sequence, disk: 0, operation: 'read', sector, lengthBytes: 512 }
+}
+const replayed = (request: DiskRequest): MarkedOutput => {
+  return { output: request, markerIndex: logIndex(request.sequence) } as MarkedOutput
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+/** A store that fails on demand, as a disk with bad sectors does. */
+class FailingStore extends HeldStore {
+  failing: 'write' | 'read' | undefined
+
+  override async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    if (this.failing === 'read') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
+    return await super.read(offset, lengthBytes)
+  }
+
+  override async write(offset: number, data: Uint8Array): Promise<void> {
+    if (this.failing === 'write') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
+    await super.write(offset, data)
+  }
+}
+
+/** A server with the copies of a and b, and the backend of replica b. */
+async function ownCopies(t: TestContext, hasOther = true, sizeBytes = MiB) {
+  const folder = temporaryFolder()
+  const images = { a: makeImage(folder, 'a.img', sizeBytes), b: makeImage(folder, 'b.img', sizeBytes) }
+  const stores: FailingStore[] = []
+  t.after(() => {
+    for (const store of stores) store.releaseAll()
+  })
+  const server = await startTestServer(t, folder, {
+    exports: [
+      { name: 'disk0-a', path: images.a, machine: 'web', owner: 'a' },
+      { name: 'disk0-b', path: images.b, machine: 'web', owner: 'b' },
+    ],
+    wrapStore: (inner: BlockStore) => {
+      const store = new FailingStore(inner)
+      stores.push(store)
+      return store
+    },
+  })
+  const answers: DiskAnswer[] = []
+  const failures: Error[] = []
+  const endpoint = { address: server.addresses.nbd }
+  const backend = new DiskBackend({
+    endpoint,
+    exports: ['disk0-b'],
+    machine: 'web',
+    replica: 'b',
+    token,
+    onAnswer: (answer) => answers.push(answer),
+    onFenced: (error) => assert.fail(error.message),
+    own: { disks: new Set([0]), hasOther: () => hasOther, onFailed: (error) => failures.push(error) },
+    trace: () => {},
+  })
+  t.after(() => backend.drop())
+  return { server, endpoint, folder, images, store: stores[1]!, backend, answers, failures }
+}
+
+async function openCopy(t: TestContext, endpoint: Endpoint): Promise<DiskCopy> {
+  const copy = await DiskCopy.open({ endpoint, exportName: 'disk0-a' }, { endpoint, exportName: 'disk0-b' }, pass('b'))
+  t.after(() => copy.close())
+  return copy
+}
+
+test('a backup makes the changes of its machine on its own copy, and answers nothing', async (t) => {
+  const { backend, images, answers, server, store } = await ownCopies(t)
+  await arbiterClient(t, server, 'a').start(patienceMs)
+  backend.begin()
+  backend.onReplayed([replayed(write(1n, 3n, 0xaa)), replayed(read(2n, 3n)), replayed(flush(3n))], [])
+  await until(() => store.counts.flush === 1)
+  assert.equal(readFileSync(images.b)[3 * 512], 0xaa)
+  assert.deepEqual(answers, [], "the log has the primary's answers")
+  assert.equal(readFileSync(images.a)[3 * 512], 3, "a's copy is a's")
+})
+
+test('own changes that overlap are made in the order of the log, although the log has answered the first already', async (t) => {
+  const { backend, images, store } = await ownCopies(t)
+  const { held, release } = store.hold('write')
+  backend.begin()
+  backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
+  await held
+  const answer = { index: logIndex(2n), sequence: 1n, status: 'ok' } as const
+  backend.onReplayed([replayed(write(3n, 5n, 0x22)), replayed(write(4n, 9n, 0x99))], [answer])
+  await until(() => readFileSync(images.b)[9 * 512] === 0x99)
+  assert.equal(store.counts.write, 2, 'the second one waits for the first, and a third goes past both')
+  release()
+  await until(() => readFileSync(images.b)[5 * 512] === 0x22)
+})
+
+test('a flush of the guest covers on each copy what the guest takes for written', async (t) => {
+  const { backend, store } = await ownCopies(t)
+  const { held, release } = store.hold('write')
+  backend.begin()
+  backend.onReplayed([replayed(write(1n, 5n, 0x11)), replayed(flush(2n))], [])
+  await held
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  assert.equal(store.counts.flush, 0)
+  release()
+  await until(() => store.counts.flush === 1)
+})
+
+test('a replica that goes live has its turn after what it followed, and is told when that is on stable storage', async (t) => {
+  const { backend, images, answers, store } = await ownCopies(t)
+  const { held, release } = store.hold('write')
+  backend.begin()
+  backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
+  await held
+  let isLive = false
+  const live = backend.connect(2n).then(() => {
+    isLive = true
+  })
+  backend.issue(write(1n, 5n, 0x11))
+  backend.issue(write(2n, 7n, 0x77))
+  await until(() => answers.length === 1)
+  assert.deepEqual([answers[0]!.sequence, isLive], [2n, false])
+  release()
+  await live
+  await until(() => answers.length === 2)
+  assert.equal(readFileSync(images.b)[5 * 512], 0x11)
+  assert.ok(store.counts.flush > 0)
+})
+
+test('a copy that fails removes its side: a backup says so at once', async (t) => {
+  const { backend, store, failures } = await ownCopies(t)
+  backend.begin()
+  store.failing = 'write'
+  backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
+  await until(() => failures.length === 1)
+})
+
+test('a copy that fails removes its side: a live replica with a backup answers nothing, one without answers the error', async (t) => {
+  for (const operation of ['write', 'read'] as const) {
+    const { backend, store, failures, answers } = await ownCopies(t, true)
+    await backend.connect(1n)
+    store.failing = operation
+    backend.issue(operation === 'write' ? write(1n, 5n, 0x11) : read(1n, 5n))
+    await until(() => failures.length === 1)
+    assert.deepEqual(answers, [])
+    const alone = await ownCopies(t, false)
+    await alone.backend.connect(1n)
+    alone.store.failing = operation
+    alone.backend.issue(operation === 'write' ? write(1n, 5n, 0x11) : read(1n, 5n))
+    await until(() => alone.answers.length === 1)
+    assert.deepEqual([alone.answers[0]!.status, alone.failures.length], ['ioError', 0])
+  }
+})
+
+test("a replica's own copy is written by that replica alone, whoever holds the machine", async (t) => {
+  const { server } = await ownCopies(t)
+  const arbiter = arbiterClient(t, server, 'a')
+  await arbiter.start(patienceMs)
+  const own = await nbdClient(t, server, 'disk0-b', pass('b'))
+  await own.write(0, Buffer.alloc(512, 1))
+  await assert.rejects(nbdClient(t, server, 'disk0-b', passOf('a', 1)), {
+    reason: 'refused',
+    message: /own copy of replica b/,
+  })
+  await assert.rejects(nbdClient(t, server, 'disk0-b', { ...pass('b'), token: 'guess' }), { reason: 'refused' })
+  assert.equal((await nbdClient(t, server, 'disk0-b')).isReadOnly, true)
+  await arbiter.release(1, patienceMs)
+  assert.equal((await nbdClient(t, server, 'disk0-b')).isReadOnly, true, 'a tool would change one copy of two')
+  const newer = await nbdClient(t, server, 'disk0-b', pass('b'))
+  await assert.rejects(own.write(0, Buffer.alloc(512, 2)), { reason: 'connection-lost' })
+  await newer.write(0, Buffer.alloc(512, 3))
+})
+
+test('the first round makes the copies equal, writes only what differs, and is durable', async (t) => {
+  const { endpoint, images, store } = await ownCopies(t, true, 4 * MiB)
+  const copy = await openCopy(t, endpoint)
+  const good = Buffer.from(readFileSync(images.a))
+  const own = Buffer.from(good)
+  for (const offset of [0, MiB + 17, 4 * MiB - 1]) own[offset]! ^= 1
+  writeFileSync(images.b, own)
+  assert.deepEqual(await copy.round(), { comparedBytes: 4 * MiB, changedBytes: 3 * changePieceBytes })
+  assert.ok(readFileSync(images.b).equals(good))
+  assert.ok(store.counts.flush > 0)
+  assert.deepEqual(await copy.round(), { comparedBytes: 0, changedBytes: 0 })
+})
+
+test('a later round copies what has changed since the one before, whatever changed it', async (t) => {
+  const { endpoint, images, server } = await ownCopies(t, true, 4 * MiB)
+  const copy = await openCopy(t, endpoint)
+  await copy.round()
+  const primary = await nbdClient(t, server, 'disk0-a', pass('a'))
+  await primary.write(changePieceBytes - 1, Buffer.from([0xaa, 0xbb]))
+  await primary.writeZeroes(2 * MiB, 512)
+  await primary.trim(3 * MiB, 4096)
+  assert.equal((await copy.round()).comparedBytes, 4 * changePieceBytes)
+  assert.ok(readFileSync(images.b).equals(readFileSync(images.a)))
+  await assert.rejects(primary.write(4 * MiB, Buffer.alloc(512)), { reason: 'io' })
+  assert.equal((await copy.round()).comparedBytes, 0)
+})
+
+test('a disk that is copied while it is written to: with the last round and the changes since, both copies are equal', async (t) => {
+  const { endpoint, images, server, backend } = await ownCopies(t, true, 4 * MiB)
+  const prng = new Prng(20_261_122n)
+  const primary = await nbdClient(t, server, 'disk0-a', pass('a'))
+  let sequence = 0n
+  const randomWrite = (): DiskRequest => write(sequence++, BigInt(prng.below((4 * MiB) / 512)), prng.below(256))
+  const perform = (request: DiskRequest): Promise<void> => primary.write(Number(request.sector) * 512, request.data!)
+  const copy = await openCopy(t, endpoint)
+  let isWriting = true
+  const writer = (async () => {
+    while (isWriting) await Promise.all(Array.from({ length: 8 }, () => perform(randomWrite())))
+  })()
+  await copy.begin(() => {})
+  isWriting = false
+  await writer
+  // The moment of the state: these are under way, and the state names them …
+  const underWay = Array.from({ length: 3 }, randomWrite)
+  const done = underWay.map(perform)
+  backend.follow(underWay)
+  // … and what comes after it both sides do, the backup when its last round is over.
+  const later = Array.from({ length: 200 }, randomWrite)
+  const onPrimary = (async () => {
+    await Promise.all(done)
+    for (const request of later) await perform(request)
+  })()
+  backend.onReplayed(later.map(replayed), [])
+  await copy.round()
+  await copy.close()
+  backend.begin()
+  await onPrimary
+  await backend.connect(1n)
+  assert.ok(readFileSync(images.b).equals(readFileSync(images.a)))
+})
+
+test('a copy of another size is an error that says so', async (t) => {
+  const folder = temporaryFolder()
+  const server = await startTestServer(t, folder, {
+    exports: [
+      { name: 'disk0-a', path: makeImage(folder, 'a.img', 4096), machine: 'web', owner: 'a' },
+      { name: 'disk0-b', path: makeImage(folder, 'b.img', 8192), machine: 'web', owner: 'b' },
+    ],
+  })
+  const copied = openCopy(t, { address: server.addresses.nbd })
+  await assert.rejects(copied, { message: /disk0-b.*has 8192 bytes, and the primary's has 4096/ })
+})
+
+test('a machine is started from copies that were live in its last hold, or from new ones, and from no others', () => {
+  const path = join(temporaryFolder(), 'b.copies')
+  const stamp = new CopyStamp(path)
+  const first = ArbiterRecord.fresh('web').start('a').next.openGeneration('a', 1, ['b']).next
+  const taken = first.testAndSet('b', 2).next
+  assert.equal(stamp.read(), undefined)
+  stamp.requireNewest(taken.fields)
+  stamp.write({ state: 'live', generation: 1 })
+  assert.deepEqual(new CopyStamp(path).read(), { version: 1, state: 'live', generation: 1 })
+  stamp.requireNewest(first.fields)
+  stamp.requireNewest(first.release('a', 2).next.fields)
+  assert.throws(() => stamp.requireNewest(taken.fields), {
+    code: 'copy-outdated',
+    exitCode: 4,
+    message: /remove .*b\.copies/,
+  })
+  stamp.write({ state: 'live', generation: 3 })
+  stamp.requireNewest(taken.fields)
+  stamp.requireNewest(taken.openGeneration('b', 3, ['a']).next.fields)
+  stamp.write({ state: 'follows' })
+  assert.throws(() => stamp.requireNewest(ArbiterRecord.fresh('web').fields), { code: 'copy-outdated' })
+  writeFileSync(path, '{"version":1,"state":"li')
+  assert.throws(() => stamp.read(), { code: 'copy-stamp-damaged', exitCode: 78 })
+})
