@@ -4,6 +4,7 @@
  */
 
 import { assert } from '../base/assert.ts'
+import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
 import type { Output } from '../log/entry.ts'
@@ -12,7 +13,7 @@ import { Backup } from '../replication/backup.ts'
 import { EffectQueue } from '../replication/effect-queue.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
-import type { Message } from '../replication/messages.ts'
+import type { Message, Sibling } from '../replication/messages.ts'
 import type { ReplicationPolicy } from '../replication/policy.ts'
 import { Primary } from '../replication/primary.ts'
 import type { ReachPolicy } from '../replication/reach-probe.ts'
@@ -63,6 +64,7 @@ type Wire = Message | Uint8Array
 /** A tenth of the product's, as all times of a simulation. */
 const tickIntervalMs = 25
 const connectAgainMs = 30
+const callAgainMs = 20
 
 export class SimReplica {
   readonly name: string
@@ -74,7 +76,8 @@ export class SimReplica {
   readonly arbiter: ArbiterLine
   readonly #options: ReplicaOptions
   readonly #probe: ReachProbe
-  readonly #backups = new Map<ChannelId, End<Wire, Wire>>()
+  readonly #peers = new Map<ChannelId, End<Wire, Wire>>()
+  #questions = 0
   #toPrimary: End<Wire, Wire> | undefined
   #role: Role = { kind: 'none' }
   #isPoweredOn = false
@@ -164,7 +167,10 @@ export class SimReplica {
     this.arbiter.connect()
     this.#tick()
     if (this.#options.role === 'primary') this.#takeGeneration()
-    else this.#connectToPrimary()
+    else {
+      this.#listenForPeers()
+      this.#connectToPrimary()
+    }
   }
 
   /** The operator presses the machine's power button. */
@@ -199,29 +205,49 @@ export class SimReplica {
     this.lan.place.bind(BigInt(generation), runId, 0n)
     this.disk.connect(generation)
     const { policy } = times
-    const primary = new Primary({ identity, replica: this.name, generation, runId, state: 'starting', policy })
+    const primary = new Primary({
+      identity,
+      replica: this.name,
+      address: this.name,
+      generation,
+      runId,
+      state: 'starting',
+      policy,
+    })
     this.#role = { kind: 'primary', primary }
-    this.#listenForBackups()
+    this.#listenForPeers()
     this.#withPrimary(() => primary.start())
   }
 
-  #listenForBackups(): void {
+  #listenForPeers(): void {
     const { network } = this.#options
-    network.listen<Wire, Wire>(`log-${this.name}`, this.actor, (end) => this.#onBackupConnection(end))
+    network.listen<Wire, Wire>(`log-${this.name}`, this.actor, (end) =>
+      this.#onPeer(end, (id) => this.#withPrimary((primary) => primary.onChannelOpen(id, this.actor.nowMs))),
+    )
   }
 
-  #onBackupConnection(end: End<Wire, Wire>): void {
+  /** Somebody connected, or a sibling was called: see host/peer-channels.ts. */
+  #onPeer(end: End<Wire, Wire>, opened: (id: ChannelId) => void): void {
     const id = this.#nextChannel++
-    this.#backups.set(id, end)
-    const onMessage = this.#decoded((message) =>
-      this.#withPrimary((primary) => primary.onMessage(id, message, this.actor.nowMs)),
-    )
-    this.#withPrimary((primary) => primary.onChannelOpen(id, this.actor.nowMs))
+    this.#peers.set(id, end)
+    opened(id)
     end.listen({
-      onMessage,
+      onMessage: this.#decoded((message) => {
+        if (this.#toPrimary === end) {
+          this.#withBackup((backup) => backup.onMessage(message, this.actor.nowMs))
+          return
+        }
+        this.#withPrimary((primary) => primary.onMessage(id, message, this.actor.nowMs))
+        this.#withBackup((backup) => backup.onPeerMessage(id, message, this.actor.nowMs))
+      }),
       onClosed: () => {
-        this.#backups.delete(id)
+        this.#peers.delete(id)
+        if (this.#toPrimary === end) {
+          this.#withBackup((backup) => backup.onChannelClosed(this.actor.nowMs))
+          return
+        }
         this.#withPrimary((primary) => primary.onChannelClosed(id, this.actor.nowMs))
+        this.#withBackup((backup) => backup.onPeerClosed(id, this.actor.nowMs))
       },
     })
   }
@@ -234,13 +260,49 @@ export class SimReplica {
         return
       }
       this.#toPrimary = end
-      const backup = new Backup({ identity, replica: this.name, policy: times.policy }, this.actor.nowMs)
+      const { policy } = times
+      const backup = new Backup({ identity, replica: this.name, address: this.name, policy }, this.actor.nowMs)
       this.#role = { kind: 'backup', backup }
       end.listen({
         onMessage: this.#decoded((message) => this.#withBackup(() => backup.onMessage(message, this.actor.nowMs))),
         onClosed: () => this.#withBackup(() => backup.onChannelClosed(this.actor.nowMs)),
       })
       this.#withBackup(() => backup.onChannelOpen(this.actor.nowMs))
+    })
+  }
+
+  /** As host/sibling-caller.ts: again and again for a while. */
+  #callSibling({ replica, address }: Sibling, untilMs: number): void {
+    if (this.actor.nowMs >= untilMs) return
+    const again = (): void => {
+      this.actor.after(callAgainMs * 1000, () => this.#callSibling({ replica, address }, untilMs))
+    }
+    this.#options.network.connect<Wire, Wire>(this.actor, address, `log-${address}`, (end) => {
+      if (!end) {
+        this.#withBackup((backup) => backup.onSiblingUnreachable(replica, this.actor.nowMs))
+        again()
+        return
+      }
+      this.#onPeer(end, (id) => {
+        this.#withPrimary((primary) => primary.onSiblingOpen(id, this.actor.nowMs))
+        this.#withBackup((backup) => backup.onSiblingOpen(id, replica))
+        const look = (): void => {
+          if (this.#peers.has(id)) this.actor.after(callAgainMs * 1000, look)
+          else again()
+        }
+        look()
+      })
+    })
+  }
+
+  /** The role hears the answer to its last question only. */
+  #ask(question: ArbiterQuestion, verdictOf: (answer: ArbiterAnswerOf) => ArbiterAnswer): void {
+    const number = ++this.#questions
+    this.arbiter.ask(question, (answer) => {
+      if (number !== this.#questions) return
+      const verdict: ArbiterAnswer = answer ? verdictOf(answer) : { result: 'unreachable', detail: 'no answer' }
+      this.#withPrimary((primary) => primary.onArbiterAnswer(verdict, this.actor.nowMs))
+      this.#withBackup((backup) => backup.onArbiterAnswer(verdict, this.actor.nowMs))
     })
   }
 
@@ -357,11 +419,11 @@ export class SimReplica {
     if (this.actor.isDead) return
     switch (effect.kind) {
       case 'send':
-        this.#backups.get(effect.channel)?.send(this.#encoded(effect.message))
+        this.#peers.get(effect.channel)?.send(this.#encoded(effect.message))
         return
       case 'closeChannel':
-        this.#backups.get(effect.channel)?.close()
-        this.#backups.delete(effect.channel)
+        this.#peers.get(effect.channel)?.close()
+        this.#peers.delete(effect.channel)
         return
       case 'release':
         this.#options.witness.onBoundary('releasing')
@@ -373,14 +435,11 @@ export class SimReplica {
         return
       case 'openGeneration': {
         const { generation, eligible } = effect
-        this.arbiter.ask({ op: 'openGeneration', generation, eligible }, (answer) => {
-          const verdict: ArbiterAnswer = !answer
-            ? { result: 'unreachable', detail: 'no answer' }
-            : 'accepted' in answer && answer.accepted
-              ? { result: 'granted', generation: answer.generation }
-              : { result: 'refused', detail: 'the machine is held by another replica' }
-          this.#withPrimary((primary) => primary.onArbiterAnswer(verdict, this.actor.nowMs))
-        })
+        this.#ask({ op: 'openGeneration', generation, eligible }, (answer) =>
+          'accepted' in answer && answer.accepted
+            ? { result: 'granted', generation: answer.generation }
+            : { result: 'refused', detail: 'the machine is held by another replica' },
+        )
         return
       }
       case 'enterGeneration':
@@ -470,15 +529,35 @@ export class SimReplica {
         return
       case 'testAndSet':
         this.#options.witness.onAsks(this.#backupLag() > 0)
-        this.arbiter.ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {
-          const verdict: ArbiterAnswer = !answer
-            ? { result: 'unreachable', detail: 'no answer' }
-            : 'won' in answer && answer.won
-              ? { result: 'granted', generation: answer.generation }
-              : { result: 'refused', detail: 'another replica holds it' }
-          this.#withBackup((backup) => backup.onArbiterAnswer(verdict, this.actor.nowMs))
+        this.#ask({ op: 'testAndSet', generation: effect.generation }, (answer) => {
+          if (!('won' in answer)) return { result: 'unreachable', detail: 'an answer to something else' }
+          if (answer.won) return { result: 'granted', generation: answer.generation }
+          return {
+            result: 'refused',
+            detail: 'another replica holds it',
+            ...(answer.holder === null ? {} : { holder: answer.holder }),
+            ...(answer.isEligible ? { eligibleIn: answer.generation } : {}),
+          }
         })
         return
+      case 'callSiblings':
+        for (const sibling of effect.siblings) {
+          this.#callSibling(sibling, this.actor.nowMs + this.#options.times.policy.callMs)
+        }
+        return
+      case 'sendPeer':
+        this.#peers.get(effect.channel)?.send(this.#encoded(effect.message))
+        return
+      case 'closePeer':
+        this.#peers.get(effect.channel)?.close()
+        this.#peers.delete(effect.channel)
+        return
+      case 'adoptPeer': {
+        const end = this.#peers.get(effect.channel)
+        this.#peers.delete(effect.channel)
+        if (end) this.#toPrimary = end
+        return
+      }
       case 'goLive':
         this.#goLive(effect)
         return
@@ -507,8 +586,11 @@ export class SimReplica {
       if (output.kind === 'frame') this.#release(output)
       else this.#showConsole(output)
     }
+    for (const { channel, hello } of effect.joiners) {
+      this.#withPrimary(() => primary.onChannelOpen(channel, this.actor.nowMs))
+      this.#withPrimary(() => primary.onMessage(channel, hello, this.actor.nowMs))
+    }
     this.#withPrimary(() => primary.start())
-    this.#listenForBackups()
     this.lan.place.bind(BigInt(effect.generation), effect.runId, effect.coveredFrameId ?? 0n)
     this.disk.connect(effect.generation)
   }
@@ -520,7 +602,7 @@ export class SimReplica {
     this.hart.hang()
     this.lan.close()
     this.#toPrimary?.close()
-    for (const end of this.#backups.values()) end.close()
+    for (const end of this.#peers.values()) end.close()
     this.arbiter.close()
     this.actor.after(1000, () => this.actor.kill('process'))
   }
