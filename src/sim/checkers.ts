@@ -69,8 +69,14 @@ export class Checkers implements Witness {
   #bound: DiskVisitor = { replica: '', generation: 0 }
   readonly #describeTime: () => string
   readonly #isAnotherLive: (replica: string) => boolean
+  readonly #isAnotherBackup: (replica: string) => boolean
 
-  constructor(describeTime: () => string, isAnotherLive: (replica: string) => boolean) {
+  constructor(
+    describeTime: () => string,
+    isAnotherLive: (replica: string) => boolean,
+    isAnotherBackup: (replica: string) => boolean,
+  ) {
+    this.#isAnotherBackup = isAnotherBackup
     this.#describeTime = describeTime
     this.#isAnotherLive = isAnotherLive
   }
@@ -223,6 +229,7 @@ export class Checkers implements Witness {
 
   onLive(replica: string, _generation: number, logEnd: LogEnd): void {
     this.count('failover')
+    if (this.#isAnotherBackup(replica)) this.count('promoted_with_another_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
     if (this.#failovers > 1) this.count('second_failover')

@@ -140,11 +140,11 @@ export class Faults {
         this.#pause(this.#backup())
         return
       case 'cutChannel':
-        this.#cut([this.#cable('a', 'b'), this.#cable('b', 'a')])
+        this.#cut(this.#channelCables())
         return
       case 'cutChannelOneWay':
         world.checkers.count('one_way_cut')
-        this.#cut([this.#chance.chance(0.5) ? this.#cable('a', 'b') : this.#cable('b', 'a')])
+        this.#cut([this.#chance.pick(this.#channelCables())])
         return
       case 'cutFromDisk':
         this.#cutFrom(diskHost)
@@ -157,7 +157,7 @@ export class Faults {
         world.mayLoseFrames = true
         world.checkers.count('arbiter_out_of_reach')
         this.#cut(
-          ['a', 'b', diskHost, lanHost]
+          [...this.#names, diskHost, lanHost]
             .filter((other) => other !== name)
             .flatMap((other) => [this.#cable(name, other), this.#cable(other, name)]),
         )
@@ -319,6 +319,17 @@ export class Faults {
     return there.length > 0 ? this.#chance.pick(there) : undefined
   }
 
+  get #names(): readonly string[] {
+    return this.#world.hosts.map(({ name }) => name)
+  }
+
+  /** Between two replicas, both ways. */
+  #channelCables(): readonly Cable[] {
+    const primary = this.#primary()?.name ?? 'a'
+    const other = this.#chance.pick(this.#names.filter((name) => name !== primary))
+    return [this.#cable(primary, other), this.#cable(other, primary)]
+  }
+
   #cable(from: string, to: string): Cable {
     return this.#world.network.cable(from, to)
   }
@@ -382,14 +393,10 @@ export class Faults {
   }
 
   #pair(): readonly [string, string] {
-    return this.#chance.pick([
-      ['a', 'b'],
-      ['a', 'b'],
-      ['a', diskHost],
-      ['b', diskHost],
-      ['a', lanHost],
-      ['b', lanHost],
-    ] as const)
+    const names = this.#names
+    const one = this.#chance.pick(names)
+    const others = names.filter((name) => name !== one)
+    return [one, this.#chance.pick([...others, ...others, diskHost, lanHost])]
   }
 
   #flap(): void {
@@ -491,9 +498,8 @@ export class Faults {
   #loseArbiterAnswers(): void {
     const world = this.#world
     const lose = (): void => {
-      for (const name of ['a', 'b']) {
-        const asking = world.hosts.find((host) => host.name === name)!.replica
-        if (asking?.arbiter.loseNextAnswer()) world.checkers.count('arbiter_answer_lost')
+      for (const { replica } of world.hosts) {
+        if (replica?.arbiter.loseNextAnswer()) world.checkers.count('arbiter_answer_lost')
       }
     }
     lose()

@@ -99,6 +99,7 @@ function settle(world: World, entries: number): boolean {
   const works = (): boolean =>
     world.live.length === 1 &&
     world.live[0]!.primary!.state === 'protected' &&
+    world.live[0]!.primary!.status.backups.length === world.backups &&
     world.stations.haveBeenAnsweredSince(sinceMs)
   const failed = (): boolean => checkers.violations.length > 0
   const isDecided = (): boolean => isLost() || failed() || works()

@@ -3,6 +3,7 @@
 export const situations = [
   'failover',
   'second_failover',
+  'promoted_with_another_attached',
   'protected_again',
   'fault_during_reprotection',
   'test_and_set_lost',

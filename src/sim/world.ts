@@ -12,7 +12,7 @@ import { Chance } from './chance.ts'
 import { Checkers } from './checkers.ts'
 import { DiskServer, type FromArbiter, type FromDisk, RecordFile, type ToArbiter, type ToDisk } from './disk-server.ts'
 import { DiskStore } from './disk-store.ts'
-import { diskHost, lanHost } from './names.ts'
+import { diskHost, lanHost, replicaNames } from './names.ts'
 import { Network } from './network.ts'
 import { SimReplica, type Times } from './replica.ts'
 import { Stations } from './stations.ts'
@@ -36,6 +36,9 @@ function quickPolicy(): ReplicationPolicy {
     detector: { heartbeatMs: 40, timeoutMs: 240, logSilenceMs: 700, outOfReachMs: 240 },
     arbiterRetryMs: 60,
     headStartMs: 120,
+    slowBackupMs: 500,
+    tailTimeoutMs: 40,
+    callMs: 1000,
     lag: { ...policy.lag, mostMs: 60, stepIntervalMs: 20 },
     maxUnreceivedBytes: 6 * 1024,
     maxUnreplayedBytes: 12 * 1024,
@@ -43,9 +46,9 @@ function quickPolicy(): ReplicationPolicy {
   }
 }
 
-function timesOf(chance: Chance): Times {
+function timesOf(chance: Chance, backups: number): Times {
   return {
-    policy: quickPolicy(),
+    policy: { ...quickPolicy(), backups },
     reach: defaultReachPolicy,
     clock: {
       intervalNs: 20_000_000n,
@@ -69,6 +72,8 @@ export class World {
   readonly store: DiskStore
   readonly hosts: readonly Host[]
   readonly times: Times
+  /** How many the machine is to have. */
+  readonly backups: number
   diskServer!: DiskServer
   lan!: SwitchServer
   /** A fault touched the switch or a cable to it in this run of the machine. */
@@ -85,19 +90,23 @@ export class World {
   answers = 0
   #trace: ((line: string) => void) | undefined
 
-  constructor(seed: number, trace?: (line: string) => void) {
+  constructor(seed: number, trace?: (line: string) => void, options: { readonly backups?: number } = {}) {
     this.chance = new Chance(seed, 1)
     this.#trace = trace
     this.checkers = new Checkers(
       () => `${this.timeline.nowMs.toFixed(2)} ms, run ${this.#runs}:`,
       (name) => this.live.some((replica) => replica.name !== name && !replica.actor.isPaused),
+      (name) => this.replicas.some((other) => other.name !== name && !other.isGone && other.backup !== undefined),
     )
     const { timeline, chance } = this
-    this.times = timesOf(chance)
     const leastUs = chance.pick([20, 60, 400])
     this.network = new Network(timeline, chance, { leastUs, mostUs: leastUs * chance.between(2, 6) })
     this.store = new DiskStore(diskSectors, chance)
-    this.hosts = ['a', 'b'].map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
+    this.backups = options.backups ?? (chance.chance(0.25) ? 2 : 1)
+    this.times = timesOf(chance, this.backups)
+    this.hosts = replicaNames
+      .slice(0, this.backups + 1)
+      .map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
     this.startDiskServer()
     this.startSwitch()
     this.#keepWatch()
@@ -155,8 +164,8 @@ export class World {
   /** The operator starts the machine, with a backup. */
   up(): void {
     const run = ++this.#runs
-    const [first, second] = this.chance.chance(0.5) ? [0, 1] : [1, 0]
-    this.trace(() => `up: run ${run}, primary ${this.hosts[first]!.name}`)
+    const first = this.chance.pick(this.hosts)
+    this.trace(() => `up: run ${run}, primary ${first.name}, ${this.backups} backups`)
     for (const replica of this.replicas) replica.actor.kill('process')
     this.#stations?.stop()
     this.answers += this.#stations?.answers ?? 0
@@ -172,8 +181,10 @@ export class World {
       run * 10,
       stationsPerRun,
     )
-    this.#startReplica(this.hosts[first]!, 'primary', '', BigInt(run))
-    this.#startReplica(this.hosts[second]!, 'backup', this.hosts[first]!.name, BigInt(run))
+    this.#startReplica(first, 'primary', '', BigInt(run))
+    for (const host of this.hosts) {
+      if (host !== first) this.#startReplica(host, 'backup', first.name, BigInt(run))
+    }
   }
 
   /** The operator starts a backup again that died before its primary had it: the machine waits for one. */
@@ -186,7 +197,9 @@ export class World {
   /** A machine that runs alone gets a new backup, as soon as a host is free. */
   keepProtected(): void {
     const [alone, ...others] = this.live
-    if (!alone || others.length > 0 || alone.primary!.state !== 'alone' || !this.wantsProtection) return
+    if (!alone || others.length > 0 || !this.wantsProtection) return
+    const { state, backups } = alone.primary!.status
+    if (state === 'asking' || state === 'starting' || backups.length >= this.backups) return
     const free = this.hosts.find(({ replica }) => replica?.isGone)
     if (!free) return
     this.trace(() => `${free.name} is to be the backup of ${alone.name}`)
