@@ -95,3 +95,25 @@ test('a hart that goes live with an empty log switches the machine on: its prima
   assert.equal(first?.index, 0n)
   assert.equal(first?.body.kind, 'boot')
 })
+
+test('entries of a group of frames are flushed together: a batch for the group, not one for each', async (t) => {
+  const frames = 64
+  const entered = Promise.withResolvers<number>()
+  let seen = 0
+  let batches = 0
+  const { hart } = startHart(t, 'live', (message) => {
+    if (message.kind !== 'recorded') return
+    for (const batch of message.batches) {
+      const inBatch = decodeBatch(batch.bytes).filter(({ body }) => body.kind === 'frame').length
+      seen += inBatch
+      if (inBatch > 0) batches++
+    }
+    if (seen === frames) entered.resolve(batches)
+  })
+  // They are there before the thread takes its first turn.
+  hart.send({ kind: 'powerOn' })
+  for (let id = 1; id <= frames; id++) {
+    hart.sendInput({ kind: 'frame', frameId: BigInt(id), bytes: new Uint8Array(60) })
+  }
+  assert.ok((await entered.promise) <= frames / 4, `${batches} batches for ${frames} frames`)
+})

@@ -35,28 +35,33 @@ export class LoggingChannel {
   #isDeaf = false
   #isMute = false
   #isSpoilt = false
+  #delayMs = 0
 
   constructor(socket: Socket, events: ChannelEvents) {
     this.#socket = socket
     this.#events = events
     const decoder = new MessageDecoder()
-    socket.on('data', (chunk: Buffer) => {
-      if (this.#isDeaf || this.#isClosed || this.#isSpoilt) return
-      try {
-        for (const message of decoder.push(chunk)) if (!this.#isClosed) this.#events.onMessage(message)
-      } catch (error) {
-        if (!(error instanceof WorldError)) throw error
-        // Behind it nothing can be understood any more.
-        this.#isSpoilt = true
-        if (!this.#isClosed) this.#events.onBadMessage(error.message)
-      }
-    })
+    socket.on('data', (chunk: Buffer) => this.#later(() => this.#onData(decoder, chunk)))
     socket.on('error', () => socket.destroy())
-    socket.on('close', () => {
-      if (this.#isClosed || this.#isDeaf) return
-      this.#isClosed = true
-      this.#events.onClosed()
-    })
+    socket.on('close', () => this.#later(() => this.#onClosed()))
+  }
+
+  #onData(decoder: MessageDecoder, chunk: Buffer): void {
+    if (this.#isDeaf || this.#isClosed || this.#isSpoilt) return
+    try {
+      for (const message of decoder.push(chunk)) if (!this.#isClosed) this.#events.onMessage(message)
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      // Behind it nothing can be understood any more.
+      this.#isSpoilt = true
+      if (!this.#isClosed) this.#events.onBadMessage(error.message)
+    }
+  }
+
+  #onClosed(): void {
+    if (this.#isClosed || this.#isDeaf) return
+    this.#isClosed = true
+    this.#events.onClosed()
   }
 
   /** What comes from now on is for this listener. */
@@ -67,7 +72,21 @@ export class LoggingChannel {
   send(message: Message): void {
     if (this.#isClosed || this.#isMute) return
     if (this.#socket.writableLength > maxUnsentBytes) this.#socket.destroy()
-    else this.#socket.write(encodeMessage(message))
+    else {
+      const bytes = encodeMessage(message)
+      this.#later(() => this.#socket.write(bytes))
+    }
+  }
+
+  /** For trials of a backup that is far away: from now on everything takes so long, in each direction. Never less again. */
+  delay(oneWayMs: number): void {
+    this.#delayMs = oneWayMs
+  }
+
+  /** Timers of one duration fire in order, so the channel stays one. */
+  #later(happen: () => void): void {
+    if (this.#delayMs === 0) happen()
+    else setTimeout(happen, this.#delayMs)
   }
 
   /** For fault trials: from now on nothing passes in this direction, not even the end of the connection. */

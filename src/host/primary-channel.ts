@@ -59,6 +59,10 @@ export class PrimaryChannel {
     this.#channel?.send(message)
   }
 
+  delay(oneWayMs: number): void {
+    this.#channel?.delay(oneWayMs)
+  }
+
   cut(direction: 'in' | 'out' | 'both'): void {
     this.#channel?.cut(direction)
   }

@@ -62,7 +62,11 @@ export interface ReplicaEvents {
 /** What the fault trials can do to a replica from inside; signals do the rest. */
 export type ReplicaFault =
   | { readonly kind: 'cutChannel'; readonly direction: 'in' | 'out' | 'both' }
+  /** A backup: its primary is so far away. */
+  | { readonly kind: 'delayChannel'; readonly oneWayMs: number }
   | { readonly kind: 'hart'; readonly fault: 'die' | 'hang' }
+  /** Its hart runs for this share of real time: 100 is all of it. */
+  | { readonly kind: 'slowHart'; readonly percent: number }
   | { readonly kind: 'cutReach' | 'mendReach'; readonly of: keyof Reach }
   /** What the arbiter answers to questions that are asked over the present connection is not heard. */
   | { readonly kind: 'loseArbiterAnswers' }

@@ -257,8 +257,14 @@ export class Replica {
         this.#peers.cut(fault.direction)
         this.#toPrimary.cut(fault.direction)
         return
+      case 'delayChannel':
+        this.#toPrimary.delay(fault.oneWayMs)
+        return
       case 'hart':
         this.#hart.send({ kind: 'fault', fault: fault.fault })
+        return
+      case 'slowHart':
+        this.#hart.send({ kind: 'cpuPercent', percent: fault.percent })
         return
       case 'cutReach':
         this.#cables.cut(fault.of)

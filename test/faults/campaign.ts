@@ -21,7 +21,12 @@ export interface Campaign {
   readonly reports: readonly (TrialReport & { readonly holds: boolean })[]
 }
 
-export async function runCampaign(seeds: readonly number[], say: (line: string) => void): Promise<Campaign> {
+/** @param backups how many the VM has */
+export async function runCampaign(
+  seeds: readonly number[],
+  say: (line: string) => void,
+  backups = 1,
+): Promise<Campaign> {
   const totals: Totals = {
     trials: 0,
     lost: 0,
@@ -35,14 +40,14 @@ export async function runCampaign(seeds: readonly number[], say: (line: string) 
   let vm: FaultyVm | undefined
   try {
     for (const [index, seed] of seeds.entries()) {
-      vm ??= await FaultyVm.create(say)
+      vm ??= await FaultyVm.create(say, { backups })
       const report = await runTrial(vm, seed, index === seeds.length - 1, say)
       add(totals, report)
       const holds = promisesHold(report)
       reports.push({ ...report, holds })
       say(describe(report, holds))
       if (holds) continue
-      say(`  repeat it with: npm run faults -- --kills 1 --seed ${seed}`)
+      say(`  repeat it with: npm run faults -- --kills 1 --seed ${seed} --backups ${backups}`)
       say(`  its traces are kept in ${vm.statePath}`)
       await vm.remove(true)
       vm = undefined

@@ -10,12 +10,14 @@ import type { FaultyVm } from './faulty-vm.ts'
 export interface FaultKind {
   readonly name: string
   /**
-   * What is left of the pair: `both` of them, still protected; `one`, exactly one, alone; `none`: the VM must be started
-   * again.
+   * What is left of the replicas: `both`, or as many as there are, still protected; `one` less than before, alone if that is
+   * one; `none`: the VM must be started again.
    */
   readonly survivors: 'both' | 'one' | 'none'
   /** Connections end by nature: their end is inside what is killed. */
   readonly resetsConnections?: boolean
+  /** It says something of a primary and its one backup: with several it would say something else. */
+  readonly isOfPair?: boolean
   inject(vm: FaultyVm, prng: Prng): Promise<void>
 }
 
@@ -150,6 +152,7 @@ export const faultKinds: readonly FaultKind[] = [
   {
     name: 'arbiter-answer-lost',
     survivors: 'one',
+    isOfPair: true,
     // The backup's question arrives and is granted; it hears nothing, and asks again.
     async inject(vm) {
       const pid = await vm.pidOf('primary')
@@ -161,6 +164,7 @@ export const faultKinds: readonly FaultKind[] = [
   {
     name: 'arbiter-out-of-reach',
     survivors: 'one',
+    isOfPair: true,
     // For both, when they part: neither goes on before it is back.
     async inject(vm, prng) {
       const disk = await vm.signalSurrounding('disk', 'SIGSTOP')

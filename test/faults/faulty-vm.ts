@@ -32,6 +32,8 @@ export interface FaultyVmOptions {
   readonly forward?: readonly string[]
   /** Whether lost backups are replaced by themselves. Default: not, so that a trial has one failure. */
   readonly automatic?: boolean
+  /** Default 1. */
+  readonly backups?: number
 }
 
 export class FaultyVm {
@@ -65,6 +67,7 @@ export class FaultyVm {
       append,
       forward: options.forward ?? [],
       automatic: options.automatic ?? false,
+      backups: options.backups ?? 1,
     })
     return new FaultyVm(path, port, scratch, name, trace)
   }

@@ -1,7 +1,7 @@
 /**
  * Fault trials as a command:
  *
- *   npm run faults -- --kills N [--seed S] [--kind KIND] [--json]
+ *   npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]
  *   npm run faults -- --successive N [--seed S] [--json]
  *
  * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
@@ -24,14 +24,28 @@ const { values } = parseArgs({
     successive: { type: 'string' },
     seed: { type: 'string', default: '1' },
     kind: { type: 'string' },
+    backups: { type: 'string', default: '1' },
     json: { type: 'boolean' },
   },
 })
 const trials = Number(values.successive ?? values.kills)
 const firstSeed = Number(values.seed)
-const isKnown = values.kind === undefined || faultKinds.some(({ name }) => name === values.kind)
-if (!Number.isSafeInteger(trials) || trials < 1 || !Number.isSafeInteger(firstSeed) || firstSeed < 1 || !isKnown) {
-  console.error('usage: npm run faults -- --kills N [--seed S] [--kind KIND] [--json]   (N and S from 1)')
+const backups = Number(values.backups)
+const isCount = Number.isSafeInteger(backups) && backups >= 1 && backups <= 4
+const isKnown =
+  values.kind === undefined ||
+  faultKinds.some(({ name, isOfPair }) => name === values.kind && !(isOfPair && backups > 1))
+if (
+  !Number.isSafeInteger(trials) ||
+  trials < 1 ||
+  !Number.isSafeInteger(firstSeed) ||
+  firstSeed < 1 ||
+  !isKnown ||
+  !isCount
+) {
+  console.error(
+    'usage: npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]   (N and S from 1, B 1 to 4)',
+  )
   console.error('       npm run faults -- --successive N [--seed S] [--json]')
   console.error(`kinds: ${faultKinds.map(({ name }) => name).join(' ')}`)
   process.exit(2)
@@ -56,9 +70,11 @@ if (values.successive !== undefined) {
 } else {
   const seeds: number[] = []
   for (let seed = firstSeed; seeds.length < trials; seed++) {
-    if (values.kind === undefined || kindOfSeed(seed).name === values.kind) seeds.push(seed)
+    const kind = kindOfSeed(seed)
+    if (backups > 1 && kind.isOfPair) continue
+    if (values.kind === undefined || kind.name === values.kind) seeds.push(seed)
   }
-  const { totals, reports } = await runCampaign(seeds, say)
+  const { totals, reports } = await runCampaign(seeds, say, backups)
   print(totals)
   process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
 }

@@ -65,12 +65,13 @@ export async function runTrial(
     load.startMeasuring()
     busyAt = performance.now()
     const { generation } = vm.record()
+    const before = vm.livingReplicas().length
     await kind.inject(vm, prng)
     if (kind.resetsConnections) await load.stop(1)
     if (kind.survivors === 'none') {
       await vm.ensureProtected()
     } else {
-      twoLive = await judgeSurvivors(vm, kind, generation)
+      twoLive = await judgeSurvivors(vm, kind.survivors === 'both' ? before : before - 1, before, generation)
     }
     if (kind.resetsConnections) {
       await vm.redisAnswers(settleWithinMs)
@@ -135,8 +136,12 @@ async function waitForProgress(load: MixedLoad): Promise<void> {
  * @returns 1 if two replicas go on as the machine
  * @throws when nobody does, or somebody whom the record does not name
  */
-async function judgeSurvivors(vm: FaultyVm, kind: FaultKind, generationBefore: number): Promise<number> {
-  const expected = kind.survivors === 'both' ? 2 : 1
+async function judgeSurvivors(
+  vm: FaultyVm,
+  expected: number,
+  before: number,
+  generationBefore: number,
+): Promise<number> {
   const deadline = performance.now() + settleWithinMs
   for (;;) {
     const living = vm.livingReplicas()
@@ -146,12 +151,13 @@ async function judgeSurvivors(vm: FaultyVm, kind: FaultKind, generationBefore: n
     const isSettled =
       living.length === expected &&
       primaries.length === 1 &&
-      primaries[0]!.state === (expected === 2 ? 'protected' : 'alone') &&
+      primaries[0]!.state === (expected > 1 ? 'protected' : 'alone') &&
+      record.eligible.length === expected - 1 &&
       primaries[0]!.name === record.holder &&
       primaries[0]!.generation === record.generation
     if (isSettled) {
-      if (expected === 2 || record.generation > generationBefore) return 0
-      throw new Error(`the pair changed, but the record is still in generation ${record.generation}`)
+      if (expected === before || record.generation > generationBefore) return 0
+      throw new Error(`the replicas changed, but the record is still in generation ${record.generation}`)
     }
     if (living.length === 0) throw new Error('no replica lives')
     if (performance.now() > deadline) {
