@@ -28,8 +28,8 @@ const lookEveryMs = 50
 const seenWithinMs = 1000
 const firstDelayMs = 500
 const longestDelayMs = 30_000
-/** Protected for so long: the next loss is another story. */
-const steadyMs = 10_000
+/** Protected for so long: the attempt was a good one, and the next loss is another story. */
+const steadyMs = 1000
 
 export class BackupKeeper {
   readonly #options: BackupKeeperOptions
@@ -38,7 +38,8 @@ export class BackupKeeper {
   #delayMs = firstDelayMs
   #notBeforeMs = 0
   #protectedSinceMs: number | undefined
-  #aloneSinceMs: number | undefined
+  /** It lacks a backup since then. */
+  #lackingSinceMs: number | undefined
 
   constructor(options: BackupKeeperOptions) {
     this.#options = options
@@ -55,12 +56,11 @@ export class BackupKeeper {
     const isComplete = backups.length >= wantedBackups
     if (state === 'protected' && isComplete) this.#onProtected(nowMs)
     else this.#protectedSinceMs = undefined
-    if (state !== 'alone') this.#aloneSinceMs = undefined
     if (isComplete || (state !== 'alone' && state !== 'protected')) return
+    this.#lackingSinceMs ??= nowMs
     if (transfer || this.#isStarting || nowMs < this.#notBeforeMs) return
     const run = this.#options.folder.readRun()
     if (!run?.wantsBackup) return
-    if (state === 'alone') this.#aloneSinceMs ??= nowMs
     this.#isStarting = true
     const isFirst = this.#delayMs === firstDelayMs
     void this.#start(isFirst ? run.vmPath : undefined).finally(() => {
@@ -71,8 +71,9 @@ export class BackupKeeper {
   }
 
   #onProtected(nowMs: number): void {
-    if (this.#aloneSinceMs !== undefined) {
-      this.#options.trace(`protected again after ${Math.round(nowMs - this.#aloneSinceMs)} ms`)
+    if (this.#lackingSinceMs !== undefined) {
+      this.#options.trace(`protected again after ${Math.round(nowMs - this.#lackingSinceMs)} ms`)
+      this.#lackingSinceMs = undefined
     }
     this.#protectedSinceMs ??= nowMs
     if (nowMs - this.#protectedSinceMs < steadyMs) return

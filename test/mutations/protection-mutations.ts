@@ -12,8 +12,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a primary does not say when the arbiter is to be asked again',
     file: primary,
-    from: 'const retryAtMs = this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY',
-    to: 'const retryAtMs = Number.POSITIVE_INFINITY',
+    from: '      this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY,\n',
+    to: '',
     noticedBy: {
       file: 'test/pair/interleavings.test.ts',
       test: 'arbiter out of reach, answers lost, and faults on top: never two live, nothing lost',
