@@ -55,4 +55,11 @@ export const translationMutations: readonly Mutation[] = [
     to: 'this.#facts.floatStateIsKnown = true',
     noticedBy: { file, test: 'a rounding mode that changes within a block counts from the next instruction on' },
   },
+  {
+    name: 'translated code rounds to nearest where an instruction names another mode',
+    file: 'src/engine/regions/region-context.ts',
+    from: 'if (rm <= 4) return emitFloat(f, operation, format, values, rm, () => call(i32(rm)), this.#floatState)',
+    to: 'if (rm <= 4) return emitFloat(f, operation, format, values, 0, () => call(i32(0)), this.#floatState)',
+    noticedBy: { file, test: 'an instruction that names a rounding mode rounds by it' },
+  },
 ]

@@ -145,3 +145,15 @@ test('a rounding mode that changes within a block counts from the next instructi
     a.to('loop', 'jal')
   })
 })
+
+test('an instruction that names a rounding mode rounds by it', () => {
+  assertAlike(4000, (a) => {
+    a.li(a1, mstatusBit.fs).emit('csrrs', { rs1: a1, csr: csr.mstatus }).li(a2, 7n).li(t1, 1n)
+    a.emit('fcvt.d.l', { rd: 1, rs1: t1, rm: 0 }).emit('fcvt.d.l', { rd: 2, rs1: a2, rm: 0 }).label('loop')
+    for (const rm of [0, 1, 2, 3, 4]) {
+      a.emit('fdiv.d', { rd: 3, rs1: 1, rs2: 2, rm }).emit('fmv.x.d', { rd: t0, rs1: 3 })
+      a.emit('slli', { rd: a0, rs1: a0, imm: 1 }).emit('add', { rd: a0, rs1: a0, rs2: t0 })
+    }
+    a.to('loop', 'jal')
+  })
+})
