@@ -10,7 +10,9 @@
  * Whether one is wanted stands in the VM's `run.json`, because the operator may say so while another replica is live.
  */
 
-import { startProcess } from './child-process.ts'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { entryFile, startProcess } from './child-process.ts'
 import type { Replica } from './replica.ts'
 import type { ReplicaProcessSettings } from './replica-process.ts'
 import { isAlive, type ReplicaName, replicaNames, type VmFolder } from './vm-folder.ts'
@@ -86,6 +88,7 @@ export class BackupKeeper {
     const name = this.#freeName()
     trace(`starting replica ${name} as a backup`)
     try {
+      await endFormer(folder.readRun()?.replicas[name]?.pid ?? 0)
       const { pid } = await startProcess<void>('replica', this.#settingsOf(name, vmPath), folder.tracePath(name))
       noteReplica(folder, name, pid)
     } catch (error) {
@@ -121,6 +124,25 @@ export class BackupKeeper {
       consolePath: folder.consolePath(name),
       takesPlace: true,
     }
+  }
+}
+
+/**
+ * A process that had this name may live: a frozen one, which the record has dropped. It is ended before another one gets its
+ * name: the arbiter knows replicas by their names, and the old one, when it wakes, must not be taken for the new one.
+ */
+async function endFormer(pid: number): Promise<void> {
+  if (pid <= 0 || !isReplicaProcess(pid)) return
+  process.kill(pid, 'SIGKILL')
+  while (isReplicaProcess(pid)) await sleep(5)
+}
+
+/** Process ids are used again: this one must still be a replica. A killed one that nobody has waited for has no arguments. */
+function isReplicaProcess(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(entryFile('replica'))
+  } catch {
+    return false
   }
 }
 

@@ -40,7 +40,11 @@ export const replicaSchema = z
         listen: address
           .optional()
           .describe('where a primary waits for its backups; with several, where a backup waits for one that went live'),
-        connect: address.optional().describe('where a backup finds its primary'),
+        connect: z
+          .union([address, z.array(address).min(1)])
+          .transform((one) => (Array.isArray(one) ? one : [one]))
+          .optional()
+          .describe('where a backup finds its primary, or a list of places where it may be'),
       })
       .describe('the logging channel'),
     disk: z

@@ -51,7 +51,7 @@ export async function runReplica(path: string, { isUnprotected }: ReplicaOptions
       ...(network?.switch ? { lan: at(network.switch) } : {}),
       ...(tap === undefined ? {} : { tap }),
       ...(channel.listen ? { listen: at(channel.listen) } : {}),
-      ...(role === 'backup' ? { primaries: [at(channel.connect!)] } : {}),
+      ...(role === 'backup' ? { primaries: channel.connect!.map(at) } : {}),
       isPatient: true,
       folderPath: folder.path,
       controlPath: folder.controlPath(name),

@@ -126,9 +126,9 @@ async function protectedAgain(vm: FaultyVm, restorationsBefore: number): Promise
   }
 }
 
-/** A frozen replica whose place another has taken wakes: it finds out, and ends. */
+/** A frozen replica whose place another has taken was ended before; one that was not finds out when it wakes, and ends. */
 async function wakes(vm: FaultyVm, pid: number): Promise<void> {
-  process.kill(pid, 'SIGCONT')
+  if (isAlive(pid)) process.kill(pid, 'SIGCONT')
   for (const until = performance.now() + settleWithinMs; isAlive(pid); await sleep(20)) {
     if (performance.now() > until) throw new Error(`process ${pid} woke, and did not end: ${vm.statePath}`)
   }
