@@ -176,7 +176,7 @@ export class BatchBuilder {
       this.#first = { index, count }
       this.#previousCount = count
     }
-    assert(count >= this.#previousCount, `entry ${index} at ${count} comes before its predecessor`)
+    if (count < this.#previousCount) assert(false, `entry ${index} at ${count} comes before its predecessor`)
     const start = this.#entries.length
     writeVarint(this.#entries, count - this.#previousCount)
     writeBody(this.#entries, body)

@@ -12,21 +12,28 @@ const maxVarintBytes = 10
 
 const limit64 = 1n << 64n
 
-/** Writes 0 ≤ `value` < 2^64. */
+/** Up to here numbers hold integers exactly, and calculate many times faster. */
+const maxExact = BigInt(Number.MAX_SAFE_INTEGER)
+
+/** Writes 0 ≤ `value` < 2^64. Called for every field of every entry: texts are made only for what is wrong. */
 export function writeVarint(writer: ByteWriter, value: bigint | number): void {
   let rest = value
   if (typeof rest === 'bigint') {
-    assert(rest >= 0n && rest < limit64, `${rest} does not fit into 64 bits`)
-    while (rest > 0x7fff_ffffn) {
+    if (rest < 0n || rest >= limit64) assert(false, `${rest} does not fit into 64 bits`)
+    while (rest > maxExact) {
       writer.u8(Number(rest & 0x7fn) | 0x80)
       rest >>= 7n
     }
     rest = Number(rest)
   }
-  assert(Number.isSafeInteger(rest) && rest >= 0, `${rest} is no unsigned integer`)
-  while (rest > 0x7f) {
+  if (!Number.isSafeInteger(rest) || rest < 0) assert(false, `${rest} is no unsigned integer`)
+  while (rest > 0x7fff_ffff) {
     writer.u8((rest % 128) | 0x80)
     rest = Math.floor(rest / 128)
+  }
+  while (rest > 0x7f) {
+    writer.u8((rest & 0x7f) | 0x80)
+    rest >>>= 7
   }
   writer.u8(rest)
 }

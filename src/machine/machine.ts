@@ -290,7 +290,9 @@ class EmulatedMachine implements Machine {
 
   #onClock(ticks: Ticks, ratePer2p32: bigint, cap: Ticks): void {
     const engine = this.#engine
-    assert(ticks >= engine.ticks, `a clock entry that goes back, from ${engine.ticks} to ${ticks}`)
+    const before = engine.ticks
+    // The text is made only then: the epoch discipline has a clock entry every few microseconds.
+    if (ticks < before) assert(false, `a clock entry that goes back, from ${before} to ${ticks}`)
     engine.setClock({ n0: engine.count, t0: ticks, ratePer2p32, cap })
     this.#console.flush()
     if (this.#power.isOn) this.#entropy.topUp()

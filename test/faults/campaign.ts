@@ -1,6 +1,6 @@
 /** Trials one after the other on one VM, and their sum. The VM is started again whenever a trial has used it up. */
 
-import { FaultyVm } from './faulty-vm.ts'
+import { FaultyVm, type FaultyVmOptions } from './faulty-vm.ts'
 import { runTrial, type TrialReport } from './trial.ts'
 
 /** The sum, in the words of the command's JSON. */
@@ -21,11 +21,10 @@ export interface Campaign {
   readonly reports: readonly (TrialReport & { readonly holds: boolean })[]
 }
 
-/** @param backups how many the VM has */
 export async function runCampaign(
   seeds: readonly number[],
   say: (line: string) => void,
-  backups = 1,
+  options: FaultyVmOptions = {},
 ): Promise<Campaign> {
   const totals: Totals = {
     trials: 0,
@@ -40,14 +39,14 @@ export async function runCampaign(
   let vm: FaultyVm | undefined
   try {
     for (const [index, seed] of seeds.entries()) {
-      vm ??= await FaultyVm.create(say, { backups })
+      vm ??= await FaultyVm.create(say, options)
       const report = await runTrial(vm, seed, index === seeds.length - 1, say)
       add(totals, report)
       const holds = promisesHold(report)
       reports.push({ ...report, holds })
       say(describe(report, holds))
       if (holds) continue
-      say(`  repeat it with: npm run faults -- --kills 1 --seed ${seed} --backups ${backups}`)
+      say(`  repeat it with: npm run faults -- --kills 1 --seed ${seed}${wordsOf(options)}`)
       say(`  its traces are kept in ${vm.statePath}`)
       await vm.remove(true)
       vm = undefined
@@ -67,6 +66,13 @@ function add(totals: Totals, report: TrialReport): void {
   totals.two_live += report.twoLive
   totals.unclean_filesystems += report.uncleanFilesystems
   if (report.failure !== undefined) totals.failed = (totals.failed ?? 0) + 1
+}
+
+/** The options, as the command has them. */
+function wordsOf({ discipline, bus, backups = 1 }: FaultyVmOptions): string {
+  const others = ` --backups ${backups}${bus === 'scsi' ? ' --scsi' : ''}`
+  if (discipline?.kind !== 'epoch') return others
+  return `${others} --discipline epoch --protocol ${discipline.protocol} --epoch ${discipline.instructions}`
 }
 
 function promisesHold(report: TrialReport): boolean {

@@ -19,6 +19,8 @@ import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive, type ReplicaName, replicaNames, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
+import type { Discipline } from '../../src/log/discipline.ts'
+import type { DiskBus } from '../../src/machine/types.ts'
 import { isSameReach, type Reach } from '../../src/replication/reach.ts'
 
 const bootWithinMs = 240_000
@@ -34,6 +36,10 @@ export interface FaultyVmOptions {
   readonly automatic?: boolean
   /** Default 1. */
   readonly backups?: number
+  /** Default: exact. */
+  readonly discipline?: Discipline
+  /** What its disk is on; default: virtio-blk. */
+  readonly bus?: DiskBus
 }
 
 export class FaultyVm {
@@ -63,12 +69,9 @@ export class FaultyVm {
     const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
     const guest = options.guest ?? (await readyGuest({ guestFolder }, 'test-guest'))
     const append = 'quiet redis.appendfsync=always'
-    const path = await writeVmOf(guest, scratch, name, port, {
-      append,
-      forward: options.forward ?? [],
-      automatic: options.automatic ?? false,
-      backups: options.backups ?? 1,
-    })
+    const { forward = [], automatic = false, backups = 1, discipline, bus } = options
+    const choices = { append, forward, automatic, backups, ...(discipline && { discipline }), ...(bus && { bus }) }
+    const path = await writeVmOf(guest, scratch, name, port, choices)
     return new FaultyVm(path, port, scratch, name, trace)
   }
 

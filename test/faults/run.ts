@@ -3,6 +3,7 @@
  *
  *   npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]
  *   npm run faults -- --successive N [--seed S] [--json]
+ *   both: [--discipline epoch [--protocol original] [--epoch INSTRUCTIONS]] [--scsi]
  *
  * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
  * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it.
@@ -13,8 +14,10 @@
  */
 
 import { parseArgs } from 'node:util'
+import { chooseDiscipline } from '../../src/host/discipline-choice.ts'
 import { runCampaign } from './campaign.ts'
 import { faultKinds } from './fault-kinds.ts'
+import type { FaultyVmOptions } from './faulty-vm.ts'
 import { runSuccession } from './succession.ts'
 import { kindOfSeed } from './trial.ts'
 
@@ -26,6 +29,10 @@ const { values } = parseArgs({
     kind: { type: 'string' },
     backups: { type: 'string', default: '1' },
     json: { type: 'boolean' },
+    discipline: { type: 'string' },
+    protocol: { type: 'string' },
+    epoch: { type: 'string' },
+    scsi: { type: 'boolean' },
   },
 })
 const trials = Number(values.successive ?? values.kills)
@@ -52,6 +59,8 @@ if (
 }
 const say = (line: string): void => console.error(line)
 
+const choices: FaultyVmOptions = { discipline: chooseDiscipline(values), ...(values.scsi ? { bus: 'scsi' } : {}) }
+
 function print(totals: object): void {
   if (values.json) console.log(JSON.stringify(totals))
   else for (const [name, value] of Object.entries(totals)) console.log(`${inWords(name)} ${inWords(value)}`)
@@ -62,7 +71,7 @@ function inWords(value: unknown): string {
 }
 
 if (values.successive !== undefined) {
-  const report = await runSuccession(trials, firstSeed, say)
+  const report = await runSuccession(trials, firstSeed, say, choices)
   print(report)
   const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure } = report
   const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems
@@ -74,7 +83,7 @@ if (values.successive !== undefined) {
     if (backups > 1 && kind.isOfPair) continue
     if (values.kind === undefined || kind.name === values.kind) seeds.push(seed)
   }
-  const { totals, reports } = await runCampaign(seeds, say, backups)
+  const { totals, reports } = await runCampaign(seeds, say, { ...choices, backups })
   print(totals)
   process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
 }

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Prng } from '../../src/base/prng.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { isAlive } from '../../src/host/vm-folder.ts'
-import { FaultyVm } from './faulty-vm.ts'
+import { FaultyVm, type FaultyVmOptions } from './faulty-vm.ts'
 import { MixedLoad } from './mixed-load.ts'
 
 export interface Spread {
@@ -44,9 +44,10 @@ export async function runSuccession(
   failures: number,
   seed: number,
   say: (line: string) => void,
+  options: FaultyVmOptions = {},
 ): Promise<SuccessionReport> {
   const prng = new Prng(seed)
-  const vm = await FaultyVm.create(say, { automatic: true })
+  const vm = await FaultyVm.create(say, { ...options, automatic: true })
   const load = new MixedLoad(vm.port, seed, (text) => vm.type(text), say)
   const pauses: number[] = []
   const restored: number[] = []
