@@ -48,6 +48,11 @@ export class CopySender {
     return this.#creditBytes >= (live.isReadyToFinish ? windowBytes - lastOnWayBytes : live.pieceBytes)
   }
 
+  /** Call between two slices, before all that was recorded is sent: the end of a copy has an entry of its own. */
+  fixPlace(): void {
+    if (this.canWork && this.#copy!.live.isReadyToFinish) this.#copy!.live.fixPlace()
+  }
+
   /** Call between two slices, when all that was recorded is sent: one piece, or the last round and the rest. */
   work(): void {
     if (!this.canWork) return

@@ -66,6 +66,7 @@ export abstract class LiveHart implements HartMode {
     if (!this.#copying.isActive || this.isOff) return this.runGuest()
     const next: Turn =
       startedNs < this.#guestRestsUntilNs ? { sleepUntilNs: this.#guestRestsUntilNs } : this.#runCopiedGuest(startedNs)
+    this.#copying.fixPlace()
     // Entries before the copy leave before it.
     this.flush()
     this.#copying.work()

@@ -9,6 +9,7 @@ import { ToyMachine, toyHabits } from '../../test/support/toy-machine.ts'
 import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
 import { createEngine } from '../engine/wasm-engine.ts'
+import { decodeBatch } from '../log/batch.ts'
 import { createMachine } from '../machine/machine.ts'
 import { wildWriter } from '../machine/test-support/wild-writer.ts'
 import { instructionCount, type Machine } from '../machine/types.ts'
@@ -49,6 +50,7 @@ function copyLive(recorder: Recorder, to: Machine, meanwhile: () => void, policy
     to.loadPages(copy.nextPiece())
     meanwhile()
   }
+  copy.fixPlace()
   recorder.takeBatches()
   const copied = copy.finish()
   for (const pages of copied.pages) to.loadPages(pages)
@@ -103,12 +105,30 @@ test('a copy that goes live owes what the original owed: entropy that nobody has
   assert.deepEqual(replayer.goLive().recorder.obligations.entropyRequests, recorder.obligations.entropyRequests)
 })
 
+test('a copy is made where the log has an entry: no other backup can take over before it and be followed by it', () => {
+  const recorder = wildRecorder()
+  const copy = new LiveCopy(recorder, smallSteps)
+  while (!copy.isReadyToFinish) copy.nextPiece()
+  recorder.run(instructionCount(recorder.machine.count + 10_000n))
+  recorder.takeBatches()
+  assert.throws(() => copy.finish(), /where the log has an entry/)
+  copy.fixPlace()
+  const last = recorder
+    .takeBatches()
+    .flatMap(({ bytes }) => decodeBatch(bytes))
+    .at(-1)!
+  const { nextIndex } = copy.finish()
+  assert.equal(last.count, recorder.machine.count)
+  assert.equal(last.index + 1n, nextIndex)
+})
+
 test('a page that was missed is noticed before anybody follows the copy', () => {
   const recorder = wildRecorder()
   const copy = new LiveCopy(recorder, smallSteps)
   const to = newWildMachine()
   while (!copy.isReadyToFinish) to.loadPages(copy.nextPiece())
   recorder.run(instructionCount(recorder.machine.count + 10_000n))
+  copy.fixPlace()
   recorder.takeBatches()
   const { pages, state } = copy.finish()
   for (const piece of pages.slice(1)) to.loadPages(piece)
@@ -126,6 +146,7 @@ test('a guest that writes faster than it is copied gets less time, and is copied
     recorder.run(instructionCount(recorder.machine.count + BigInt(100 * copy.guestPercent)))
   }
   assert.ok(percents.size > 3 && copy.round < 1000, `${[...percents]}, ${copy.round} rounds`)
+  copy.fixPlace()
   recorder.takeBatches()
   const { pages, state } = copy.finish()
   for (const piece of pages) to.loadPages(piece)

@@ -59,6 +59,7 @@ export class LiveCopy {
   readonly #copy: MachineCopy
   readonly #policy: CopyPolicy
   #isReadyToFinish = false
+  #placeCount: bigint | undefined
 
   constructor(recorder: Recorder, policy: CopyPolicy = defaultCopyPolicy) {
     this.#recorder = recorder
@@ -101,10 +102,21 @@ export class LiveCopy {
     this.#isReadyToFinish = duePages <= lastPages || round >= maxRounds
   }
 
+  /**
+   * Gives the copy its place in the log: an entry where the machine stands now, to be taken and sent before `finish`. Without
+   * one the copy could have run beyond the last entry. Another backup that took over at that entry would go on from
+   * before this one's state, and this one would take its log for the continuation of its own.
+   */
+  fixPlace(): void {
+    this.#recorder.entryDigest()
+    this.#placeCount = this.#recorder.machine.count
+  }
+
   /** The last round, with the machine standing still. Everything that was recorded before must have been taken and sent. */
   finish(): CopiedState {
     const { machine, obligations, nextIndex } = this.#recorder
     assert(!this.#recorder.hasPending, 'entries before the copy are sent before it')
+    assert(this.#placeCount === machine.count, 'a copy is made where the log has an entry')
     const digest = machine.digest()
     const pages: Uint8Array[] = []
     while (this.#copy.duePages > 0) pages.push(this.#copy.takePages(this.#policy.piecePages))
