@@ -95,6 +95,8 @@ export class Faults {
   /** What ends the faults that last, for `healAll`. */
   readonly #lasting = new Set<() => void>()
   happened = 0
+  /** Nothing happens any more, not even what was on its way. */
+  #isOver = false
 
   constructor(world: World, chance: Chance) {
     this.#world = world
@@ -102,6 +104,7 @@ export class Faults {
   }
 
   happen(kind: FaultKind): void {
+    if (this.#isOver) return
     const world = this.#world
     world.trace(() => `fault: ${kind}`)
     this.happened++
@@ -278,7 +281,7 @@ export class Faults {
     }
     world.checkers.onListedNext = () => {
       world.timeline.after(this.#chance.below(8000), () => {
-        const primary = this.#primary()
+        const primary = this.#isOver ? undefined : this.#primary()
         if (primary) world.killReplica(primary, this.#chance.chance(0.6) ? 'host' : 'process')
         if (isDiskToo) this.#killDiskServerNow()
       })
@@ -297,6 +300,7 @@ export class Faults {
 
   /** Everything that lasts ends. */
   healAll(): void {
+    this.#isOver = true
     this.#world.checkers.onBoundaryReached = undefined
     this.#world.onProtecting = undefined
     this.#world.checkers.onListedNext = undefined
@@ -346,7 +350,7 @@ export class Faults {
   }
 
   #kill(victim: SimReplica | undefined): void {
-    if (!victim) return
+    if (!victim || this.#isOver) return
     const how = this.#chance.chance(0.3) ? 'host' : 'process'
     if (how === 'host') this.#world.checkers.count('host_crash')
     this.#world.killReplica(victim, how)
@@ -443,6 +447,7 @@ export class Faults {
   }
 
   #resetBetween(one: string, other: string): void {
+    if (this.#isOver) return
     if (other === lanHost) this.#world.mayLoseFrames = true
     const ends = [...this.#world.network.connections(one, other), ...this.#world.network.connections(other, one)]
     for (const end of ends) end.reset()
@@ -474,6 +479,7 @@ export class Faults {
   }
 
   #killDiskServerNow(): void {
+    if (this.#isOver) return
     const world = this.#world
     if (world.diskServer.actor.isDead) return
     const how = this.#chance.chance(0.6) ? 'host' : 'process'

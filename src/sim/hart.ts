@@ -239,6 +239,7 @@ export class SimHart {
       postPages(live.nextPiece())
       return
     }
+    live.fixPlace()
     this.#flush()
     const { pages, state } = live.finish()
     for (const piece of pages) postPages(piece)

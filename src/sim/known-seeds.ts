@@ -15,4 +15,10 @@ export const knownSeeds: readonly KnownSeed[] = [
       'a primary dies after the arbiter has listed its backup and before the power-on is in the log: the backup went live ' +
       'with a machine that nobody switched on (host/hart.test.ts, "a hart that goes live with an empty log …")',
   },
+  {
+    seed: 101_726,
+    found:
+      'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +
+      'and the first one took its log for the continuation of its own (hypervisor/live-copy.test.ts, "a copy is made where …")',
+  },
 ]

@@ -171,7 +171,7 @@ export const simulatorMutations: readonly Mutation[] = [
     file: primary,
     from: 'coveredFrameId: this.#uncovered.lastFrameId,',
     to: 'coveredFrameId: undefined,',
-    noticedBy: { seeds: 300 },
+    noticedBy: { seeds: 1000 },
   },
   {
     name: 'simulator: the last pages of a copy are left out',
