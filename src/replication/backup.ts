@@ -549,7 +549,9 @@ export class Backup {
 
   /** Somebody else holds the machine; or it is the same primary, in a later generation that lists this backup too. */
   #onRefused({ detail, holder, eligibleIn }: Extract<ArbiterAnswer, { result: 'refused' }>, nowMs: number): void {
-    if (eligibleIn !== undefined && eligibleIn > this.#generation!) {
+    // Only in the next generation it can be this very backup that is listed. Between a backup that was dropped and another one
+    // of its name lie two: a replica that was frozen meanwhile must not take its successor's place, with an old machine.
+    if (eligibleIn !== undefined && eligibleIn === this.#generation! + 1) {
       this.#generation = eligibleIn
       this.#ask()
     } else if (holder !== undefined && holder !== this.#primary) {

@@ -132,8 +132,8 @@ test('a backup that could win its own generation still is not called away from i
 test('a backup that missed a change of generation asks for the one that lists it', () => {
   const backup = listed(1)
   backup.onChannelClosed(3)
-  const again = backup.onArbiterAnswer({ result: 'refused', detail: 'over', holder: 'a', eligibleIn: 5 }, 4)
-  assert.deepEqual(again, [{ kind: 'testAndSet', generation: 5 }])
+  const again = backup.onArbiterAnswer({ result: 'refused', detail: 'over', holder: 'a', eligibleIn: 3 }, 4)
+  assert.deepEqual(again, [{ kind: 'testAndSet', generation: 3 }])
 })
 
 // ---- the primary's side --------------------------------------------------------------------------------------------------

@@ -308,3 +308,15 @@ test('a state survives the channel, in as many pieces as it takes', () => {
   const effects = pieces.flatMap((piece) => backup.onMessage(piece, 1))
   assert.deepEqual(only(effects, 'loadState'), [{ kind: 'loadState', state: large }])
 })
+
+test('a backup that was dropped while it was frozen does not take the place of another one of its name', () => {
+  const asksAgainIn = (eligibleIn: number): number => {
+    const backup = withState()
+    backup.onRestored(3)
+    backup.onChannelClosed(4)
+    const answer = { result: 'refused', detail: 'a holds it', holder: 'a', eligibleIn } as const
+    return only(backup.onArbiterAnswer(answer, 5), 'testAndSet').length
+  }
+  assert.equal(asksAgainIn(7), 1, 'the next generation, of which its primary could not tell it any more')
+  assert.equal(asksAgainIn(8), 0, 'dropped in generation 7, and in 8 another process has its name')
+})

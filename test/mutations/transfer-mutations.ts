@@ -148,6 +148,16 @@ export const transferMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a backup that was dropped while it was frozen takes the place of another one of its name',
+    file: 'src/replication/backup.ts',
+    from: 'eligibleIn === this.#generation! + 1',
+    to: 'eligibleIn > this.#generation!',
+    noticedBy: {
+      file: transfer,
+      test: 'a backup that was dropped while it was frozen does not take the place of another one of its name',
+    },
+  },
+  {
     name: 'a primary that hands over goes on',
     file: primary,
     from: "    this.#halt('handedOver', reason)\n",
