@@ -33,7 +33,7 @@ test('past 30 ms of lag the share is cut in small steps, one an interval, never 
 test('a peak that does not last an interval costs nothing', () => {
   const control = new LagControl()
   assert.deepEqual(
-    report(control, 0, 2000, (ms) => (ms % 50 === 0 ? 2 : 400)),
+    report(control, 0, 2000, (ms) => (ms % 50 === 25 ? 2 : 400)),
     [],
   )
 })

@@ -14,6 +14,7 @@ import { protectionMutations } from './protection-mutations.ts'
 import { simulatorMutations } from './simulator-mutations.ts'
 import { transferMutations } from './transfer-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
+import { vmwareMutations } from './vmware-mutations.ts'
 
 export interface Mutation {
   /** What the broken product does, as a sentence. */
@@ -152,6 +153,7 @@ export const mutations: readonly Mutation[] = [
   ...determinismMutations,
   ...protectionMutations,
   ...backupsMutations,
+  ...vmwareMutations,
   ...transferMutations,
   ...epochMutations,
   ...privacyMutations,
