@@ -102,7 +102,7 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a backup that missed a change of generation gives up',
     file: backup,
-    from: '    if (eligibleIn !== undefined && eligibleIn > this.#generation!) {',
+    from: '    if (eligibleIn !== undefined && eligibleIn === this.#generation! + 1) {',
     to: '    if (eligibleIn !== undefined && eligibleIn < this.#generation!) {',
     noticedBy: {
       file: siblings,
