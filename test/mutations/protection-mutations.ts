@@ -261,8 +261,8 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup does not keep what its primary wrote and nobody flushed',
-    file: 'src/host/disk-backend.ts',
-    from: "    else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)\n",
+    file: 'src/host/disk-of-replica.ts',
+    from: "    else if (work.operation !== 'read' && status === 'ok') this.#steady.unflushed.onCompleted(work)\n",
     to: '',
     noticedBy: {
       file: 'src/host/disk-backend.test.ts',
