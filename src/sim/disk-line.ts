@@ -24,6 +24,8 @@ export interface DiskLineOptions {
   readonly replica: string
   readonly onAnswer: (answer: Extract<Input, { kind: 'diskCompletion' }>) => void
   readonly onFenced: () => void
+  /** The disk refuses to take again what its crash may have undone: the guest hears of it with its next flush. */
+  readonly onRestoreRefused: () => void
 }
 
 const reconnectIntervalMs = 50
@@ -41,7 +43,9 @@ export class DiskLine {
       connect: () => this.#connect(),
       connectLater: () => options.actor.after(reconnectIntervalMs * 1000, () => this.steady.connect()),
       onFenced: options.onFenced,
-      trace: () => {},
+      trace: (line) => {
+        if (line.includes('is refused now')) options.onRestoreRefused()
+      },
     })
   }
 

@@ -93,6 +93,8 @@ export class End<Sent = unknown, Received = unknown> {
 
   listen(events: EndEvents<Received>): void {
     this.#events = events
+    // Reset before anybody listened.
+    if (this.#isClosed && this.#isBroken) this.actor.after(0, () => events.onClosed())
     for (const message of this.#unread.splice(0)) this.#read(message)
   }
 

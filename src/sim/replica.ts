@@ -110,6 +110,7 @@ export class SimReplica {
       network,
       replica: this.name,
       onAnswer: (answer) => this.#input(answer),
+      onRestoreRefused: () => witness.onRestoreRefused(),
       onFenced,
     })
     this.lan = new LanLine({

@@ -54,6 +54,8 @@ export interface Witness {
   onRestoreFailed(replica: string, detail: string): void
   /** The arbiter lists a backup: from here on it may take over. */
   onListed(): void
+  /** The disk lost a write and does not take it again: from here on what it holds says nothing. */
+  onRestoreRefused(): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */
