@@ -4,12 +4,12 @@
  * not, unless that one has lost its place (a frozen process: it listens, and does not answer).
  *
  * A unix socket is bound beside its place and then moved there. So it is there from one moment to the next, and a process
- * that ends late takes away its own file only, which is gone, and never its successor's.
+ * that ends late takes away its own file only, and never its successor's.
  *
  * This only binds. Who may connect is decided in listener.ts; what is public on purpose (metrics) uses this alone.
  */
 
-import { existsSync } from 'node:fs'
+import { existsSync, statSync, unlinkSync } from 'node:fs'
 import { rename, unlink } from 'node:fs/promises'
 import type { ListenOptions, Server } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -37,7 +37,12 @@ export async function listenOn(
     if (address.path === undefined) server.listen({ host: address.host, port: address.port }, resolve)
     else listenPrivately(server, { path: beside }, resolve)
   })
-  if (beside !== undefined) await rename(beside, address.path!)
+  if (beside !== undefined) {
+    const path = address.path!
+    await rename(beside, path)
+    const { ino } = statSync(path)
+    server.once('close', () => removeOwn(path, ino))
+  }
   const bound = server.address()
   return typeof bound === 'object' && bound ? { host: bound.address, port: bound.port } : address
 }
@@ -50,6 +55,11 @@ function listenPrivately(server: Server, options: ListenOptions, onListening: ()
   } finally {
     process.umask(umask)
   }
+}
+
+/** A successor's file has another inode: ours is not given away again while the server has it bound. */
+function removeOwn(path: string, ino: number): void {
+  if (statSync(path, { throwIfNoEntry: false })?.ino === ino) unlinkSync(path)
 }
 
 let sockets = 0
