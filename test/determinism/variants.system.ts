@@ -9,6 +9,7 @@
 
 import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
+import { hotModes } from '../../src/engine/test-support/hot-program.ts'
 import { recordedBoot } from '../support/recorded-boot.ts'
 import type { BootDrive, DigestJob } from './digest-work.ts'
 import { compareRows, engineVariants, runVariants, type VariantRows } from './engine-variants.ts'
@@ -74,7 +75,7 @@ describe('one digest at every position, whatever runs the engine and however it 
 test('nothing was left out: every variant ran every program, world and its boot, and translated', () => {
   for (const { variant, rows } of results.slice(0, engineVariants.length)) {
     const subjects = new Set(rows.map(({ subject }) => subject))
-    assert.equal(subjects.size, 2 * seeds + 1 + 1, variant)
+    assert.equal(subjects.size, hotModes.length * seeds + 1 + 1, variant)
     for (const { subject, drive, digests, regionsBuilt } of rows) {
       const row = `${variant}: ${subject}, ${drive}`
       assert.ok(Object.keys(digests).length >= (subject === 'boot' ? 45 : 1), row)
