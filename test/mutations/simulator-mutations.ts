@@ -164,7 +164,7 @@ export const simulatorMutations: readonly Mutation[] = [
     file: primary,
     from: "link.joinsAfter.add('restored').add('disksFlushed')",
     to: "link.joinsAfter.add('restored')",
-    noticedBy: { seeds: 1000 },
+    noticedBy: { seeds: 4000 },
   },
   {
     name: 'simulator: a backup that joins a running machine does not know which frames are in the log',
