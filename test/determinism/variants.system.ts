@@ -86,7 +86,8 @@ test('nothing was left out: every variant ran every program, world and its boot,
   }
   const [rows] = results.at(-1)!.rows
   assert.ok(Object.keys(rows!.digests).length >= thresholdOneMillions / 50)
-  assert.ok(rows!.regionsBuilt > 10_000, `${rows!.regionsBuilt} regions with threshold 1`)
+  // About 8,000: one region with several entries stands for what were several.
+  assert.ok(rows!.regionsBuilt > 5_000, `${rows!.regionsBuilt} regions with threshold 1`)
 })
 
 test('this check can fail: one digest that differs is found, and so is a replay that diverged', () => {
