@@ -3,9 +3,6 @@
  * their channels as bytes, the arbiter's real record, and a world of a switch, a disk and a console that confirm late.
  * Every step picks one thing that could happen now, so any interleaving may come up; faults are picked like any other.
  * At each release the record is looked at: every backup in it must have the entry that is being released.
- *
- * The world believes everybody: it has no fencing, so that the protocol alone must keep its outputs right. What it saw is
- * compared with the truth: the survivor's log, replayed on a fresh machine.
  */
 
 import assert from 'node:assert/strict'
@@ -13,27 +10,19 @@ import { Prng } from '../../src/base/prng.ts'
 import { ArbiterRecord } from '../../src/disk/arbiter-record.ts'
 import { Recorder } from '../../src/hypervisor/recorder.ts'
 import { Replayer } from '../../src/hypervisor/replayer.ts'
-import { batchEnd, decodeBatch, type LogBatch } from '../../src/log/batch.ts'
-import type { MarkedOutput, Output } from '../../src/log/entry.ts'
-import { encodeOutput } from '../../src/log/output-codec.ts'
+import type { MarkedOutput } from '../../src/log/entry.ts'
 import { obeysOutputRule } from '../../src/log/output-rule.ts'
-import { type Input, instructionCount } from '../../src/machine/types.ts'
+import { instructionCount } from '../../src/machine/types.ts'
 import { Backup } from '../../src/replication/backup.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../../src/replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../../src/replication/message-codec.ts'
-import type { ConfirmedKind, Message } from '../../src/replication/messages.ts'
+import type { Message } from '../../src/replication/messages.ts'
 import { defaultReplicationPolicy } from '../../src/replication/policy.ts'
 import { Primary } from '../../src/replication/primary.ts'
 import { fullReach, type Reach } from '../../src/replication/reach.ts'
 import { identity } from './replication.ts'
-import { ToyMachine } from './toy-machine.ts'
-
-type DiskRequest = Extract<Output, { kind: 'disk' }>
-
-interface IssuedRequest {
-  readonly from: Replica
-  readonly request: DiskRequest
-}
+import { type Call, type End, ToyReplica } from './toy-replica.ts'
+import { ToyWorld, type Verdict } from './toy-world.ts'
 
 /** What happens to the pair, at random steps. */
 export interface Faults {
@@ -51,96 +40,26 @@ export interface Faults {
   readonly isPatient?: boolean
 }
 
-/** One replica's end of a connection. */
-interface End {
-  readonly id: ChannelId
-  readonly owner: Replica
-  readonly decoder: MessageDecoder
-  /** Bytes on their way to this end. */
-  readonly wire: Uint8Array[]
-  other: End | undefined
-  isOpen: boolean
-}
-
-/** A new primary looks for its siblings. */
-interface Call {
-  readonly replica: string
-  readonly untilMs: number
-  end: End | undefined
-}
-
-class Replica {
-  readonly name: string
-  readonly machine = new ToyMachine()
-  readonly batches: LogBatch[] = []
-  readonly ends = new Map<ChannelId, End>()
-  /** A backup's connection to its primary. */
-  following: End | undefined
-  readonly calls: Call[] = []
-  /** Inputs its hart has not applied yet. */
-  readonly mailbox: Input[] = []
-  /** From the hart's thread to the main thread, in transit. */
-  readonly fromHart: (() => void)[] = []
-  primary: Primary | undefined
-  backup: Backup | undefined
-  recorder: Recorder | undefined
-  replayer: Replayer | undefined
-  arbiterQuestion: (() => ArbiterAnswer) | undefined
-  isPaused = true
-  isDead = false
-  /** What it really reaches. */
-  reach: Reach = fullReach
-  /** What its host has told its role. */
-  knownReach: Reach = fullReach
-  halted: string | undefined
-
-  constructor(name: string) {
-    this.name = name
-  }
-
-  get isGone(): boolean {
-    return this.isDead || this.halted !== undefined
-  }
-
-  /** How far its log goes. */
-  get logEnd(): bigint {
-    return this.batches.length === 0 ? 0n : batchEnd(this.batches.at(-1)!)
-  }
-
-  /** Whether it drives the machine for the world. */
-  get isLive(): boolean {
-    return !this.isDead && this.halted === undefined && this.recorder !== undefined
-  }
-}
-
 export class ToyPair {
-  readonly a = new Replica('a')
-  readonly b = new Replica('b')
-  readonly replicas: readonly Replica[]
+  readonly a = new ToyReplica('a')
+  readonly b = new ToyReplica('b')
+  readonly replicas: readonly ToyReplica[]
   #nextChannel: ChannelId = 1
-  /** To whom the switch delivers frames. */
-  #bound = this.a
+  readonly #world: ToyWorld
   readonly #prng: Prng
   readonly #faults: Faults
   #nowMs = 0
   #record = ArbiterRecord.fresh('shop')
   #isArbiterOut = false
-  #isolated: Replica | undefined
-  /** What the world received, by kind, in order of arrival. */
-  readonly received: Output[] = []
-  readonly #confirmations: { to: Replica; kind: ConfirmedKind; sequence: bigint }[] = []
-  readonly #disk: IssuedRequest[] = []
-  readonly #inbound: { id: bigint; bytes: Uint8Array }[] = []
-  #nextFrameId = 1n
-  /** Frames up to it may be forgotten by the switch. */
-  coveredFrameId = 0n
+  #isolated: ToyReplica | undefined
   goneLive = 0
 
   constructor(seed: number, faults: Faults, backups = 1) {
     this.#prng = new Prng(seed)
+    this.#world = new ToyWorld(this.#prng, this.a)
     this.#faults = faults
     const { a, b } = this
-    const others = Array.from({ length: backups - 1 }, (_, index) => new Replica('cdefg'[index]!))
+    const others = Array.from({ length: backups - 1 }, (_, index) => new ToyReplica('cdefg'[index]!))
     this.replicas = [a, b, ...others]
     a.recorder = new Recorder(a.machine)
     const { detector } = defaultReplicationPolicy
@@ -211,16 +130,16 @@ export class ToyPair {
         actions.push(() => this.#record_(replica, isBusy))
       }
     }
-    if (isBusy) actions.push(() => this.#frameArrives())
-    if (this.#disk.length > 0) actions.push(() => this.#diskAnswers())
-    if (this.#confirmations.length > 0) actions.push(() => this.#confirm())
+    if (isBusy) actions.push(() => this.#world.frameArrives())
+    if (this.#world.hasDiskRequests) actions.push(() => this.#world.diskAnswers())
+    if (this.#world.hasConfirmations) actions.push(() => this.#confirm())
     this.#prng.pick(actions)()
   }
 
   #tick(): void {
     this.#nowMs += 10
     for (const replica of this.replicas) {
-      if (replica.isDead || replica.halted !== undefined) continue
+      if (replica.isGone) continue
       const role = replica.primary ?? replica.backup
       const isDue = role !== undefined && this.#nowMs >= role.dueMs
       if (replica.primary) this.#onPrimary(replica, this.#checkTick(replica.primary, isDue))
@@ -248,12 +167,12 @@ export class ToyPair {
 
   // ---- the channel ---------------------------------------------------------------------------------------------------
 
-  #named(name: string): Replica {
+  #named(name: string): ToyReplica {
     return this.replicas.find((replica) => replica.name === name)!
   }
 
   /** @returns the end of who connects */
-  #connect(from: Replica, to: Replica): End {
+  #connect(from: ToyReplica, to: ToyReplica): End {
     const [near, far] = [from, to].map((owner): End => {
       const id = this.#nextChannel++
       const end = { id, owner, decoder: new MessageDecoder(), wire: [], other: undefined, isOpen: true }
@@ -265,7 +184,7 @@ export class ToyPair {
     return near
   }
 
-  #dial(from: Replica, call: Call): void {
+  #dial(from: ToyReplica, call: Call): void {
     const to = this.#named(call.replica)
     if (to.isGone || from === this.#isolated || to === this.#isolated) {
       if (from.backup) this.#onBackup(from, from.backup.onSiblingUnreachable(to.name, this.#nowMs))
@@ -310,7 +229,7 @@ export class ToyPair {
     else this.#onBackup(owner, owner.backup!.onPeerClosed(end.id, this.#nowMs))
   }
 
-  #shut(owner: Replica, end: End | undefined): void {
+  #shut(owner: ToyReplica, end: End | undefined): void {
     if (end === undefined) return
     end.isOpen = false
     end.wire.length = 0
@@ -322,7 +241,7 @@ export class ToyPair {
     if (live) this.#kill(live)
   }
 
-  #kill(replica: Replica): void {
+  #kill(replica: ToyReplica): void {
     replica.isDead = true
     // What it sent may arrive, or a part of it: the operating system decides.
     for (const { other } of replica.ends.values()) {
@@ -339,11 +258,11 @@ export class ToyPair {
     }
   }
 
-  #hasNewsOfReach({ reach, primary, backup, knownReach }: Replica): boolean {
+  #hasNewsOfReach({ reach, primary, backup, knownReach }: ToyReplica): boolean {
     return (primary ?? backup) !== undefined && reach !== knownReach
   }
 
-  #onReach(replica: Replica): void {
+  #onReach(replica: ToyReplica): void {
     replica.knownReach = replica.reach
     if (replica.primary) this.#onPrimary(replica, replica.primary.onReach(replica.reach, this.#nowMs))
     else this.#onBackup(replica, replica.backup!.onReach(replica.reach, this.#nowMs))
@@ -351,7 +270,7 @@ export class ToyPair {
 
   // ---- the arbiter ---------------------------------------------------------------------------------------------------
 
-  #answer(replica: Replica): void {
+  #answer(replica: ToyReplica): void {
     const question = replica.arbiterQuestion!
     replica.arbiterQuestion = undefined
     // A question may be answered and the answer lost: then it is asked again.
@@ -367,7 +286,7 @@ export class ToyPair {
 
   // ---- effects -------------------------------------------------------------------------------------------------------
 
-  #onPrimary(replica: Replica, effects: readonly PrimaryEffect[]): void {
+  #onPrimary(replica: ToyReplica, effects: readonly PrimaryEffect[]): void {
     for (const effect of effects) {
       switch (effect.kind) {
         case 'send':
@@ -379,11 +298,11 @@ export class ToyPair {
         case 'release':
           for (const marked of effect.outputs) {
             this.#checkOutputRule(replica, marked)
-            this.#toWorld(replica, marked.output)
+            this.#world.receive(replica, marked.output)
           }
           break
         case 'covered':
-          if (effect.frameId > this.coveredFrameId) this.coveredFrameId = effect.frameId
+          this.#world.cover(effect.frameId)
           break
         case 'openGeneration':
           replica.arbiterQuestion = () => {
@@ -412,7 +331,7 @@ export class ToyPair {
     }
   }
 
-  #onBackup(replica: Replica, effects: readonly BackupEffect[]): void {
+  #onBackup(replica: ToyReplica, effects: readonly BackupEffect[]): void {
     for (const effect of effects) {
       switch (effect.kind) {
         case 'send':
@@ -470,7 +389,7 @@ export class ToyPair {
   }
 
   /** What the world learns, everybody who may take over knows (invariants 5 and 8). */
-  #checkOutputRule(from: Replica, { output, markerIndex }: MarkedOutput): void {
+  #checkOutputRule(from: ToyReplica, { output, markerIndex }: MarkedOutput): void {
     const { holder, eligible } = this.#record.fields
     if (!obeysOutputRule(output)) return
     if (holder !== from.name) {
@@ -484,22 +403,16 @@ export class ToyPair {
     }
   }
 
-  #goLive(replica: Replica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
+  #goLive(replica: ToyReplica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     this.goneLive++
-    this.#bound = replica
     assert.equal(this.#record.fields.holder, replica.name)
-    assert.ok((effect.coveredFrameId ?? 0n) >= this.coveredFrameId, 'a covered frame is not in the log')
-    this.coveredFrameId = effect.coveredFrameId ?? 0n
     const { recorder, outputs, reissue } = replica.replayer!.goLive()
     replica.recorder = recorder
     replica.replayer = undefined
     replica.primary = replica.backup!.toPrimary()
-    for (const { output } of effect.unconfirmed) this.#toWorld(replica, output)
-    for (const request of reissue) this.#toWorld(replica, request)
-    // The switch gives the frames again that are not in the log.
-    for (const { id, bytes } of this.#inbound) {
-      if (id > this.coveredFrameId) replica.mailbox.push({ kind: 'frame', frameId: id, bytes })
-    }
+    for (const { output } of effect.unconfirmed) this.#world.receive(replica, output)
+    for (const request of reissue) this.#world.receive(replica, request)
+    this.#world.bind(replica, effect.coveredFrameId ?? 0n)
     for (const { lengthBytes } of recorder.obligations.entropyRequests) {
       replica.mailbox.push({ kind: 'entropy', bytes: new Uint8Array(lengthBytes) })
     }
@@ -513,7 +426,7 @@ export class ToyPair {
 
   // ---- harts ---------------------------------------------------------------------------------------------------------
 
-  #record_(replica: Replica, isBusy: boolean): void {
+  #record_(replica: ToyReplica, isBusy: boolean): void {
     const recorder = replica.recorder!
     const { machine } = recorder
     const outputs: MarkedOutput[] = []
@@ -542,7 +455,7 @@ export class ToyPair {
   }
 
   /** Batches and outputs go to the main thread, in either order, some time later. */
-  #flushHart(replica: Replica, outputs: readonly MarkedOutput[]): void {
+  #flushHart(replica: ToyReplica, outputs: readonly MarkedOutput[]): void {
     const primary = replica.primary!
     const batches = replica.recorder!.takeBatches()
     replica.batches.push(...batches)
@@ -553,7 +466,7 @@ export class ToyPair {
     replica.fromHart.push(...posts)
   }
 
-  #replay(replica: Replica): void {
+  #replay(replica: ToyReplica): void {
     const replayer = replica.replayer!
     const { state, outputs } = replayer.run(BigInt(this.#prng.below(200)))
     assert.ok(state.kind !== 'diverged', state.kind === 'diverged' ? JSON.stringify(state, (_, v) => `${v}`) : '')
@@ -561,83 +474,15 @@ export class ToyPair {
     this.#onBackup(replica, replica.backup!.onReplayed(report, this.#nowMs))
   }
 
-  // ---- the world -----------------------------------------------------------------------------------------------------
-
-  #toWorld(from: Replica, output: Output): void {
-    assert.equal(from.halted, undefined, 'a halted replica released an output')
-    if (output.kind === 'entropyRequest') return
-    // It goes into a connection that nothing comes out of: neither seen nor confirmed.
-    if (output.kind === 'disk' && !from.reach.disk) return
-    if (output.kind === 'frame' && !from.reach.lan) return
-    // A read tells the world nothing: one of a dead primary may be of a machine that never was.
-    if (obeysOutputRule(output)) this.received.push(output)
-    if (output.kind === 'disk') this.#disk.push({ from, request: output })
-    else if (output.kind !== 'power')
-      this.#confirmations.push({ to: from, kind: output.kind, sequence: output.sequence })
-  }
-
   #confirm(): void {
-    const { to, kind, sequence } = this.#confirmations.shift()!
-    if (kind === 'frame' && !to.reach.lan) return
-    if (!to.isDead && to.halted === undefined) this.#onPrimary(to, to.primary!.onConfirmed(kind, sequence))
+    const confirmation = this.#world.confirm()
+    if (confirmation === undefined) return
+    const { to, kind, sequence } = confirmation
+    this.#onPrimary(to, to.primary!.onConfirmed(kind, sequence))
   }
 
-  #diskAnswers(): void {
-    const [{ from, request }] = this.#disk.splice(this.#prng.below(this.#disk.length), 1) as [IssuedRequest]
-    if (!from.reach.disk) return
-    const completion = { kind: 'diskCompletion', sequence: request.sequence, status: 'ok' } as const
-    from.mailbox.push(request.operation === 'read' ? { ...completion, data: this.#prng.bytes(16) } : completion)
-  }
-
-  #frameArrives(): void {
-    const frame = { id: this.#nextFrameId++, bytes: this.#prng.bytes(6) }
-    this.#inbound.push(frame)
-    // It goes to whoever is bound: the last one that went live.
-    if (this.#bound.reach.lan) this.#bound.mailbox.push({ kind: 'frame', frameId: frame.id, bytes: frame.bytes })
-  }
-
-  // ---- the verdict ---------------------------------------------------------------------------------------------------
-
-  /** Checks what the world saw against the log of `last`, the one that was live at last. Returns how many of the outputs came twice. */
-  check(last: Replica): { readonly outputs: number; readonly repeated: number } {
-    const truth = new Replayer(new ToyMachine())
-    for (const batch of last.batches) truth.append(batch)
-    const { state, outputs } = truth.run(1n << 40n)
-    assert.equal(state.kind, 'needsEntries')
-    let repeated = 0
-    for (const kind of ['frame', 'console', 'disk'] as const) {
-      const made = outputs
-        .map(({ output }) => output)
-        .filter((output) => output.kind === kind && obeysOutputRule(output))
-      const seen = new Map<bigint, Output>()
-      let newest = -1n
-      for (const output of this.received) {
-        if (output.kind !== kind) continue
-        const before = seen.get(output.sequence)
-        if (before !== undefined) repeated++
-        else if (kind !== 'disk') {
-          // In the machine's order; gaps show below. (After a failover, disk requests start again in theirs.)
-          assert.ok(output.sequence > newest, `${kind} ${output.sequence} came after ${newest}`)
-          newest = output.sequence
-        }
-        seen.set(output.sequence, output)
-        const same = made.find(({ sequence }) => sequence === output.sequence)
-        assert.ok(same, `${kind} ${output.sequence} was released, but the surviving machine never made it`)
-        assert.deepEqual(encodeOutput(output), encodeOutput(same), 'the world saw another output than the machine made')
-      }
-      // A survivor sends everything. Of a dead machine the world may lack the newest outputs, never one in between.
-      const missing = made.findIndex(({ sequence }) => !seen.has(sequence))
-      const isLost = missing >= 0 && (!last.isDead || (kind !== 'disk' && missing < seen.size))
-      assert.ok(!isLost, `${kind} ${made[missing]?.sequence} was lost`)
-    }
-    const frameIds = last.batches
-      .flatMap((batch) => decodeBatch(batch.bytes))
-      .flatMap(({ body }) => (body.kind === 'frame' ? [body.frameId] : []))
-    frameIds.forEach((id, position) => {
-      assert.equal(id, BigInt(position + 1), 'an inbound frame was lost or delivered twice')
-    })
-    if (!last.isDead) assert.equal(frameIds.length, this.#inbound.length)
-    assert.ok(BigInt(frameIds.length) >= this.coveredFrameId, 'the switch forgot a frame that is not in the log')
-    return { outputs: outputs.length, repeated }
+  /** What the world received must be what the machine of `last`, the one that was live at last, made. */
+  check(last: ToyReplica): Verdict {
+    return this.#world.check(last)
   }
 }
