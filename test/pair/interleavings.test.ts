@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { forSeeds } from '../support/for-seeds.ts'
 import { type Faults, ToyPair } from '../support/toy-pair.ts'
 
 /** Runs one pair from a seed, and returns who lives at the end. */
@@ -10,10 +10,6 @@ function survivors(seed: number, faults: Faults) {
   const live = pair.replicas.filter((replica) => replica.isLive)
   assert.ok(live.length <= 1, 'two live machines')
   return { pair, live }
-}
-
-function forSeeds(runs: number, check: (seed: number) => void): void {
-  fc.assert(fc.property(fc.nat(), check), { numRuns: runs })
 }
 
 test('no fault: every output reaches the world once, and the backup follows to the end', () => {

@@ -1,8 +1,8 @@
-/** Three and four replicas of one machine, in every interleaving that the seeds come upon (issue: several backups). */
+/** Three and four replicas of one machine, in every interleaving that the seeds come upon. */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { forSeeds } from '../support/for-seeds.ts'
 import { type Faults, ToyPair } from '../support/toy-pair.ts'
 
 function run(seed: number, faults: Faults, backups = 2, steps = 900) {
@@ -12,10 +12,6 @@ function run(seed: number, faults: Faults, backups = 2, steps = 900) {
   const live = group.replicas.filter(({ isLive, primary }) => isLive && primary?.state !== 'asking')
   assert.ok(live.length <= 1, 'two live machines')
   return { group, live, survivor: live[0] }
-}
-
-function forSeeds(runs: number, check: (seed: number) => void): void {
-  fc.assert(fc.property(fc.nat(), check), { numRuns: runs })
 }
 
 test('no fault: every output reaches the world once, and both backups follow to the end', () => {
