@@ -51,7 +51,7 @@ export class MeasuredPair {
     const policy = {
       ...defaultReplicationPolicy,
       detector: { ...defaultReplicationPolicy.detector, timeoutMs: 600_000, logSilenceMs: 600_000 },
-      tellsAcknowledged: discipline?.kind === 'epoch',
+      discipline: discipline ?? exactDiscipline,
     }
     this.#hart = new Hart({ ...hartOptions, mode: 'live', onMessage: (message) => this.#onHart(message), onFailed })
     const state = discipline ? 'starting' : 'alone'

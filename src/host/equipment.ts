@@ -96,7 +96,7 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     backups: Math.max(1, backups),
     lag: { ...defaultReplicationPolicy.lag, mostMs: lagMs },
     detector: { ...defaultReplicationPolicy.detector, heartbeatMs, timeoutMs },
-    tellsAcknowledged: discipline.kind === 'epoch',
+    discipline,
   }
   const identity = {
     machine,

@@ -5,6 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { describeDiscipline } from '../log/discipline.ts'
 import { checkDiskImages, readBootImage } from './boot-files.ts'
 import { startProcess } from './child-process.ts'
 import { ask } from './control.ts'
@@ -217,6 +218,7 @@ function protectionOf(
 
 function describe(status: ReplicaStatus): string {
   const parts = [`generation ${status.generation}`, `${(status.instructions / 1e6).toFixed(0)} M instructions`]
+  if (status.discipline?.kind === 'epoch') parts.push(describeDiscipline(status.discipline))
   if (status.backups.length > 1) parts.push(`${status.backups.filter(({ isListed }) => isListed).length} backups`)
   if (status.lagMs !== undefined) parts.push(`lag ${status.lagMs.toFixed(0)} ms`)
   if (status.transfer) parts.push(`replica ${status.transfer.replica} gets the machine`)

@@ -27,6 +27,7 @@ const primary: ReplicaStatus = {
   copyPauseMs: undefined,
   reach: { disk: true, lan: false },
   generation: 3,
+  discipline: { kind: 'exact' },
   instructions: 5_000_000,
   guestSeconds: 1.5,
   lagMs: 250,

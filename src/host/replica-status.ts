@@ -1,5 +1,6 @@
 /** What a replica says of itself when asked, and how the parts of a failover are timed. */
 
+import type { Discipline } from '../log/discipline.ts'
 import type { BytesByCause } from '../log/entry.ts'
 import type { TransferStatus } from '../replication/candidates.ts'
 import type { FailoverTiming } from '../replication/effects.ts'
@@ -63,6 +64,8 @@ export interface ReplicaStatus {
   readonly copyPauseMs: number | undefined
   readonly reach: Reach
   readonly generation: number
+  /** Undefined until the machine is known. */
+  readonly discipline: Discipline | undefined
   readonly instructions: number
   readonly guestSeconds: number
   /** What the slowest backup has received but not replayed, in milliseconds of log. */

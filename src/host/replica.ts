@@ -295,6 +295,7 @@ export class Replica {
       copyPauseMs: this.#copyPauseMs,
       reach: this.#reach,
       generation: primary?.generation ?? backup?.generation ?? this.#generation,
+      discipline: this.#equipment?.policy.discipline,
       instructions: Number(this.#equipment?.hart.instructions ?? 0n),
       guestSeconds: Number(this.#equipment?.hart.ticks ?? 0n) / 1e7,
       lagMs: primary ? longestLagMs(primary) : backup?.progress.lagMs,

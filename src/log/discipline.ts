@@ -28,6 +28,21 @@ export const exactDiscipline: Discipline = { kind: 'exact' }
 export const shortestEpochInstructions = 1000
 export const longestEpochInstructions = 1_000_000
 
+/** In words for people. */
+export function describeDiscipline(discipline: Discipline): string {
+  if (discipline.kind === 'exact') return 'exact discipline'
+  return `epoch discipline, ${discipline.protocol} protocol, epochs of ${discipline.instructions} instructions`
+}
+
+/**
+ * Why replicas with these must not pair, or undefined if they may. The same log can be replayed under any discipline, but after
+ * a failover the machine would go on under another one than its operator set, and than its primary promised the outside.
+ */
+export function disciplineMismatch(ours: Discipline, theirs: Discipline): string | undefined {
+  const [here, there] = [ours, theirs].map(describeDiscipline)
+  return here === there ? undefined : `other discipline: ${there}; here ${here}; write the same in both VM files`
+}
+
 export function writeDiscipline(writer: ByteWriter, discipline: Discipline): void {
   writer.u8(discipline.kind === 'exact' ? 0 : 1 + epochProtocols.indexOf(discipline.protocol))
   if (discipline.kind === 'epoch') writeVarint(writer, discipline.instructions)

@@ -274,6 +274,8 @@ test('an unpaired backup never asks: it halts with the reason', () => {
   assert.match(reason(unpaired().onMessage({ kind: 'refuse', reason: 'other config' }, 1))!, /^refused: other config/)
   const other = { ...accepted, identity: { ...identity, imageDigest: 9n } }
   assert.match(reason(unpaired().onMessage(other, 1))!, /^refused: other boot image/)
+  const revised = { ...accepted, discipline: { kind: 'epoch', protocol: 'revised', instructions: 1000 } } as const
+  assert.match(reason(unpaired().onMessage(revised, 1))!, /^refused: other discipline: epoch .* revised .*; here exact/)
   assert.match(reason(unpaired().onMessage(welcome(2), 1))!, /^neverPaired/)
 })
 

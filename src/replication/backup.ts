@@ -18,6 +18,7 @@
 import { assert, WorldError } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
+import { disciplineMismatch } from '../log/discipline.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
@@ -330,7 +331,9 @@ export class Backup {
       this.#violation(`unexpected ${message.kind}`, nowMs)
       return
     }
-    const mismatch = identityMismatch(this.#identity, message.identity)
+    const mismatch =
+      identityMismatch(this.#identity, message.identity) ??
+      disciplineMismatch(this.#policy.discipline, message.discipline)
     if (mismatch !== undefined) {
       this.#halt('refused', mismatch)
       return
@@ -678,6 +681,7 @@ export class Backup {
       runId: 0n,
       hold: this.#hold,
       address: this.#address,
+      discipline: this.#policy.discipline,
     }
     this.#send(hello, nowMs)
   }

@@ -17,6 +17,7 @@ const messages: readonly Message[] = [
     runId: 2n ** 63n,
     hold: 2 ** 39,
     address: 'unix:/run/a.channel',
+    discipline: { kind: 'epoch', protocol: 'original', instructions: 1_000_000 },
   }),
   { kind: 'fetch', machine: 'shop', instructionTableHash: 2n ** 63n, offset: 77 },
   { kind: 'artefacts', identity, lengthBytes: 100, offset: 98, bytes: Uint8Array.of(1, 2) },

@@ -13,6 +13,7 @@ import { ByteReader, ByteWriter, concatBytes } from '../base/bytes.ts'
 import { hash64 } from '../base/digest.ts'
 import { maxBatchBytes, openBatch } from '../log/batch.ts'
 import { maxArtefactsBytes } from '../log/boot-artefacts.ts'
+import { readDiscipline, writeDiscipline } from '../log/discipline.ts'
 import { readDivergence, writeDivergence } from '../log/divergence.ts'
 import { logIndex } from '../log/entry.ts'
 import { maxNameBytes, readIdentity, writeIdentity } from '../log/identity.ts'
@@ -109,6 +110,7 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writer.u64(message.runId)
       writeVarint(writer, message.hold)
       writeVarintText(writer, message.address)
+      writeDiscipline(writer, message.discipline)
       return
     case 'fetch':
       writeVarintText(writer, message.machine)
@@ -197,6 +199,7 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
         runId: reader.u64(),
         hold: readGeneration(reader),
         address: readVarintText(reader, maxAddressBytes),
+        discipline: readDiscipline(reader),
       }
     }
     case 'fetch': {

@@ -24,13 +24,14 @@
  */
 
 import type { LogBatch } from '../log/batch.ts'
+import type { Discipline } from '../log/discipline.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd } from '../log/entry.ts'
 import type { MachineIdentity } from '../log/identity.ts'
 import type { Reach } from './reach.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const protocolVersion = 4
+export const protocolVersion = 5
 
 /** A piece of the boot artefacts: large enough that the questions cost nothing, small enough to wait in a socket. */
 export const artefactsPieceBytes = 2 ** 20
@@ -110,6 +111,8 @@ export type Message =
       readonly address: string
       /** Primary: names this run of the machine, in which outputs and inbound frames are numbered. Backup: 0. */
       readonly runId: bigint
+      /** How its hart lets the world in, or will. Both must say the same. */
+      readonly discipline: Discipline
     }
   | { readonly kind: 'refuse'; readonly reason: string }
   | {

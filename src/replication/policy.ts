@@ -1,5 +1,6 @@
 /** The numbers of the protocol, in one place. Each has its reason where it is declared. */
 
+import { type Discipline, exactDiscipline } from '../log/discipline.ts'
 import { type DetectorPolicy, defaultDetectorPolicy } from './failure-detector.ts'
 import { defaultLagPolicy, type LagPolicy } from './lag-control.ts'
 import { defaultGateLimits, type GateLimits } from './output-gate.ts'
@@ -30,8 +31,11 @@ export interface ReplicationPolicy {
   readonly callMs: number
   /** A connection that says no hello for this long is closed. */
   readonly helloTimeoutMs: number
-  /** The hart itself waits for acknowledgements, and is told of them: the epoch discipline's P2. */
-  readonly tellsAcknowledged: boolean
+  /**
+   * How the hart lets the world in: the same on all replicas of a machine. In the epoch discipline the hart itself waits for
+   * acknowledgements (P2), and is told of them.
+   */
+  readonly discipline: Discipline
 }
 
 export const defaultReplicationPolicy: ReplicationPolicy = {
@@ -49,5 +53,5 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   tailTimeoutMs: 300,
   callMs: 10_000,
   helloTimeoutMs: 5000,
-  tellsAcknowledged: false,
+  discipline: exactDiscipline,
 }

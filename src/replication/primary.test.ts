@@ -398,6 +398,15 @@ test('a hello is refused, with the reason, unless everything agrees', () => {
   }
   const hello = helloFrom('b') as Extract<Message, { kind: 'hello' }>
   assert.match(refusal(start(), { ...hello, identity: { ...identity, configDigest: 9n } })!, /machine config/)
+  const epochs = { kind: 'epoch', protocol: 'original', instructions: 8000 } as const
+  assert.equal(
+    refusal(start(), { ...hello, discipline: epochs }),
+    'other discipline: epoch discipline, original protocol, epochs of 8000 instructions; here exact discipline; write the same in both VM files',
+  )
+  for (const other of [{ protocol: 'revised' }, { instructions: 4000 }] as const) {
+    const primary = start({ policy: { ...defaultReplicationPolicy, discipline: { ...epochs, ...other } } })
+    assert.match(refusal(primary, { ...hello, discipline: epochs })!, /^other discipline: .*; here .*(revised|4000)/)
+  }
   assert.match(refusal(start(), { ...hello, role: 'primary' })!, /another primary/)
   assert.match(refusal(start(), { ...hello, replica: 'a' })!, /"a" is here already/)
   assert.match(refusal(start(), helloFrom('b', 4))!, /log is at entry 0, the backup at 4/)

@@ -94,7 +94,7 @@ export class Primary {
     this.#inherited = options.inheritance && new InheritedTail(options.inheritance, this.#policy.callMs)
     this.#gate = new OutputGate(this.#policy.gate)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
-    this.#reception = new Reception(options.identity, options.artefacts, this.#policy.helloTimeoutMs)
+    this.#reception = new Reception(options.identity, options.artefacts, this.#policy)
     this.#candidates = new Candidates(this.#policy, this.#effects)
     this.#uncovered = new UncoveredFrames(options.coveredFrameId)
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
@@ -394,6 +394,7 @@ export class Primary {
       runId: this.#runId,
       hold: this.#hold,
       address: this.#address,
+      discipline: this.#policy.discipline,
     }
     if (missing === undefined) {
       // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
@@ -612,7 +613,7 @@ export class Primary {
       afterAcknowledged !== undefined || this.#state === 'alone',
       `a primary that is ${this.#state} waits for somebody`,
     )
-    if (this.#policy.tellsAcknowledged) this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
+    if (this.#policy.discipline.kind === 'epoch') this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
     const outputs = this.#gate.release(afterAcknowledged)
     for (const marked of outputs) this.#unconfirmed.add(marked)
     if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })

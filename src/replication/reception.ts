@@ -4,11 +4,13 @@
  */
 
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
+import { disciplineMismatch } from '../log/discipline.ts'
 import type { LogEnd } from '../log/entry.ts'
 import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
 import { BootOffer } from './boot-offer.ts'
 import type { ChannelId } from './effects.ts'
 import type { Message, ReplicaName } from './messages.ts'
+import type { ReplicationPolicy } from './policy.ts'
 import type { Hello } from './tail-fetch.ts'
 
 /** What a backup to be meets. */
@@ -29,21 +31,21 @@ export interface Situation {
 export class Reception {
   readonly #identity: MachineIdentity
   readonly #offer: BootOffer | undefined
-  readonly #helloTimeoutMs: number
+  readonly #policy: ReplicationPolicy
   /** Since when. */
   readonly #strangers = new Map<ChannelId, number>()
 
-  constructor(identity: MachineIdentity, artefacts: BootArtefacts | undefined, helloTimeoutMs: number) {
+  constructor(identity: MachineIdentity, artefacts: BootArtefacts | undefined, policy: ReplicationPolicy) {
     this.#identity = identity
     this.#offer = artefacts && new BootOffer(identity, artefacts)
-    this.#helloTimeoutMs = helloTimeoutMs
+    this.#policy = policy
   }
 
   /** When the first of them has waited too long. */
   get dueMs(): number {
     return Math.min(
       Number.POSITIVE_INFINITY,
-      ...[...this.#strangers.values()].map((sinceMs) => sinceMs + this.#helloTimeoutMs),
+      ...[...this.#strangers.values()].map((sinceMs) => sinceMs + this.#policy.helloTimeoutMs),
     )
   }
 
@@ -62,7 +64,7 @@ export class Reception {
   /** Those that have waited too long. */
   silent(nowMs: number): ChannelId[] {
     return [...this.#strangers]
-      .filter(([, sinceMs]) => nowMs - sinceMs >= this.#helloTimeoutMs)
+      .filter(([, sinceMs]) => nowMs - sinceMs >= this.#policy.helloTimeoutMs)
       .map(([channel]) => channel)
   }
 
@@ -77,7 +79,8 @@ export class Reception {
   /** Why who says this may not join; undefined if it may. */
   refusalOf(hello: Hello, situation: Situation): string | undefined {
     const { names, backups, isComplete, logEnd, canFollow, surplus } = situation
-    const mismatch = identityMismatch(this.#identity, hello.identity)
+    const mismatch =
+      identityMismatch(this.#identity, hello.identity) ?? disciplineMismatch(this.#policy.discipline, hello.discipline)
     if (mismatch !== undefined) return mismatch
     if (hello.role !== 'backup') return 'another primary'
     if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`

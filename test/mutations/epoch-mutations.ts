@@ -10,6 +10,26 @@ const backupRules = 'test/paper/bressoud-schneider/backup-rules.test.ts'
 
 export const epochMutations: readonly Mutation[] = [
   {
+    name: 'a backup of another discipline is accepted',
+    file: 'src/replication/reception.ts',
+    from: ' ?? disciplineMismatch(this.#policy.discipline, hello.discipline)',
+    to: '',
+    noticedBy: {
+      file: 'src/replication/primary.test.ts',
+      test: 'a hello is refused, with the reason, unless everything agrees',
+    },
+  },
+  {
+    name: 'a backup follows a primary of another discipline',
+    file: 'src/replication/backup.ts',
+    from: ' ??\n      disciplineMismatch(this.#policy.discipline, message.discipline)',
+    to: '',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'an unpaired backup never asks: it halts with the reason',
+    },
+  },
+  {
     name: 'P0: an environment value waits for the end of the epoch',
     file: primary,
     from: '    return this.recorder.apply(value)\n',

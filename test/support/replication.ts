@@ -1,6 +1,7 @@
 /** Small parts for tests of the protocol: batches, outputs, effects by kind. */
 
 import { BatchBuilder, type LogBatch } from '../../src/log/batch.ts'
+import { exactDiscipline } from '../../src/log/discipline.ts'
 import { type EntryBody, type LogEnd, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
 import type { MachineIdentity } from '../../src/log/identity.ts'
 import { instructionCount } from '../../src/machine/types.ts'
@@ -18,7 +19,7 @@ export const end = (index: number): LogEnd => logIndex(BigInt(index))
 
 /** A backup's hello that follows nobody yet, unless told otherwise. */
 export function hello(replica: string, fields: Partial<Hello> = {}): Hello {
-  const place = { generation: 0, nextIndex: end(0), runId: 0n, hold: 0, address: '' }
+  const place = { generation: 0, nextIndex: end(0), runId: 0n, hold: 0, address: '', discipline: exactDiscipline }
   return { kind: 'hello', identity, replica, role: 'backup', ...place, ...fields }
 }
 

@@ -35,7 +35,10 @@ export interface EpochPairOptions {
   readonly bus?: DiskBus
 }
 
-const policy = { ...defaultReplicationPolicy, tellsAcknowledged: true }
+const policy = {
+  ...defaultReplicationPolicy,
+  discipline: { kind: 'epoch', protocol: 'revised', instructions: 1000 } as const,
+}
 const channel = 1
 const slice = 1_000_000n
 
