@@ -12,7 +12,8 @@ import {
   welcome,
 } from '../../test/support/replication.ts'
 import type { MarkedOutput } from '../log/entry.ts'
-import { Backup, type BackupOptions } from './backup.ts'
+import { Backup } from './backup.ts'
+import type { BackupOptions } from './backup-options.ts'
 import type { BackupEffect } from './effects.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { fullReach } from './reach.ts'

@@ -16,27 +16,26 @@
  */
 
 import { assert, WorldError } from '../base/assert.ts'
-import { batchEnd, type LogBatch } from '../log/batch.ts'
+import type { LogBatch } from '../log/batch.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
-import { disciplineMismatch } from '../log/discipline.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
-import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
-import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import { logIndex } from '../log/entry.ts'
+import type { BackupOptions, BackupStatus, ReplayReport } from './backup-options.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, FailoverTiming, HaltReason } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
-import { LogTail } from './log-tail.ts'
+import { type Hello, helloOfBackup, type Introduction, judgeAnswer } from './hello.ts'
 import {
   type ConfirmedEnds,
   confirmedKinds,
   type Generation,
   type Message,
-  type Progress,
   type ReplicaName,
   type Sibling,
 } from './messages.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
+import { ReceivedLog } from './received-log.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
 import { StateReceipt } from './state-receipt.ts'
 import { TailFetch } from './tail-fetch.ts'
@@ -46,48 +45,11 @@ import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 /** Said by a backup that was never eligible: the machine is not its own to save. */
 const unfinished = 'the primary was lost before this backup had the whole machine'
 
-export interface BackupOptions {
-  readonly identity: MachineIdentity
-  readonly replica: ReplicaName
-  /** Index of the first entry its machine lacks. Default 0. */
-  readonly nextIndex?: LogEnd
-  /** The last inbound frame in the log below `nextIndex`. */
-  readonly coveredFrameId?: bigint
-  /** Where this replica listens, for siblings that win. Empty: nowhere. */
-  readonly address?: string
-  /** What it gives on, once it is the primary. */
-  readonly artefacts?: BootArtefacts
-  readonly policy?: ReplicationPolicy
-}
-
-/** What the replayer reports, each time it has made some progress. */
-export interface ReplayReport {
-  readonly replayedEnd: LogEnd
-  /** Attempted instructions. */
-  readonly count: bigint
-  /** Regenerated since the last report, in order, verified against their markers. */
-  readonly outputs: readonly MarkedOutput[]
-}
-
-export interface BackupStatus {
-  readonly state: BackupState
-  readonly generation: Generation | undefined
-  /** Follows its primary, and was welcomed: it may take over. */
-  readonly isListed: boolean
-  readonly progress: Progress
-  readonly reach: Reach
-  readonly unconfirmedOutputs: number
-}
-
 export class Backup {
-  readonly #identity: MachineIdentity
-  readonly #replica: ReplicaName
+  readonly #own: Introduction
   readonly #policy: ReplicationPolicy
   readonly #artefacts: BootArtefacts | undefined
   readonly #unconfirmed = new UnconfirmedOutputs()
-  readonly #address: string
-  /** What siblings may lack. */
-  #tail: LogTail
   #detector: FailureDetector
   #state: BackupState = 'joining'
   /** The generation in which it is, or is going to be, eligible. */
@@ -102,31 +64,22 @@ export class Backup {
   #siblings: readonly Sibling[] = []
   #fetch: TailFetch | undefined
   #rejoinUntilMs: number | undefined
-  /** Every entry below it was received, and acknowledged in the same breath. */
-  #receivedEnd: LogEnd
-  #replayedEnd: LogEnd
-  #replayedCount = 0n
-  #coveredFrameId: bigint | undefined
+  /** What was received, and acknowledged in the same breath. */
+  #log: ReceivedLog
   #reach: Reach = fullReach
   #primaryReach: Reach = fullReach
   /** Its primary said that the arbiter lists it. */
   #isListed = false
-  /** When the batches arrived that are not replayed yet. */
-  #arrivals: { readonly end: LogEnd; readonly atMs: number }[] = []
   #retryAtMs: number | undefined
   #timing: FailoverTiming | undefined
   #effects: BackupEffect[] = []
 
   constructor(options: BackupOptions, nowMs: number) {
-    this.#identity = options.identity
-    this.#replica = options.replica
-    this.#policy = options.policy ?? defaultReplicationPolicy
+    const { identity, replica, address = '', policy = defaultReplicationPolicy } = options
+    this.#own = { identity, replica, address, discipline: policy.discipline }
+    this.#policy = policy
     this.#artefacts = options.artefacts
-    this.#receivedEnd = options.nextIndex ?? logIndex(0n)
-    this.#replayedEnd = this.#receivedEnd
-    this.#address = options.address ?? ''
-    this.#tail = new LogTail(this.#receivedEnd)
-    this.#coveredFrameId = options.coveredFrameId
+    this.#log = new ReceivedLog(options.nextIndex ?? logIndex(0n), options.coveredFrameId)
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
   }
 
@@ -139,7 +92,7 @@ export class Backup {
       state: this.#state,
       generation: this.#generation,
       isListed: this.#state === 'replaying' && this.#isListed,
-      progress: this.#progress(nowMs),
+      progress: this.#log.progress(nowMs),
       reach: this.#reach,
       unconfirmedOutputs: this.#unconfirmed.count,
     }
@@ -216,10 +169,7 @@ export class Backup {
     // While it restores, what is reported is of the empty machine that it began with.
     if (this.#state === 'halted' || this.#state === 'restoring') return []
     assert(this.#state !== 'live', 'a live machine replays nothing')
-    assert(replayedEnd >= this.#replayedEnd && replayedEnd <= this.#receivedEnd, 'replays what was received, in order')
-    this.#replayedEnd = replayedEnd
-    this.#replayedCount = count
-    while (this.#arrivals[0] && this.#arrivals[0].end <= replayedEnd) this.#arrivals.shift()
+    this.#log.onReplayed(replayedEnd, count)
     for (const marked of outputs) this.#unconfirmed.add(marked)
     this.#goLiveIfReady(nowMs)
     return this.#takeEffects()
@@ -300,20 +250,18 @@ export class Backup {
   toPrimary(): Primary {
     assert(this.#state === 'live' && this.#generation !== undefined, `a backup that is ${this.#state} is no primary`)
     return new Primary({
-      identity: this.#identity,
-      replica: this.#replica,
+      ...this.#own,
       generation: this.#generation,
       state: 'alone',
       runId: this.#runId,
       ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
-      nextIndex: this.#receivedEnd,
+      nextIndex: this.#log.end,
       unconfirmed: this.#unconfirmed,
-      ...(this.#coveredFrameId === undefined ? {} : { coveredFrameId: this.#coveredFrameId }),
-      address: this.#address,
+      ...(this.#log.coveredFrameId === undefined ? {} : { coveredFrameId: this.#log.coveredFrameId }),
       inheritance: {
         hold: this.#hold,
-        logEnd: this.#receivedEnd,
-        tail: this.#tail,
+        logEnd: this.#log.end,
+        tail: this.#log.tail,
         siblings: this.#siblings.map(({ replica }) => replica),
       },
       policy: this.#policy,
@@ -323,42 +271,23 @@ export class Backup {
   // ---- pairing -----------------------------------------------------------------------------------------------------
 
   #onFirstMessage(message: Message, nowMs: number): void {
-    if (message.kind === 'refuse') {
-      this.#halt('refused', message.reason)
-      return
-    }
-    if (message.kind !== 'hello' || message.role !== 'primary') {
-      this.#violation(`unexpected ${message.kind}`, nowMs)
-      return
-    }
-    const mismatch =
-      identityMismatch(this.#identity, message.identity) ??
-      disciplineMismatch(this.#policy.discipline, message.discipline)
-    if (mismatch !== undefined) {
-      this.#halt('refused', mismatch)
-      return
-    }
     const isRejoining = this.#state === 'rejoining'
-    if (isRejoining && (message.generation <= this.#generation! || message.runId !== this.#runId)) {
-      this.#violation('the hello of another run of the machine', nowMs)
-      return
-    }
-    this.#generation = message.generation
-    this.#runId = message.runId
-    this.#hold = message.hold
-    this.#primary = message.replica
+    const log = { generation: this.#generation!, runId: this.#runId, nextIndex: this.#log.end }
+    const answer = judgeAnswer(message, this.#own, isRejoining ? log : undefined)
+    if (answer.kind === 'refused') this.#halt('refused', answer.detail)
+    else if (answer.kind === 'violation') this.#violation(answer.detail, nowMs)
+    else this.#follow(answer, nowMs)
+  }
+
+  #follow(primary: Hello, nowMs: number): void {
+    this.#generation = primary.generation
+    this.#runId = primary.runId
+    this.#hold = primary.hold
+    this.#primary = primary.replica
     this.#rejoinUntilMs = undefined
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
-    if (message.nextIndex === this.#receivedEnd) {
-      this.#beginReplaying(nowMs)
-      return
-    }
-    if (isRejoining) {
-      this.#violation(`its log goes on at entry ${message.nextIndex}, not ${this.#receivedEnd}`, nowMs)
-      return
-    }
     this.#startDetector(nowMs)
-    this.#moveTo('restoring')
+    this.#moveTo(primary.nextIndex === this.#log.end ? 'replaying' : 'restoring')
   }
 
   #beginReplaying(nowMs: number): void {
@@ -395,11 +324,8 @@ export class Backup {
       this.#violation(error.message, nowMs)
     }
     if (state === undefined) return
-    this.#receivedEnd = state.nextIndex
-    this.#tail = new LogTail(state.nextIndex)
-    this.#replayedEnd = state.nextIndex
+    this.#log = new ReceivedLog(state.nextIndex, state.coveredFrameId)
     this.#generation = state.generation
-    this.#coveredFrameId = state.coveredFrameId
     for (const marked of state.unconfirmed) this.#unconfirmed.add(marked)
     this.#effects.push({ kind: 'loadState', state })
   }
@@ -419,10 +345,10 @@ export class Backup {
     switch (message.kind) {
       case 'entries':
         this.#onEntries(message.batch, nowMs)
-        this.#tail.forgetBelow(message.commonEnd)
+        this.#log.tail.forgetBelow(message.commonEnd)
         return
       case 'heartbeat':
-        this.#detector.setOwes(message.logEnd > this.#receivedEnd, nowMs)
+        this.#detector.setOwes(message.logEnd > this.#log.end, nowMs)
         this.#detector.setLogExpected(message.isRunning, nowMs)
         this.#primaryReach = message.reach
         this.#compareReach(nowMs)
@@ -436,7 +362,7 @@ export class Backup {
         } else {
           this.#generation = message.generation
           this.#isListed = true
-          this.#siblings = message.backups.filter(({ replica }) => replica !== this.#replica)
+          this.#siblings = message.backups.filter(({ replica }) => replica !== this.#own.replica)
           this.#compareReach(nowMs)
         }
         return
@@ -461,8 +387,8 @@ export class Backup {
   }
 
   #onEntries(batch: LogBatch, nowMs: number): void {
-    if (batch.firstIndex !== this.#receivedEnd) {
-      this.#violation(`log entry ${batch.firstIndex} came where ${this.#receivedEnd} is due`, nowMs)
+    if (batch.firstIndex !== this.#log.end) {
+      this.#violation(`log entry ${batch.firstIndex} came where ${this.#log.end} is due`, nowMs)
       return
     }
     this.#receive(batch, nowMs)
@@ -472,17 +398,14 @@ export class Backup {
   }
 
   #receive(batch: LogBatch, nowMs: number): void {
-    this.#receivedEnd = batchEnd(batch)
-    this.#tail.append(batch)
-    this.#arrivals.push({ end: this.#receivedEnd, atMs: nowMs })
-    if (batch.lastFrameId !== undefined) this.#coveredFrameId = batch.lastFrameId
+    this.#log.receive(batch, nowMs)
     this.#effects.push({ kind: 'replay', batch })
   }
 
   /** A promise: whatever happens, these entries are replayed before this replica goes live. */
   #acknowledge(nowMs: number): void {
     assert(this.#state === 'replaying', `a backup that is ${this.#state} acknowledges nothing`)
-    this.#send({ kind: 'ack', progress: this.#progress(nowMs), reach: this.#reach }, nowMs)
+    this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)
   }
 
   /** Only who is listed may think of taking over: another one's question is refused, and that would be its end. */
@@ -493,16 +416,6 @@ export class Backup {
   #primaryLacks(): string {
     const { disk, lan } = this.#primaryReach
     return `it does not reach ${disk ? 'the LAN' : lan ? 'the disk server' : 'disk server and LAN'}`
-  }
-
-  #progress(nowMs: number): Progress {
-    const oldest = this.#arrivals[0]
-    return {
-      receivedEnd: this.#receivedEnd,
-      replayedEnd: this.#replayedEnd,
-      replayedCount: this.#replayedCount,
-      lagMs: oldest === undefined ? 0 : nowMs - oldest.atMs,
-    }
   }
 
   // ---- failover ------------------------------------------------------------------------------------------------------
@@ -532,7 +445,7 @@ export class Backup {
   }
 
   #goLiveIfReady(nowMs: number): void {
-    if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return
+    if (this.#state !== 'goingLive' || !this.#log.isReplayed) return
     if (this.#fetch && !this.#fetch.isOver(nowMs)) return
     assert(this.#generation !== undefined && this.#timing !== undefined, 'goes live after a granted question')
     this.#moveTo('live')
@@ -542,8 +455,8 @@ export class Backup {
       kind: 'goLive',
       generation: this.#generation,
       runId: this.#runId,
-      logEnd: this.#receivedEnd,
-      coveredFrameId: this.#coveredFrameId,
+      logEnd: this.#log.end,
+      coveredFrameId: this.#log.coveredFrameId,
       unconfirmed: this.#unconfirmed.inOrder(),
       joiners: this.#fetch?.joiners ?? [],
       timing: { ...this.#timing, replayedMs: nowMs },
@@ -579,7 +492,7 @@ export class Backup {
   onSiblingOpen(channel: ChannelId, replica: ReplicaName): BackupEffect[] {
     if (this.#state === 'goingLive' && this.#fetch) {
       this.#fetch.onOpen(channel, replica)
-      const call = { kind: 'call', replica: this.#replica, tailFrom: this.#receivedEnd } as const
+      const call = { kind: 'call', replica: this.#own.replica, tailFrom: this.#log.end } as const
       this.#sendPeer(channel, { ...call, generation: this.#generation! })
     } else this.#closePeer(channel, 'not going live')
     return this.#takeEffects()
@@ -616,9 +529,9 @@ export class Backup {
   }
 
   #onSiblingMessage(fetch: TailFetch, channel: ChannelId, message: Message, nowMs: number): void {
-    if (message.kind === 'entries' && message.batch.firstIndex <= this.#receivedEnd) {
+    if (message.kind === 'entries' && message.batch.firstIndex <= this.#log.end) {
       // Several siblings may send the same.
-      if (message.batch.firstIndex === this.#receivedEnd) this.#receive(message.batch, nowMs)
+      if (message.batch.firstIndex === this.#log.end) this.#receive(message.batch, nowMs)
     } else if (message.kind === 'hello') {
       fetch.onHello(channel, message)
       this.#goLiveIfReady(nowMs)
@@ -650,7 +563,7 @@ export class Backup {
     this.#rejoinUntilMs = nowMs + this.#policy.callMs
     this.#effects.push({ kind: 'closeChannel', reason: `replica "${call.replica}" holds the machine` })
     this.#effects.push({ kind: 'adoptPeer', channel })
-    const tail = call.tailFrom === undefined ? [] : (this.#tail.from(call.tailFrom) ?? [])
+    const tail = call.tailFrom === undefined ? [] : (this.#log.tail.from(call.tailFrom) ?? [])
     for (const batch of tail) this.#send({ kind: 'entries', batch, commonEnd: batch.firstIndex }, nowMs)
     this.#sayHello(nowMs)
   }
@@ -671,19 +584,7 @@ export class Backup {
   // ---- small change --------------------------------------------------------------------------------------------------
 
   #sayHello(nowMs: number): void {
-    const hello: Message = {
-      kind: 'hello',
-      identity: this.#identity,
-      replica: this.#replica,
-      role: 'backup',
-      generation: 0,
-      nextIndex: this.#receivedEnd,
-      runId: 0n,
-      hold: this.#hold,
-      address: this.#address,
-      discipline: this.#policy.discipline,
-    }
-    this.#send(hello, nowMs)
+    this.#send(helloOfBackup(this.#own, this.#hold, this.#log.end), nowMs)
   }
 
   #send(message: Message, nowMs: number): void {

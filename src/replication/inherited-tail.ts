@@ -12,9 +12,9 @@
 
 import type { LogBatch } from '../log/batch.ts'
 import type { LogEnd } from '../log/entry.ts'
+import type { Hello } from './hello.ts'
 import type { LogTail } from './log-tail.ts'
 import type { Generation, ReplicaName } from './messages.ts'
-import type { Hello } from './tail-fetch.ts'
 
 export interface Inheritance {
   /** The generation in which the predecessor went live, or started. */

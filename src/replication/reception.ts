@@ -4,14 +4,13 @@
  */
 
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
-import { disciplineMismatch } from '../log/discipline.ts'
 import type { LogEnd } from '../log/entry.ts'
-import { identityMismatch, type MachineIdentity } from '../log/identity.ts'
+import type { MachineIdentity } from '../log/identity.ts'
 import { BootOffer } from './boot-offer.ts'
 import type { ChannelId } from './effects.ts'
+import { type Hello, mismatchOf } from './hello.ts'
 import type { Message, ReplicaName } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
-import type { Hello } from './tail-fetch.ts'
 
 /** What a backup to be meets. */
 export interface Situation {
@@ -79,8 +78,7 @@ export class Reception {
   /** Why who says this may not join; undefined if it may. */
   refusalOf(hello: Hello, situation: Situation): string | undefined {
     const { names, backups, isComplete, logEnd, canFollow, surplus } = situation
-    const mismatch =
-      identityMismatch(this.#identity, hello.identity) ?? disciplineMismatch(this.#policy.discipline, hello.discipline)
+    const mismatch = mismatchOf({ identity: this.#identity, discipline: this.#policy.discipline }, hello)
     if (mismatch !== undefined) return mismatch
     if (hello.role !== 'backup') return 'another primary'
     if (names.includes(hello.replica)) return `replica "${hello.replica}" is here already`

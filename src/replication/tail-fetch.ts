@@ -13,9 +13,8 @@
  */
 
 import type { ChannelId } from './effects.ts'
-import type { Message, ReplicaName, Sibling } from './messages.ts'
-
-export type Hello = Extract<Message, { kind: 'hello' }>
+import type { Hello } from './hello.ts'
+import type { ReplicaName, Sibling } from './messages.ts'
 
 /** A sibling that wants to follow the winner. */
 export interface Joiner {

@@ -152,8 +152,8 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a backup forgets log entries that another one lacks',
     file: backup,
-    from: '        this.#tail.forgetBelow(message.commonEnd)\n',
-    to: '        this.#tail.forgetAll()\n',
+    from: '        this.#log.tail.forgetBelow(message.commonEnd)\n',
+    to: '        this.#log.tail.forgetAll()\n',
     noticedBy: {
       file: several,
       test: 'primary killed at any point: exactly one backup wins, the other follows it, and the machine is protected again',

@@ -12,8 +12,8 @@ export const epochMutations: readonly Mutation[] = [
   {
     name: 'a backup of another discipline is accepted',
     file: 'src/replication/reception.ts',
-    from: ' ?? disciplineMismatch(this.#policy.discipline, hello.discipline)',
-    to: '',
+    from: '    if (mismatch !== undefined) return mismatch\n',
+    to: "    if (mismatch?.startsWith('other discipline') === false) return mismatch\n",
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'a hello is refused, with the reason, unless everything agrees',
@@ -21,8 +21,8 @@ export const epochMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup follows a primary of another discipline',
-    file: 'src/replication/backup.ts',
-    from: ' ??\n      disciplineMismatch(this.#policy.discipline, message.discipline)',
+    file: 'src/replication/hello.ts',
+    from: ' ?? disciplineMismatch(own.discipline, hello.discipline)',
     to: '',
     noticedBy: {
       file: 'src/replication/backup.test.ts',

@@ -92,7 +92,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup goes live before it has replayed what it acknowledged',
     file: backup,
-    from: "if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return",
+    from: "if (this.#state !== 'goingLive' || !this.#log.isReplayed) return",
     to: "if (this.#state !== 'goingLive') return",
     noticedBy: {
       file: 'src/replication/backup.test.ts',
@@ -401,9 +401,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup acknowledges only what it has replayed',
-    file: backup,
-    from: '    return {\n      receivedEnd: this.#receivedEnd,\n',
-    to: '    return {\n      receivedEnd: this.#replayedEnd,\n',
+    file: 'src/replication/received-log.ts',
+    from: 'receivedEnd: this.end,',
+    to: 'receivedEnd: this.#replayedEnd,',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'the backup acknowledges when entries are in its buffer, not when they are executed',

@@ -120,7 +120,7 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: a backup goes live before it has replayed what it acknowledged',
     file: backup,
-    from: "if (this.#state !== 'goingLive' || this.#replayedEnd !== this.#receivedEnd) return",
+    from: "if (this.#state !== 'goingLive' || !this.#log.isReplayed) return",
     to: "if (this.#state !== 'goingLive') return",
     noticedBy: { seeds: 300 },
   },

@@ -5,8 +5,8 @@ import { exactDiscipline } from '../../src/log/discipline.ts'
 import { type EntryBody, type LogEnd, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
 import type { MachineIdentity } from '../../src/log/identity.ts'
 import { instructionCount } from '../../src/machine/types.ts'
+import type { Hello } from '../../src/replication/hello.ts'
 import type { Message, Sibling } from '../../src/replication/messages.ts'
-import type { Hello } from '../../src/replication/tail-fetch.ts'
 
 export const identity: MachineIdentity = {
   machine: 'shop',
