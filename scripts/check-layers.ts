@@ -21,7 +21,8 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   etcd: ['base', 'net', 'disk'],
   lan: ['base', 'net'],
   guest: ['base'],
-  sim: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'net', 'disk', 'lan'],
+  replica: ['base', 'machine', 'log', 'hypervisor', 'replication', 'disk'],
+  sim: ['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'replica', 'net', 'disk', 'lan'],
   host: [
     'base',
     'riscv',
@@ -30,6 +31,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
     'log',
     'hypervisor',
     'replication',
+    'replica',
     'net',
     'disk',
     'etcd',
@@ -40,7 +42,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Layers whose code is deterministic: a pure function of its inputs. */
-const pureLayers = new Set(['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'sim'])
+const pureLayers = new Set(['base', 'riscv', 'engine', 'machine', 'log', 'hypervisor', 'replication', 'replica', 'sim'])
 
 /** Ambient time, randomness and asynchrony, as they would appear in source text. */
 const ambient: readonly [RegExp, string][] = [

@@ -5,7 +5,7 @@
  */
 
 import { Hart } from '../../src/host/hart.ts'
-import type { FromHart } from '../../src/host/hart-messages.ts'
+import type { FromHartThread } from '../../src/host/hart-messages.ts'
 import { type Discipline, exactDiscipline } from '../../src/log/discipline.ts'
 import type { Output } from '../../src/log/entry.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
@@ -96,7 +96,7 @@ export class MeasuredPair {
     if (this.#backup) this.#onBackup(this.#backup.onTick(performance.now()))
   }
 
-  #onHart(message: FromHart): void {
+  #onHart(message: FromHartThread): void {
     if (message.kind !== 'recorded') return
     for (const batch of message.batches) {
       this.batches++
@@ -105,7 +105,7 @@ export class MeasuredPair {
     if (message.outputs.length > 0) this.#onPrimary(this.#primary.onOutputs(message.outputs))
   }
 
-  #onBackupHart(message: FromHart): void {
+  #onBackupHart(message: FromHartThread): void {
     if (message.kind === 'diverged')
       throw new Error(`divergence: ${message.divergence.expected}, ${message.divergence.found}`)
     if (message.kind !== 'replayed') return

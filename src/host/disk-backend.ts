@@ -18,8 +18,8 @@ import { NbdClient } from '../disk/nbd-client.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { LogIndex, MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
+import type { DiskRequest } from '../replica/hart-messages.ts'
 import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
-import type { DiskRequest } from './hart-messages.ts'
 
 export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> {
   readonly endpoint: Endpoint

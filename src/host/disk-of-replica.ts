@@ -19,7 +19,7 @@ import type { FlushReach } from '../disk/unflushed-writes.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskStatus } from '../machine/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { DiskRequest } from './hart-messages.ts'
+import type { DiskRequest } from '../replica/hart-messages.ts'
 
 export interface DiskAnswer {
   readonly sequence: bigint

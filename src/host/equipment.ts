@@ -13,7 +13,7 @@ import type { DiskAnswer } from './disk-of-replica.ts'
 import { engineSettingOf } from './engine-setting.ts'
 import { exportsOf } from './export-name.ts'
 import { Hart } from './hart.ts'
-import type { FromHart } from './hart-messages.ts'
+import type { FromHartThread } from './hart-messages.ts'
 import { instructionTableHash } from './instruction-table-hash.ts'
 import { createNetworkBackend, type NetworkBackend } from './network-backend.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
@@ -31,7 +31,7 @@ export interface Equipment {
 }
 
 export interface EquipmentEvents {
-  readonly onHart: (message: FromHart) => void
+  readonly onHart: (message: FromHartThread) => void
   readonly onDiskAnswer: (answer: DiskAnswer) => void
   /** @returns whether the machine takes it */
   readonly onFrame: (frameId: bigint, bytes: Uint8Array) => boolean

@@ -3,12 +3,12 @@ import { type TestContext, test } from 'node:test'
 import { bareGuestConfig, bareGuestImage } from '../../test/determinism/bare-guest.ts'
 import { decodeBatch, type LogBatch } from '../log/batch.ts'
 import { Hart } from './hart.ts'
-import type { FromHart } from './hart-messages.ts'
+import type { FromHartThread } from './hart-messages.ts'
 
 function startHart(
   t: TestContext,
   mode: 'live' | 'replaying' = 'live',
-  onMessage: (message: FromHart) => void = () => {},
+  onMessage: (message: FromHartThread) => void = () => {},
 ) {
   const failed = Promise.withResolvers<Error>()
   let failures = 0

@@ -11,12 +11,12 @@ import { entryFile } from './child-process.ts'
 import { DelayHistogram, type DelaySummary } from './delay-histogram.ts'
 import type { EngineSetting } from './engine-setting.ts'
 import {
-  type FromHart,
+  type FromHartThread,
   type HartSettings,
   nobodyAcknowledges,
   progressCell,
   progressCells,
-  type ToHart,
+  type ToHartThread,
 } from './hart-messages.ts'
 import { HartWatch } from './hart-watch.ts'
 
@@ -29,7 +29,7 @@ export interface HartOptions {
   readonly isProfiled?: boolean
   /** Default: it translates. */
   readonly engine?: EngineSetting
-  readonly onMessage: (message: FromHart) => void
+  readonly onMessage: (message: FromHartThread) => void
   /** The thread ended without being told to, or takes no turns any more: a broken invariant. Called once. */
   readonly onFailed: (error: Error) => void
 }
@@ -120,7 +120,7 @@ export class Hart {
   }
 
   /** @param transfer buffers that are handed over instead of copied */
-  send(message: ToHart, transfer: readonly ArrayBuffer[] = []): void {
+  send(message: ToHartThread, transfer: readonly ArrayBuffer[] = []): void {
     this.#worker.postMessage(message, [...transfer])
     this.#ring()
   }

@@ -32,7 +32,7 @@ import { CopyStamp } from './copy-stamp.ts'
 import type { DiskBackend } from './disk-backend.ts'
 import { type Equipment, equip } from './equipment.ts'
 import type { Hart } from './hart.ts'
-import type { FromHart } from './hart-messages.ts'
+import type { FromHartThread } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
 import type { OwnCopies } from './own-copies.ts'
 import { PeerChannels } from './peer-channels.ts'
@@ -366,7 +366,7 @@ export class Replica {
     return isListening
   }
 
-  #onHart(message: FromHart): void {
+  #onHart(message: FromHartThread): void {
     switch (message.kind) {
       case 'recorded':
         this.#bytesByCause = message.bytesByCause

@@ -6,9 +6,10 @@
 import { assert } from '../base/assert.ts'
 import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
 import { NbdError } from '../disk/nbd-error.ts'
-import type { ClockPolicy } from '../hypervisor/clock-keeper.ts'
+import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { Output } from '../log/entry.ts'
-import type { Input } from '../machine/types.ts'
+import type { FromHart } from '../replica/hart-messages.ts'
+import type { HartPolicy } from '../replica/hart-world.ts'
 import { Backup } from '../replication/backup.ts'
 import { EffectQueue } from '../replication/effect-queue.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../replication/effects.ts'
@@ -22,7 +23,7 @@ import type { Actor } from './actor.ts'
 import { ArbiterLine } from './arbiter-line.ts'
 import type { Chance } from './chance.ts'
 import { DiskLine } from './disk-line.ts'
-import { type FromHart, SimHart } from './hart.ts'
+import { SimHart } from './hart.ts'
 import { identity } from './identity.ts'
 import { LanLine } from './lan-line.ts'
 import type { End, Network } from './network.ts'
@@ -33,7 +34,7 @@ import type { Witness } from './witness.ts'
 export interface Times {
   readonly policy: ReplicationPolicy
   readonly reach: ReachPolicy
-  readonly clock: ClockPolicy
+  readonly hart: HartPolicy
   readonly arbiterAnswerMs: number
   readonly digestEveryMs: number
   /** Messages of the logging channel go through the codec. */
@@ -97,7 +98,7 @@ export class SimReplica {
       machine: this.machine,
       mode: options.role === 'primary' ? 'live' : 'replaying',
       calendarOffsetMs: options.calendarOffsetMs,
-      clockPolicy: times.clock,
+      policy: times.hart,
       digestEveryMs: times.digestEveryMs,
       onMessage: (message) => this.#onHart(message),
       onRecorded: (batch) => {
@@ -352,8 +353,9 @@ export class SimReplica {
   }
 
   /** Only the live machine hears the world, and only once it is switched on. */
-  #input(input: Input): void {
-    if (this.#role.kind === 'primary' && this.#isPoweredOn) this.hart.send({ kind: 'input', input })
+  #input(input: Interrupt): void {
+    if (this.#role.kind === 'primary' && this.#isPoweredOn)
+      this.hart.send({ kind: 'input', input, arrivedNs: this.hart.nowNs })
   }
 
   #onHart(message: FromHart): void {
@@ -398,6 +400,9 @@ export class SimReplica {
       case 'live':
         for (const request of message.reissue) this.disk.issue(request)
         this.#options.witness.onReissued(this.name, message.reissue)
+        return
+      case 'off':
+        return
     }
   }
 

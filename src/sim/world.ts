@@ -43,6 +43,7 @@ function quickPolicy(): ReplicationPolicy {
     maxUnreceivedBytes: 6 * 1024,
     maxUnreplayedBytes: 12 * 1024,
     helloTimeoutMs: 500,
+    transferWindowBytes: 32 * 1024,
   }
 }
 
@@ -50,11 +51,20 @@ function timesOf(chance: Chance, backups: number): Times {
   return {
     policy: { ...quickPolicy(), backups },
     reach: defaultReachPolicy,
-    clock: {
-      intervalNs: 20_000_000n,
-      idleIntervalNs: 300_000_000n,
-      stepSpacingNs: 50_000_000n,
-      maxStepNs: 10_000_000_000n,
+    hart: {
+      clock: {
+        intervalNs: 20_000_000n,
+        idleIntervalNs: 300_000_000n,
+        stepSpacingNs: 50_000_000n,
+        maxStepNs: 10_000_000_000n,
+      },
+      // A page in a piece, and two in the last: so that a copy takes a while.
+      copy: { piecePages: 1, lastPages: 2, guestPercents: [100, 100, 50], maxRounds: 8 },
+      lastOnWayBytes: 12 * 1024,
+      slice: { sliceNs: chance.between(100, 2500) * 1000, leastInstructions: 100, mostInstructions: 25_000 },
+      replaySliceInstructions: BigInt(chance.between(1000, 100_000)),
+      resyncEveryNs: 1_000_000_000n,
+      batchNs: 100_000n,
     },
     arbiterAnswerMs: 250,
     digestEveryMs: 150,

@@ -341,7 +341,7 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'what comes in while a hart goes live is dropped',
-    file: 'src/host/processes/hart.ts',
+    file: 'src/replica/replaying-hart.ts',
     from: '    else this.#early.push(message)\n',
     to: '',
     noticedBy: {

@@ -5,13 +5,20 @@
 
 import type { ClockInput, ClockKeeper } from '../hypervisor/clock-keeper.ts'
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
+import type { Recorder } from '../hypervisor/recorder.ts'
 import { instructionCount, type StopReason } from '../machine/types.ts'
-import { LiveHart, type Turn } from './live-hart.ts'
+import type { HartWorld, Turn } from './hart-world.ts'
+import { LiveHart } from './live-hart.ts'
 import { SlicePacer } from './slice-pacer.ts'
 
 export class ExactHart extends LiveHart {
-  readonly #pacer = new SlicePacer()
+  readonly #pacer: SlicePacer
   #stop: StopReason = { kind: 'count' }
+
+  constructor(recorder: Recorder, world: HartWorld) {
+    super(recorder, world)
+    this.#pacer = new SlicePacer(world.policy.slice)
+  }
 
   protected override onClockStarted(keeper: ClockKeeper, nowNs: bigint): void {
     this.#applyClock(keeper.entryWhileRunning(nowNs, this.recorder.machine.ticks))
@@ -20,11 +27,11 @@ export class ExactHart extends LiveHart {
 
   protected override onInput(input: Interrupt, arrivedNs: bigint): void {
     if (this.#stop.kind === 'waiting') {
-      this.#applyClock(this.keeper?.entryBeforeInput(process.hrtime.bigint(), this.recorder.machine.ticks))
+      this.#applyClock(this.keeper?.entryBeforeInput(this.world.nowNs(), this.recorder.machine.ticks))
     }
     this.handle(this.recorder.apply(input))
     this.#pacer.onInput()
-    if (input.kind === 'frame') this.thread.frameDelays.add(process.hrtime.bigint() - arrivedNs)
+    if (input.kind === 'frame') this.world.onFrameEntered(this.world.nowNs() - arrivedNs)
   }
 
   protected override runGuest(): Turn {
@@ -34,21 +41,21 @@ export class ExactHart extends LiveHart {
       this.flush()
       return { sleepUntilNs: undefined }
     }
-    const before = process.hrtime.bigint()
+    const before = this.world.nowNs()
     this.#keepTime(keeper, before)
     const countBefore = machine.count
     const slice =
       this.#pacer.instructions < keeper.sliceInstructions ? this.#pacer.instructions : keeper.sliceInstructions
     const { stop, outputs } = this.recorder.run(instructionCount(countBefore + slice))
     this.#stop = stop
-    const after = process.hrtime.bigint()
+    const after = this.world.nowNs()
     if (stop.kind !== 'waiting') {
       keeper.onRan(machine.count - countBefore, after - before)
       this.#pacer.onRan(machine.count - countBefore, after - before)
     }
     this.handle(outputs)
     this.flush()
-    this.thread.showProgress(machine)
+    this.world.showProgress(machine)
     if (stop.kind !== 'waiting') return 'again'
     return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
   }

@@ -1,30 +1,32 @@
 /**
- * The hart's thread's end of a state transfer: copies its machine between slices, a piece at a time, as far as the other
+ * The hart's end of a state transfer: copies its machine between slices, a piece at a time, as far as the other
  * side takes them (credit, in bytes). The guest goes on, with a smaller share of time if it writes too fast.
  */
 
 import { LiveCopy } from '../hypervisor/live-copy.ts'
 import type { Recorder } from '../hypervisor/recorder.ts'
-import type { FromHart, ToHart } from './hart-messages.ts'
+import type { ToHart } from './hart-messages.ts'
+import type { HartWorld } from './hart-world.ts'
 
 export type CopyMessage = Extract<ToHart, { kind: 'startCopy' | 'allowPages' | 'endCopy' }>
 
-/** Outputs are held from the last round on, until all that was sent before it has arrived. */
-const lastOnWayBytes = 1024 * 1024
-
 export class CopySender {
-  readonly #post: (message: FromHart, transfer: readonly ArrayBuffer[]) => void
+  readonly #world: HartWorld
   #copy: { readonly id: number; readonly live: LiveCopy; readonly windowBytes: number } | undefined
   #creditBytes = 0
 
-  constructor(post: (message: FromHart, transfer: readonly ArrayBuffer[]) => void) {
-    this.#post = post
+  constructor(world: HartWorld) {
+    this.#world = world
   }
 
   onMessage(message: CopyMessage, recorder: Recorder): void {
     if (message.kind === 'startCopy') {
       this.#copy?.live.abandon()
-      this.#copy = { id: message.copy, live: new LiveCopy(recorder), windowBytes: message.creditBytes }
+      this.#copy = {
+        id: message.copy,
+        live: new LiveCopy(recorder, this.#world.policy.copy),
+        windowBytes: message.creditBytes,
+      }
       this.#creditBytes = message.creditBytes
     } else if (message.copy === this.#copy?.id) {
       if (message.kind === 'allowPages') this.#creditBytes += message.bytes
@@ -45,7 +47,9 @@ export class CopySender {
   get canWork(): boolean {
     if (this.#copy === undefined) return false
     const { live, windowBytes } = this.#copy
-    return this.#creditBytes >= (live.isReadyToFinish ? windowBytes - lastOnWayBytes : live.pieceBytes)
+    return (
+      this.#creditBytes >= (live.isReadyToFinish ? windowBytes - this.#world.policy.lastOnWayBytes : live.pieceBytes)
+    )
   }
 
   /** Call between two slices, before all that was recorded is sent: the end of a copy has an entry of its own. */
@@ -61,18 +65,18 @@ export class CopySender {
       this.#postPages(id, live.nextPiece())
       return
     }
-    const startedMs = performance.now()
+    const startedNs = this.#world.nowNs()
     const { pages, state } = live.finish()
-    const pauseMs = performance.now() - startedMs
+    const pauseMs = Number(this.#world.nowNs() - startedNs) / 1e6
     for (const piece of pages) this.#postPages(id, piece)
-    this.#post({ kind: 'copied', copy: id, state, pauseMs, rounds: live.round }, [state.buffer as ArrayBuffer])
+    this.#world.post({ kind: 'copied', copy: id, state, pauseMs, rounds: live.round }, [state.buffer as ArrayBuffer])
     this.#copy = undefined
   }
 
   #postPages(copy: number, bytes: Uint8Array): void {
     if (bytes.length === 0) return
     this.#creditBytes -= bytes.length
-    this.#post({ kind: 'pages', copy, bytes }, [bytes.buffer as ArrayBuffer])
+    this.#world.post({ kind: 'pages', copy, bytes }, [bytes.buffer as ArrayBuffer])
   }
 
   #end(): void {

@@ -10,24 +10,22 @@
 import type { ClockKeeper } from '../hypervisor/clock-keeper.ts'
 import type { EpochPrimary } from '../hypervisor/epoch/epoch-primary.ts'
 import type { EnvironmentValue, Interrupt } from '../hypervisor/epoch/interrupts.ts'
-import { logIndex, type MarkedOutput } from '../log/entry.ts'
-import { nobodyAcknowledges } from './hart-messages.ts'
-import { type HartThread, LiveHart, type Turn } from './live-hart.ts'
+import type { LogEnd, MarkedOutput } from '../log/entry.ts'
+import type { HartWorld, Turn } from './hart-world.ts'
+import { LiveHart } from './live-hart.ts'
 import { SlicePacer } from './slice-pacer.ts'
-
-/** How long entries wait for company: a thousandth of what a failover takes. */
-const batchNs = 1_000_000n
 
 export class EpochHart extends LiveHart {
   readonly #epochs: EpochPrimary
-  readonly #pacer = new SlicePacer()
+  readonly #pacer: SlicePacer
   /** When the frames arrived that wait for the end of the epoch. */
   #arrivals: bigint[] = []
   #flushDueNs = 0n
 
-  constructor(epochs: EpochPrimary, thread: HartThread) {
-    super(epochs.recorder, thread)
+  constructor(epochs: EpochPrimary, world: HartWorld) {
+    super(epochs.recorder, world)
     this.#epochs = epochs
+    this.#pacer = new SlicePacer(world.policy.slice)
   }
 
   protected override letIn(value: EnvironmentValue): readonly MarkedOutput[] {
@@ -46,22 +44,22 @@ export class EpochHart extends LiveHart {
     const { keeper } = this
     const { machine } = this.recorder
     const next = keeper && !this.isOff ? this.#runEpochs(keeper) : { sleepUntilNs: undefined }
-    if (next !== 'again' || process.hrtime.bigint() >= this.#flushDueNs) this.#flushNow()
-    this.thread.showProgress(machine)
+    if (next !== 'again' || this.world.nowNs() >= this.#flushDueNs) this.#flushNow()
+    this.world.showProgress(machine)
     return next
   }
 
   /** Runs until there is a reason to look at the door, or to sleep. */
   #runEpochs(keeper: ClockKeeper): Turn {
     const { machine } = this.recorder
-    let nowNs = process.hrtime.bigint()
-    const turnEndNs = nowNs + batchNs
+    let nowNs = this.world.nowNs()
+    const turnEndNs = nowNs + this.world.policy.batchNs
     this.doRounds(keeper, nowNs)
-    while (nowNs < turnEndNs && !this.thread.isRung() && !this.isOff) {
+    while (nowNs < turnEndNs && !this.world.isRung() && !this.isOff) {
       const countBefore = machine.count
       const { stop, outputs } = this.#epochs.run(this.#pacer.instructions)
       const beforeNs = nowNs
-      nowNs = process.hrtime.bigint()
+      nowNs = this.world.nowNs()
       this.#pacer.onRan(machine.count - countBefore, nowNs - beforeNs)
       if (outputs.length > 0) this.#handleAndFlush(outputs)
       switch (stop.kind) {
@@ -91,14 +89,14 @@ export class EpochHart extends LiveHart {
 
   #endEpoch(keeper: ClockKeeper, nowNs: bigint): void {
     const outputs = this.#epochs.endEpoch(keeper.epochTime(nowNs, this.recorder.machine.ticks))
-    for (const arrivedNs of this.#arrivals.splice(0)) this.thread.frameDelays.add(nowNs - arrivedNs)
+    for (const arrivedNs of this.#arrivals.splice(0)) this.world.onFrameEntered(nowNs - arrivedNs)
     if (outputs.length > 0) this.#handleAndFlush(outputs)
   }
 
-  #isAcknowledged(end: bigint): boolean {
-    const acknowledgedEnd = this.thread.acknowledgedEnd()
-    this.#epochs.onAcknowledged(acknowledgedEnd === nobodyAcknowledges ? undefined : logIndex(acknowledgedEnd))
-    return acknowledgedEnd >= end
+  #isAcknowledged(end: LogEnd): boolean {
+    const acknowledgedEnd = this.world.acknowledgedEnd()
+    this.#epochs.onAcknowledged(acknowledgedEnd)
+    return acknowledgedEnd === undefined || acknowledgedEnd >= end
   }
 
   #handleAndFlush(outputs: readonly MarkedOutput[]): void {
@@ -108,6 +106,6 @@ export class EpochHart extends LiveHart {
 
   #flushNow(): void {
     this.flush()
-    this.#flushDueNs = process.hrtime.bigint() + batchNs
+    this.#flushDueNs = this.world.nowNs() + this.world.policy.batchNs
   }
 }

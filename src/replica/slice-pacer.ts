@@ -10,22 +10,36 @@
  * Nothing of this can be seen by the machine: where slices end is no part of the log.
  */
 
-/** A frame may wait 200 µs in the median for its entry, the way from the main thread included. */
-const sliceNs = 100_000
+export interface SlicePolicy {
+  readonly sliceNs: number
+  /** A stretch of fewer says nothing about speed: it is mostly the way in and out. */
+  readonly leastInstructions: number
+  readonly mostInstructions: number
+}
 
-/** A stretch of fewer says nothing about speed: it is mostly the way in and out. */
-const leastInstructions = 2_000
-const mostInstructions = 60_000
+/** A frame may wait 200 µs in the median for its entry, the way from the main thread included. */
+export const defaultSlicePolicy: SlicePolicy = {
+  sliceNs: 100_000,
+  leastInstructions: 2_000,
+  mostInstructions: 60_000,
+}
+
 /** What to expect of the code that handles an input: 60 million instructions a second. */
 const slowInstructionsPerNs = 0.06
 /** Share of a faster measurement that is believed. */
 const trust = 1 / 4
 
 export class SlicePacer {
+  readonly #policy: SlicePolicy
   #instructionsPerNs = 0.05
+
+  constructor(policy: SlicePolicy = defaultSlicePolicy) {
+    this.#policy = policy
+  }
 
   /** Instructions of the next slice. */
   get instructions(): bigint {
+    const { sliceNs, leastInstructions, mostInstructions } = this.#policy
     const wanted = Math.round(this.#instructionsPerNs * sliceNs)
     return BigInt(Math.min(mostInstructions, Math.max(leastInstructions, wanted)))
   }
@@ -38,7 +52,7 @@ export class SlicePacer {
   /** Report every stretch that the hart ran without a break. */
   onRan(instructions: bigint, durationNs: bigint): void {
     const tookNs = Number(durationNs)
-    if (instructions < leastInstructions || tookNs <= 0) return
+    if (instructions < this.#policy.leastInstructions || tookNs <= 0) return
     const measured = Number(instructions) / tookNs
     const faster = measured - this.#instructionsPerNs
     this.#instructionsPerNs += faster < 0 ? faster : faster * trust

@@ -1,50 +1,20 @@
 /**
- * A hart that writes the log, on its thread: the machine runs from live devices. What every discipline shares is here: power,
- * entropy, the clock's start, outputs, and the way to the main thread. When inputs enter, and how far the hart runs between
+ * A hart that writes the log: the machine runs from live devices. What every discipline shares is here: power,
+ * entropy, the clock's start, outputs, and the way to the replica. When inputs enter, and how far the hart runs between
  * two looks at its door, is the discipline's business (exact-hart.ts, epoch-hart.ts).
  */
 
-import { getRandomValues } from 'node:crypto'
-import { ClockKeeper, defaultClockPolicy, type HostTime } from '../hypervisor/clock-keeper.ts'
+import { ClockKeeper, type HostTime } from '../hypervisor/clock-keeper.ts'
 import type { EnvironmentValue, Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { Recorder } from '../hypervisor/recorder.ts'
 import type { MarkedOutput } from '../log/entry.ts'
-import type { Machine } from '../machine/types.ts'
 import { CopySender } from './copy-sender.ts'
-import type { DelayHistogram } from './delay-histogram.ts'
-import type { FromHart, HartSettings, ToHart } from './hart-messages.ts'
-
-/** What a turn asks for: another one at once, or none before this host time (ns) unless the doorbell rings. */
-export type Turn = 'again' | { readonly sleepUntilNs: bigint | undefined }
-
-/** What the thread does: replays a log, or writes one. */
-export interface HartMode {
-  onMessage(message: ToHart): void
-  turn(): Turn
-}
-
-/** What the thread gives its mode. */
-export interface HartThread {
-  readonly settings: HartSettings
-  readonly frameDelays: DelayHistogram
-  /** @param transfer buffers that are handed over instead of copied */
-  post(message: FromHart, transfer?: readonly ArrayBuffer[]): void
-  showProgress(of: Machine): void
-  /** The doorbell rang since the turn began: a message is there, or an acknowledgement. */
-  isRung(): boolean
-  /** What the main thread says is acknowledged (`progressCell.acknowledgedEnd`). */
-  acknowledgedEnd(): bigint
-}
-
-const resyncEveryNs = 1_000_000_000n
-
-function hostTime(): HostTime {
-  return { monotonicNs: process.hrtime.bigint(), wallClockNs: BigInt(Date.now()) * 1_000_000n }
-}
+import type { ToHart } from './hart-messages.ts'
+import type { HartMode, HartWorld, Turn } from './hart-world.ts'
 
 export abstract class LiveHart implements HartMode {
-  protected readonly recorder: Recorder
-  protected readonly thread: HartThread
+  readonly recorder: Recorder
+  protected readonly world: HartWorld
   protected keeper: ClockKeeper | undefined
   protected isOff = true
   #outputs: MarkedOutput[] = []
@@ -54,15 +24,15 @@ export abstract class LiveHart implements HartMode {
   /** A guest that is copied, and writes faster than that, stands still until then. */
   #guestRestsUntilNs = 0n
 
-  constructor(recorder: Recorder, thread: HartThread) {
+  constructor(recorder: Recorder, world: HartWorld) {
     this.recorder = recorder
-    this.thread = thread
-    this.#copying = new CopySender(thread.post)
+    this.world = world
+    this.#copying = new CopySender(world)
   }
 
   /** The guest runs for a while; if it is being copied, that goes on too. */
   turn(): Turn {
-    const startedNs = process.hrtime.bigint()
+    const startedNs = this.world.nowNs()
     if (!this.#copying.isActive || this.isOff) return this.runGuest()
     const next: Turn =
       startedNs < this.#guestRestsUntilNs ? { sleepUntilNs: this.#guestRestsUntilNs } : this.#runCopiedGuest(startedNs)
@@ -75,7 +45,7 @@ export abstract class LiveHart implements HartMode {
 
   #runCopiedGuest(startedNs: bigint): Turn {
     const next = this.runGuest()
-    const endedNs = process.hrtime.bigint()
+    const endedNs = this.world.nowNs()
     const { guestPercent } = this.#copying
     this.#guestRestsUntilNs = endedNs + ((endedNs - startedNs) * BigInt(100 - guestPercent)) / BigInt(guestPercent)
     return next
@@ -96,8 +66,8 @@ export abstract class LiveHart implements HartMode {
   }
 
   powerOn(): void {
-    const rngSeed = getRandomValues(new Uint8Array(64))
-    this.handle(this.letIn({ kind: 'boot', rngSeed, wallClockNs: hostTime().wallClockNs }))
+    const rngSeed = this.world.randomBytes(64)
+    this.handle(this.letIn({ kind: 'boot', rngSeed, wallClockNs: this.world.wallClockNs() }))
     this.#startClock()
   }
 
@@ -123,15 +93,23 @@ export abstract class LiveHart implements HartMode {
     }
   }
 
+  #hostTime(): HostTime {
+    return { monotonicNs: this.world.nowNs(), wallClockNs: this.world.wallClockNs() }
+  }
+
+  get #digestEveryNs(): bigint {
+    return BigInt(this.world.digestEveryMs) * 1_000_000n
+  }
+
   #startClock(): void {
     const { machine } = this.recorder
     const anchor = machine.clockAnchor
     if (!anchor) return
-    const { settings } = this.thread
-    const now = hostTime()
-    this.keeper = new ClockKeeper(anchor, machine.ticks, now, settings.clockPolicy ?? defaultClockPolicy)
-    this.#nextResyncNs = now.monotonicNs + resyncEveryNs
-    this.#nextDigestNs = now.monotonicNs + BigInt(settings.digestEveryMs) * 1_000_000n
+    const { policy } = this.world
+    const now = this.#hostTime()
+    this.keeper = new ClockKeeper(anchor, machine.ticks, now, policy.clock)
+    this.#nextResyncNs = now.monotonicNs + policy.resyncEveryNs
+    this.#nextDigestNs = now.monotonicNs + this.#digestEveryNs
     this.isOff = false
     this.onClockStarted(this.keeper, now.monotonicNs)
   }
@@ -140,11 +118,11 @@ export abstract class LiveHart implements HartMode {
   protected doRounds(keeper: ClockKeeper, nowNs: bigint): void {
     const { machine } = this.recorder
     if (nowNs >= this.#nextResyncNs) {
-      this.#nextResyncNs = nowNs + resyncEveryNs
-      if (machine.clockAnchor) keeper.resync(hostTime(), machine.clockAnchor)
+      this.#nextResyncNs = nowNs + this.world.policy.resyncEveryNs
+      if (machine.clockAnchor) keeper.resync(this.#hostTime(), machine.clockAnchor)
     }
     if (nowNs >= this.#nextDigestNs) {
-      this.#nextDigestNs = nowNs + BigInt(this.thread.settings.digestEveryMs) * 1_000_000n
+      this.#nextDigestNs = nowNs + this.#digestEveryNs
       this.recorder.entryDigest()
     }
   }
@@ -159,7 +137,7 @@ export abstract class LiveHart implements HartMode {
   }
 
   #answerEntropy(lengthBytes: number): void {
-    this.handle(this.letIn({ kind: 'entropy', bytes: getRandomValues(new Uint8Array(lengthBytes)) }))
+    this.handle(this.letIn({ kind: 'entropy', bytes: this.world.randomBytes(lengthBytes) }))
   }
 
   #onPower(action: 'off' | 'reboot', failed: boolean): void {
@@ -169,7 +147,7 @@ export abstract class LiveHart implements HartMode {
     }
     this.isOff = true
     this.flush()
-    this.thread.post({ kind: 'off', failed })
+    this.world.post({ kind: 'off', failed })
   }
 
   /** The primary flushes at once: entries first, then the outputs that wait for them. */
@@ -177,7 +155,7 @@ export abstract class LiveHart implements HartMode {
     const batches = this.recorder.takeBatches()
     if (batches.length === 0 && this.#outputs.length === 0) return
     const bytesByCause = { ...this.recorder.bytesByCause }
-    this.thread.post({ kind: 'recorded', batches, outputs: this.#outputs, bytesByCause })
+    this.world.post({ kind: 'recorded', batches, outputs: this.#outputs, bytesByCause })
     this.#outputs = []
   }
 }
