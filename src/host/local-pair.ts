@@ -157,7 +157,7 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
  * The replicas' names, the one that begins as the primary first. Of disks that are not shared, who was live last has the
  * good copies; what the arbiter says of that is checked when it starts.
  */
-function inOrderOfCopies({ disks }: VmConfig, folder: VmFolder): readonly [ReplicaName, ...ReplicaName[]] {
+export function inOrderOfCopies({ disks }: VmConfig, folder: VmFolder): readonly [ReplicaName, ...ReplicaName[]] {
   if (!disks.some(({ isOwn }) => isOwn)) return replicaNames
   const liveIn = (name: ReplicaName): number => {
     const state = CopyStamp.of(folder.path, name).read()

@@ -69,8 +69,9 @@ function add(totals: Totals, report: TrialReport): void {
 }
 
 /** The options, as the command has them. */
-function wordsOf({ discipline, bus, backups = 1 }: FaultyVmOptions): string {
-  const others = ` --backups ${backups}${bus === 'scsi' ? ' --scsi' : ''}`
+function wordsOf({ discipline, bus, backups = 1, ownDisks, memory }: FaultyVmOptions): string {
+  const disk = `${bus === 'scsi' ? ' --scsi' : ''}${ownDisks ? ' --own-disks' : ''}`
+  const others = ` --backups ${backups}${disk}${memory === undefined ? '' : ` --memory ${memory}`}`
   if (discipline?.kind !== 'epoch') return others
   return `${others} --discipline epoch --protocol ${discipline.protocol} --epoch ${discipline.instructions}`
 }

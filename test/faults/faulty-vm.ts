@@ -13,11 +13,12 @@ import { ArbiterClient } from '../../src/disk/arbiter-client.ts'
 import type { ArbiterRecordFields } from '../../src/disk/arbiter-record.ts'
 import { consoleLogName } from '../../src/host/console-log.ts'
 import { ask } from '../../src/host/control.ts'
-import { bringUp, processesOf, repairVm, takeDown } from '../../src/host/local-pair.ts'
+import { bringUp, inOrderOfCopies, processesOf, repairVm, takeDown } from '../../src/host/local-pair.ts'
 import { waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
+import { readVmConfig } from '../../src/host/vm-config.ts'
 import { isAlive, type ReplicaName, replicaNames, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
 import type { Discipline } from '../../src/log/discipline.ts'
 import type { DiskBus } from '../../src/machine/types.ts'
@@ -40,6 +41,10 @@ export interface FaultyVmOptions {
   readonly discipline?: Discipline
   /** What its disk is on; default: virtio-blk. */
   readonly bus?: DiskBus
+  /** Each replica has its own copy of the disk; default: one for both. Of a pair only. */
+  readonly ownDisks?: boolean
+  /** As the VM file has it; default 256M. */
+  readonly memory?: string
 }
 
 export class FaultyVm {
@@ -48,11 +53,20 @@ export class FaultyVm {
   readonly #path: string
   readonly #scratch: string
   readonly #trace: (line: string) => void
+  readonly #hasOwnDisks: boolean
   /** Length of each trace when the present run began. */
   #traceStarts: ReadonlyMap<ReplicaName, number> = new Map()
 
-  private constructor(path: string, port: number, scratch: string, name: string, trace: (line: string) => void) {
+  private constructor(
+    path: string,
+    port: number,
+    scratch: string,
+    name: string,
+    trace: (line: string) => void,
+    hasOwnDisks: boolean,
+  ) {
     this.#path = path
+    this.#hasOwnDisks = hasOwnDisks
     this.port = port
     this.#scratch = scratch
     this.#trace = trace
@@ -69,19 +83,19 @@ export class FaultyVm {
     const guestFolder = process.env.UNDERSTUDY_TEST_GUEST
     const guest = options.guest ?? (await readyGuest({ guestFolder }, 'test-guest'))
     const append = 'quiet redis.appendfsync=always'
-    const { forward = [], automatic = false, backups = 1, discipline, bus } = options
-    const choices = { append, forward, automatic, backups, ...(discipline && { discipline }), ...(bus && { bus }) }
-    const path = await writeVmOf(guest, scratch, name, port, choices)
-    return new FaultyVm(path, port, scratch, name, trace)
+    const { guest: _, ...choices } = options
+    const path = await writeVmOf(guest, scratch, name, port, { ...choices, append })
+    return new FaultyVm(path, port, scratch, name, trace, options.ownDisks ?? false)
   }
 
   get statePath(): string {
     return this.folder.path
   }
 
-  /** Its disk. To be touched only while it is off. */
+  /** Its disk, or the copy of it that a machine would be started from. To be touched only while it is off. */
   get imagePath(): string {
-    return join(this.#scratch, 'root.ext4')
+    const [first] = inOrderOfCopies(readVmConfig(this.#path).config, this.folder)
+    return join(this.#scratch, this.#hasOwnDisks && first === 'b' ? 'root-b.ext4' : 'root.ext4')
   }
 
   /**

@@ -2,8 +2,8 @@
  * Fault trials as a command:
  *
  *   npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]
- *   npm run faults -- --successive N [--seed S] [--json]
- *   both: [--discipline epoch [--protocol original] [--epoch INSTRUCTIONS]] [--scsi]
+ *   npm run faults -- --successive N [--seed S] [--backups B] [--json]
+ *   both: [--discipline epoch [--protocol original] [--epoch INSTRUCTIONS]] [--scsi] [--own-disks] [--memory 256M]
  *
  * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
  * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it.
@@ -33,6 +33,8 @@ const { values } = parseArgs({
     protocol: { type: 'string' },
     epoch: { type: 'string' },
     scsi: { type: 'boolean' },
+    'own-disks': { type: 'boolean' },
+    memory: { type: 'string' },
   },
 })
 const trials = Number(values.successive ?? values.kills)
@@ -53,13 +55,20 @@ if (
   console.error(
     'usage: npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]   (N and S from 1, B 1 to 4)',
   )
-  console.error('       npm run faults -- --successive N [--seed S] [--json]')
+  console.error('       npm run faults -- --successive N [--seed S] [--backups B] [--json]')
+  console.error('       both: [--discipline epoch [--protocol P] [--epoch N]] [--scsi] [--own-disks] [--memory 256M]')
   console.error(`kinds: ${faultKinds.map(({ name }) => name).join(' ')}`)
   process.exit(2)
 }
 const say = (line: string): void => console.error(line)
 
-const choices: FaultyVmOptions = { discipline: chooseDiscipline(values), ...(values.scsi ? { bus: 'scsi' } : {}) }
+const choices: FaultyVmOptions = {
+  discipline: chooseDiscipline(values),
+  backups,
+  ...(values.scsi && { bus: 'scsi' }),
+  ...(values['own-disks'] && { ownDisks: true }),
+  ...(values.memory !== undefined && { memory: values.memory }),
+}
 
 function print(totals: object): void {
   if (values.json) console.log(JSON.stringify(totals))
@@ -83,7 +92,7 @@ if (values.successive !== undefined) {
     if (backups > 1 && kind.isOfPair) continue
     if (values.kind === undefined || kind.name === values.kind) seeds.push(seed)
   }
-  const { totals, reports } = await runCampaign(seeds, say, { ...choices, backups })
+  const { totals, reports } = await runCampaign(seeds, say, choices)
   print(totals)
   process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
 }

@@ -1,16 +1,20 @@
-/** One failure after the other, in short. `npm run faults -- --successive 50` has as many as you like. */
+/** One failure after the other on the same guest, in short. `npm run faults -- --successive 50` has as many as you like. */
 
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
+import type { FaultyVmOptions } from './faulty-vm.ts'
 import { runSuccession } from './succession.ts'
 
-test('after each of three failures in a row the VM is protected again by itself, and no client notices', async (t) => {
-  const report = await runSuccession(3, 1, (line) => t.diagnostic(line))
-  const { failures, lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure } = report
+async function survives(t: TestContext, failures: number, options: FaultyVmOptions = {}): Promise<void> {
+  const report = await runSuccession(failures, 1, (line) => t.diagnostic(line), options)
+  const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure } = report
   assert.deepEqual(
-    { failures, lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure },
     {
-      failures: 3,
+      failures: report.failures,
+      ...{ lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure },
+    },
+    {
+      failures,
       lost: 0,
       duplicated: 0,
       resets: 0,
@@ -22,4 +26,14 @@ test('after each of three failures in a row the VM is protected again by itself,
   )
   // How long it took depends on what else this host has to do.
   t.diagnostic(JSON.stringify(report))
-})
+}
+
+test('after each of three failures in a row the VM is protected again by itself, and no client notices', (t) =>
+  survives(t, 3))
+
+test('so it is with two backups', (t) => survives(t, 3, { backups: 2 }))
+
+test('so it is when each replica has its own copy of the disk', (t) => survives(t, 2, { ownDisks: true }))
+
+test('so it is in epochs', (t) =>
+  survives(t, 2, { discipline: { kind: 'epoch', protocol: 'revised', instructions: 50_000 }, bus: 'scsi' }))

@@ -27,15 +27,18 @@ export interface SuccessionReport {
   readonly unclean_filesystems: number
   /** How long the guest stood still when it was copied. */
   readonly pause_ms: Spread
-  /** From the moment a replica goes on alone until the next backup is listed. */
+  /** From the moment a primary lacks a backup until the next one is listed. */
   readonly protected_again_ms: Spread
-  /** A client's longest wait for an answer. */
-  readonly longest_stall_ms: number
+  /** The same from the failure on, as seen from outside: with what it took to notice it. */
+  readonly since_failure_ms: Spread
+  /** A client's longest wait for an answer, by what had failed; without a spread where nothing failed so. */
+  readonly longest_stall_ms: Readonly<Partial<Record<FailureKind, Spread>>>
   /** What went wrong besides. */
   readonly failure?: string
 }
 
 const kinds = ['kill', 'pause', 'cut'] as const
+type FailureKind = (typeof kinds)[number]
 const roles = ['primary', 'backup'] as const
 const protectedWithinMs = 60_000
 const settleWithinMs = 30_000
@@ -51,6 +54,8 @@ export async function runSuccession(
   const load = new MixedLoad(vm.port, seed, (text) => vm.type(text), say)
   const pauses: number[] = []
   const restored: number[] = []
+  const sinceFailures: number[] = []
+  const stalls: Record<FailureKind, number[]> = { kill: [], pause: [], cut: [] }
   let done = 0
   let twoLive = 0
   let unclean = 0
@@ -60,22 +65,27 @@ export async function runSuccession(
     await load.adopt()
     await load.start()
     await sleep(1000)
-    load.startMeasuring()
     for (; done < failures; done++) {
       const [kind, role] = [kinds[prng.below(kinds.length)]!, roles[prng.below(roles.length)]!]
       await sleep(200 + prng.below(1500))
       const { pid } = await vm.replicaIn(role)
       const began = vm.restorations().length
+      load.startMeasuring()
+      const failedAt = performance.now()
       if (kind === 'cut') await vm.fault('backup', { kind: 'cutChannel', direction: 'both' })
       else await vm.signal(role, kind === 'kill' ? 'SIGKILL' : 'SIGSTOP')
       const primary = await protectedAgain(vm, began)
+      const sinceFailureMs = performance.now() - failedAt
       const tookMs = vm.restorations().at(-1)!
       restored.push(tookMs)
+      sinceFailures.push(sinceFailureMs)
       if (primary.copyPauseMs !== undefined) pauses.push(primary.copyPauseMs)
       if (kind === 'pause') await wakes(vm, pid)
+      const stallMs = load.findings.longestStallMs
+      stalls[kind].push(stallMs)
       if ((await vm.statuses()).filter((status) => status.role === 'primary').length > 1) twoLive++
       say(
-        `${done + 1}: ${kind} ${role}: protected again after ${tookMs} ms, the guest stood for ${primary.copyPauseMs?.toFixed(1)} ms, generation ${primary.generation}, ${load.acknowledgedIncrements} increments`,
+        `${done + 1}: ${kind} ${role}: protected again after ${tookMs} ms (${Math.round(sinceFailureMs)} ms since it failed), the guest stood for ${primary.copyPauseMs?.toFixed(1)} ms, longest stall ${Math.round(stallMs)} ms, generation ${primary.generation}, ${load.acknowledgedIncrements} increments`,
       )
       if (load.findings.resets > 0) throw new Error('a connection ended')
     }
@@ -97,7 +107,7 @@ export async function runSuccession(
     load.closeConnections()
     say(`the traces are kept in ${vm.statePath}`)
   }
-  const { lost, duplicated, resets, longestStallMs } = load.findings
+  const { lost, duplicated, resets } = load.findings
   const divergences = vm.divergences()
   await vm.remove(failure !== undefined)
   return {
@@ -110,7 +120,10 @@ export async function runSuccession(
     unclean_filesystems: unclean,
     pause_ms: spreadOf(pauses),
     protected_again_ms: spreadOf(restored),
-    longest_stall_ms: Math.round(longestStallMs),
+    since_failure_ms: spreadOf(sinceFailures),
+    longest_stall_ms: Object.fromEntries(
+      kinds.flatMap((kind) => (stalls[kind].length > 0 ? [[kind, spreadOf(stalls[kind])]] : [])),
+    ),
     ...(failure === undefined ? {} : { failure }),
   }
 }
