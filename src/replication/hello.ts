@@ -30,6 +30,11 @@ export function helloOfBackup(own: Introduction, hold: Generation, nextIndex: Lo
   return { kind: 'hello', ...own, role: 'backup', generation: 0, nextIndex, runId: 0n, hold }
 }
 
+/** Of a primary, to a backup that it is going to send the log from `nextIndex` on. */
+export function helloOfPrimary(own: Introduction, terms: Omit<Hello, 'kind' | 'role' | keyof Introduction>): Hello {
+  return { kind: 'hello', ...own, role: 'primary', ...terms }
+}
+
 /** The log that a backup which follows another primary from now on must be able to continue. */
 export interface LogToContinue {
   readonly generation: Generation

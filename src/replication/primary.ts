@@ -20,33 +20,23 @@
 
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
-import type { Divergence } from '../log/divergence.ts'
-import { describeDivergence } from '../log/divergence.ts'
+import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
-import type { MachineIdentity } from '../log/identity.ts'
-import { obeysOutputRule } from '../log/output-rule.ts'
 import { BackupLink, BackupLinks } from './backup-links.ts'
 import { type Candidate, Candidates } from './candidates.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PrimaryEffect } from './effects.ts'
 import { HartBrake } from './hart-brake.ts'
-import type { Hello } from './hello.ts'
+import { type Hello, helloOfPrimary, type Introduction } from './hello.ts'
 import { InheritedTail } from './inherited-tail.ts'
+import { ListedBackups } from './listed-backups.ts'
 import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
-import { OutputGate } from './output-gate.ts'
+import { OutputPath } from './output-path.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { Reception } from './reception.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
 import { stateMessages, type TransferredState } from './transferred-state.ts'
-import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
-import { UncoveredFrames } from './uncovered-frames.ts'
-
-/** The question to the arbiter: open, or to be asked (again) at `retryAtMs`. */
-interface Question {
-  readonly eligible: readonly ReplicaName[]
-  retryAtMs: number | undefined
-}
 
 /** A backup, or one that is to be. */
 type Peer = Pick<BackupLink, 'channel' | 'detector'>
@@ -54,50 +44,42 @@ type Peer = Pick<BackupLink, 'channel' | 'detector'>
 const unprotectReason = 'the operator unprotects the machine'
 
 export class Primary {
-  readonly #identity: MachineIdentity
-  readonly #replica: ReplicaName
+  readonly #own: Introduction
   readonly #runId: bigint
   /** The generation in which it began to write this log. */
   readonly #hold: Generation
-  readonly #address: string
   readonly #inherited: InheritedTail | undefined
-  /** Disks of which each replica has its own copy: what goes to them need not wait. */
-  readonly #ownDisks: ReadonlySet<number>
   readonly #policy: ReplicationPolicy
-  readonly #gate: OutputGate
-  readonly #unconfirmed: UnconfirmedOutputs
+  readonly #outputs: OutputPath
   readonly #links = new BackupLinks()
   readonly #candidates: Candidates
-  readonly #uncovered: UncoveredFrames
   readonly #reception: Reception
   #state: PrimaryState
-  #generation: Generation
+  readonly #listed: ListedBackups
   #logEnd: LogEnd
   #reach: Reach = fullReach
-  /** Whom the arbiter's record names, as far as it has answered. */
-  #listed: readonly ReplicaName[] = []
-  #question: Question | undefined
   readonly #effects: PrimaryEffect[] = []
   readonly #hart: HartBrake
 
   constructor(options: PrimaryOptions) {
-    this.#identity = options.identity
-    this.#replica = options.replica
-    this.#generation = options.generation
     this.#state = options.state
     this.#runId = options.runId
     this.#hold = options.generation
-    this.#address = options.address ?? ''
-    this.#ownDisks = new Set(options.artefacts?.config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : [])))
     this.#logEnd = options.nextIndex ?? logIndex(0n)
-    this.#policy = options.policy ?? defaultReplicationPolicy
+    const { identity, replica, address = '', policy = defaultReplicationPolicy } = options
+    this.#own = { identity, replica, address, discipline: policy.discipline }
+    this.#policy = policy
     this.#inherited = options.inheritance && new InheritedTail(options.inheritance, this.#policy.callMs)
-    this.#gate = new OutputGate(this.#policy.gate)
+    const ownDisks = options.artefacts?.config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : []))
+    const { unconfirmed, coveredFrameId } = options
+    this.#outputs = new OutputPath(
+      { gate: this.#policy.gate, ownDisks: new Set(ownDisks), unconfirmed, coveredFrameId },
+      this.#effects,
+    )
+    this.#listed = new ListedBackups(options.generation, this.#effects)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
     this.#reception = new Reception(options.identity, options.artefacts, this.#policy)
     this.#candidates = new Candidates(this.#policy, this.#effects)
-    this.#uncovered = new UncoveredFrames(options.coveredFrameId)
-    this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
     assert(this.#state === 'alone' || this.#policy.backups > 0, 'a starting primary waits for a backup')
   }
 
@@ -108,14 +90,12 @@ export class Primary {
   get status(): PrimaryStatus {
     return {
       state: this.#state,
-      generation: this.#generation,
+      generation: this.#listed.generation,
       logEnd: this.#logEnd,
       reach: this.#reach,
-      backups: this.#links.statuses(this.#listed),
+      backups: this.#links.statuses(this.#listed.names),
       transfer: this.#candidates.status ?? this.#links.joining,
-      heldOutputs: this.#gate.heldOutputs,
-      heldBytes: this.#gate.heldBytes,
-      unconfirmedOutputs: this.#unconfirmed.count,
+      ...this.#outputs.status,
       cpuPercent: this.#hart.cpuPercent,
       pausedFor: this.#hart.pausedFor,
     }
@@ -124,7 +104,7 @@ export class Primary {
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
     return Math.min(
-      this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY,
+      this.#listed.dueMs,
       this.#inherited?.dueMs ?? Number.POSITIVE_INFINITY,
       this.#reception.dueMs,
       this.#links.dueMs(this.#policy),
@@ -161,7 +141,12 @@ export class Primary {
   onSiblingOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return this.onChannelOpen(channel, nowMs)
     this.#reception.add(channel, nowMs)
-    const call: Message = { kind: 'call', generation: this.#generation, replica: this.#replica, tailFrom: undefined }
+    const call: Message = {
+      kind: 'call',
+      generation: this.#listed.generation,
+      replica: this.#own.replica,
+      tailFrom: undefined,
+    }
     this.#effects.push({ kind: 'send', channel, message: call })
     return this.#takeEffects()
   }
@@ -202,7 +187,7 @@ export class Primary {
     assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
     this.#logEnd = batchEnd(batch)
     this.#inherited?.onBatch(batch)
-    if (batch.lastFrameId !== undefined) this.#uncovered.onLogged(this.#logEnd, batch.lastFrameId)
+    if (batch.lastFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, batch.lastFrameId)
     for (const link of this.#links.present) {
       this.#sendConfirmed(link, nowMs)
       this.#sendEntries(link, batch, nowMs)
@@ -214,10 +199,7 @@ export class Primary {
   /** The machine made outputs. May come before or after the batch that holds their markers. */
   onOutputs(outputs: readonly MarkedOutput[]): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    const obeys = ({ output }: MarkedOutput): boolean => obeysOutputRule(output, this.#ownDisks)
-    const free = outputs.filter((marked) => !obeys(marked))
-    if (free.length > 0) this.#effects.push({ kind: 'release', outputs: free, afterAcknowledged: undefined })
-    for (const marked of outputs) if (obeys(marked)) this.#gate.hold(marked)
+    this.#outputs.take(outputs)
     this.#flush()
     return this.#takeEffects()
   }
@@ -228,7 +210,7 @@ export class Primary {
    */
   onConfirmed(kind: ConfirmedKind, sequence: bigint): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    this.#unconfirmed.confirmReleased(kind, sequence)
+    this.#outputs.onConfirmed(kind, sequence)
     for (const link of this.#links.present) link.owesConfirmed = true
     this.#controlHart()
     return this.#takeEffects()
@@ -262,9 +244,8 @@ export class Primary {
     this.#links.add(link)
     const state: TransferredState = {
       nextIndex: this.#logEnd,
-      generation: this.#generation + 1,
-      coveredFrameId: this.#uncovered.lastFrameId,
-      unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],
+      generation: this.#listed.generation + 1,
+      ...this.#outputs.ofState,
       hart,
       host,
     }
@@ -287,17 +268,16 @@ export class Primary {
   }
 
   onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
-    const question = this.#question
-    if (this.#state !== 'asking' || question === undefined) return []
+    if (this.#state !== 'asking' || !this.#listed.isAsking) return []
     switch (answer.result) {
       case 'unreachable':
-        question.retryAtMs = nowMs + this.#policy.arbiterRetryMs
+        this.#listed.retryAt(nowMs + this.#policy.arbiterRetryMs)
         break
       case 'refused':
         this.#halt('lostArbitration', answer.detail)
         break
       case 'granted':
-        this.#onGranted(question, answer.generation, nowMs)
+        this.#onGranted(answer.generation, nowMs)
     }
     return this.#takeEffects()
   }
@@ -322,8 +302,7 @@ export class Primary {
     }
     this.#dropSlowOne()
     this.#inherited?.onTick(nowMs)
-    const question = this.#question
-    if (question?.retryAtMs !== undefined && nowMs >= question.retryAtMs) this.#ask(question.eligible)
+    this.#listed.onTick(nowMs)
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
     return this.#takeEffects()
   }
@@ -334,12 +313,13 @@ export class Primary {
    */
   unprotect(): PrimaryEffect[] {
     this.#candidates.dismissAll(unprotectReason)
-    for (const link of this.#links.present) if (!this.#isNamed(link)) this.#sayGoodbye(link, unprotectReason)
+    for (const link of this.#links.present)
+      if (!this.#listed.mayName(link.replica)) this.#sayGoodbye(link, unprotectReason)
     if (this.#state === 'alone') this.#flush()
     if (this.#state !== 'protected') return this.#takeEffects()
     for (const link of this.#links.present) link.dismissal = unprotectReason
     this.#moveTo('asking')
-    this.#ask([])
+    this.#listed.ask([])
     return this.#takeEffects()
   }
 
@@ -373,7 +353,7 @@ export class Primary {
     this.#reception.delete(channel)
     const missing = this.#missingOf(hello)
     const refusal = this.#reception.refusalOf(hello, {
-      names: [this.#replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)],
+      names: [this.#own.replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)],
       backups: this.#policy.backups,
       isComplete: this.#hasEnoughBackups(),
       logEnd: this.#logEnd,
@@ -384,27 +364,17 @@ export class Primary {
       this.#refuse(channel, refusal)
       return
     }
-    const accept: Message = {
-      kind: 'hello',
-      identity: this.#identity,
-      replica: this.#replica,
-      role: 'primary',
-      generation: this.#generation + 1,
-      nextIndex: hello.nextIndex,
-      runId: this.#runId,
-      hold: this.#hold,
-      address: this.#address,
-      discipline: this.#policy.discipline,
-    }
+    const terms = { generation: this.#listed.generation + 1, runId: this.#runId, hold: this.#hold }
     if (missing === undefined) {
       // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
-      this.#send(this.#candidates.add({ ...hello, channel }, nowMs), { ...accept, nextIndex: this.#logEnd }, nowMs)
+      const candidate = this.#candidates.add({ ...hello, channel }, nowMs)
+      this.#send(candidate, helloOfPrimary(this.#own, { ...terms, nextIndex: this.#logEnd }), nowMs)
       return
     }
     this.#inherited?.onJoined(hello.replica)
     const link = new BackupLink({ ...hello, channel }, this.#logEnd, this.#policy, nowMs)
     this.#links.add(link)
-    this.#send(link, accept, nowMs)
+    this.#send(link, helloOfPrimary(this.#own, { ...terms, nextIndex: hello.nextIndex }), nowMs)
     if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
     for (const batch of missing) this.#sendEntries(link, batch, nowMs)
     this.#listIfReady()
@@ -413,7 +383,7 @@ export class Primary {
   /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
   #listIfReady(): void {
     const { listable } = this.#links
-    const isNew = listable.some(({ replica }) => !this.#listed.includes(replica))
+    const isNew = listable.some(({ replica }) => !this.#listed.names.includes(replica))
     const isComplete = this.#state !== 'starting' || listable.length >= this.#policy.backups
     if (isNew && isComplete && this.#state !== 'asking') this.#changeBackups()
   }
@@ -530,7 +500,7 @@ export class Primary {
     this.#close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
     // Nobody has named it to the arbiter: there is nothing to be dropped from.
-    if (!this.#isNamed(link)) {
+    if (!this.#listed.mayName(link.replica)) {
       this.#links.delete(link)
       this.#flush()
     } else if (this.#state === 'protected') {
@@ -558,27 +528,15 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    const eligible = this.#links.listable.map(({ replica }) => replica)
-    if (atMs === undefined) this.#ask(eligible)
-    else this.#question = { eligible, retryAtMs: atMs }
+    this.#listed.ask(this.#listable, atMs)
   }
 
-  /** Whether the arbiter lists it, or may by now. */
-  #isNamed({ replica }: BackupLink): boolean {
-    return this.#listed.includes(replica) || (this.#question?.eligible.includes(replica) ?? false)
+  get #listable(): readonly ReplicaName[] {
+    return this.#links.listable.map(({ replica }) => replica)
   }
 
-  #ask(eligible: readonly ReplicaName[]): void {
-    this.#question = { eligible, retryAtMs: undefined }
-    this.#effects.push({ kind: 'openGeneration', generation: this.#generation, eligible })
-  }
-
-  #onGranted({ eligible }: Question, generation: Generation, nowMs: number): void {
-    assert(generation === this.#generation + 1, `generation ${generation} granted after ${this.#generation}`)
-    this.#question = undefined
-    this.#generation = generation
-    this.#listed = eligible
-    this.#effects.push({ kind: 'enterGeneration', generation, eligible })
+  #onGranted(generation: Generation, nowMs: number): void {
+    const eligible = this.#listed.onGranted(generation)
     const backups = this.#links.all.filter(({ replica }) => eligible.includes(replica))
     const welcome: Message = {
       kind: 'welcome',
@@ -592,13 +550,13 @@ export class Primary {
       else if (link.dismissal !== undefined && !isListed) this.#sayGoodbye(link, link.dismissal)
       else if (isListed && !link.isLost) this.#send(link, welcome, nowMs)
     }
-    const wanted = this.#links.listable.map(({ replica }) => replica)
+    const wanted = this.#listable
     const isSettled =
       this.#links.all.every(({ isLost }) => !isLost) &&
       wanted.length === eligible.length &&
       wanted.every((replica) => eligible.includes(replica))
     if (isSettled) this.#moveTo(wanted.length > 0 ? 'protected' : 'alone')
-    else this.#ask(wanted)
+    else this.#listed.ask(wanted)
     this.#hart.resume('starting')
     this.#flush()
   }
@@ -614,19 +572,14 @@ export class Primary {
       `a primary that is ${this.#state} waits for somebody`,
     )
     if (this.#policy.discipline.kind === 'epoch') this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
-    const outputs = this.#gate.release(afterAcknowledged)
-    for (const marked of outputs) this.#unconfirmed.add(marked)
-    if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })
-    const frameId = this.#uncovered.takeCovered(afterAcknowledged)
-    if (frameId !== undefined) this.#effects.push({ kind: 'covered', frameId })
+    this.#outputs.release(afterAcknowledged)
     this.#controlHart()
   }
 
   /** Full gate or full log buffer: the hart stops. */
   #controlHart(): void {
     const isAlone = this.#links.size === 0
-    const gateFill = isAlone ? 0 : this.#gate.fill(this.#unconfirmed.bytes, this.#unconfirmed.count)
-    this.#hart.pauseByFill('gateFull', gateFill)
+    this.#hart.pauseByFill('gateFull', isAlone ? 0 : this.#outputs.fill)
     this.#hart.pauseByFill('logFull', this.#links.logFill(this.#policy))
   }
 
@@ -652,7 +605,7 @@ export class Primary {
     if (!link.owesConfirmed) return
     link.owesConfirmed = false
     link.confirmedAtMs = nowMs
-    this.#send(link, { kind: 'confirmed', ends: this.#unconfirmed.confirmedEnds }, nowMs)
+    this.#send(link, { kind: 'confirmed', ends: this.#outputs.confirmedEnds }, nowMs)
   }
 
   /** The backup ends, in good order. */
@@ -668,7 +621,7 @@ export class Primary {
 
   #halt(reason: HaltReason, detail: string): void {
     this.#moveTo('halted')
-    this.#question = undefined
+    this.#listed.forgetQuestion()
     for (const { channel, isLost } of this.#links.all) if (!isLost) this.#close(channel, detail)
     this.#links.clear()
     this.#candidates.closeAll(detail)

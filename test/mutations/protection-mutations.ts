@@ -12,7 +12,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a primary does not say when the arbiter is to be asked again',
     file: primary,
-    from: '      this.#question?.retryAtMs ?? Number.POSITIVE_INFINITY,\n',
+    from: '      this.#listed.dueMs,\n',
     to: '',
     noticedBy: {
       file: 'test/pair/interleavings.test.ts',
@@ -31,7 +31,7 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'outputs are released before their entries are acknowledged',
-    file: primary,
+    file: 'src/replication/output-path.ts',
     from: 'const outputs = this.#gate.release(afterAcknowledged)',
     to: 'const outputs = this.#gate.release(undefined)',
     noticedBy: {
@@ -62,8 +62,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that is to leave is let go before the record drops it',
     file: primary,
-    from: "    this.#moveTo('asking')\n    this.#ask([])\n    return",
-    to: "    for (const link of this.#links.present) this.#sayGoodbye(link, '')\n    this.#moveTo('asking')\n    this.#ask([])\n    return",
+    from: "    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
+    to: "    for (const link of this.#links.present) this.#sayGoodbye(link, '')\n    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'unprotect: the backup is told to end only AFTER the arbiter dropped it; until then outputs wait for it, and its word counts',

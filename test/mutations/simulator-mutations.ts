@@ -14,7 +14,7 @@ const fence = 'src/disk/fence.ts'
 export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: outputs are released before their entries are acknowledged (Output Rule)',
-    file: primary,
+    file: 'src/replication/output-path.ts',
     from: 'const outputs = this.#gate.release(afterAcknowledged)',
     to: 'const outputs = this.#gate.release(undefined)',
     noticedBy: { seeds: 300 },
@@ -154,7 +154,7 @@ export const simulatorMutations: readonly Mutation[] = [
   },
   {
     name: 'simulator: a backup that joins a running machine is not given the outputs that nobody confirmed yet',
-    file: primary,
+    file: 'src/replication/output-path.ts',
     from: 'unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],',
     to: 'unconfirmed: [],',
     noticedBy: { seeds: 300 },
@@ -168,7 +168,7 @@ export const simulatorMutations: readonly Mutation[] = [
   },
   {
     name: 'simulator: a backup that joins a running machine does not know which frames are in the log',
-    file: primary,
+    file: 'src/replication/output-path.ts',
     from: 'coveredFrameId: this.#uncovered.lastFrameId,',
     to: 'coveredFrameId: undefined,',
     noticedBy: { seeds: 1000 },

@@ -49,7 +49,7 @@ export const transferMutations: readonly Mutation[] = [
   },
   {
     name: 'a new backup does not get the outputs that nobody has confirmed',
-    file: primary,
+    file: 'src/replication/output-path.ts',
     from: 'unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],',
     to: 'unconfirmed: this.#gate.held,',
     noticedBy: {
@@ -80,8 +80,8 @@ export const transferMutations: readonly Mutation[] = [
   {
     name: 'a candidate that is lost is waited for',
     file: primary,
-    from: '    if (!this.#isNamed(link)) {\n      this.#links.delete(link)\n',
-    to: '    if (!this.#isNamed(link)) {\n',
+    from: '    if (!this.#listed.mayName(link.replica)) {\n      this.#links.delete(link)\n',
+    to: '    if (!this.#listed.mayName(link.replica)) {\n',
     noticedBy: {
       file: transfer,
       test: 'a backup that is lost while it joins is forgotten too, and what was held for it is released',
