@@ -8,8 +8,7 @@
  * all alike. Medians are given, and ratios to QEMU: seconds belong to one machine and one day.
  */
 
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { copySparse } from '../src/guest/sparse-file.ts'
@@ -17,8 +16,9 @@ import { freePort, type VmOptions, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig, rootImagePath } from '../src/host/vm-config.ts'
 import type { Boot, Contestant, Goal } from './contestant.ts'
 import { QemuContestant } from './qemu.ts'
+import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
 import { median, round2 } from './support/figures.ts'
-import { describeHost, quietLoad, waitUntilQuiet } from './support/host.ts'
+import { waitUntilQuiet } from './support/host.ts'
 import { icountOptions } from './support/qemu-options.ts'
 import { RunContestant, UpContestant } from './understudy.ts'
 
@@ -119,9 +119,7 @@ function table({ title }: Scenario, rows: readonly Row[]): string {
   return `**${title}**\n\n${head}\n${lines.join('\n')}\n`
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-try {
+await inBenchFolder(async (folder) => {
   const rounds = Number(options.rounds)
   const chosen = scenarios.filter(({ goal }) => options.only === undefined || options.only === goal)
   if (chosen.length === 0 || !(rounds >= 1)) throw new Error('--only takes redis or login, --rounds a count')
@@ -137,14 +135,6 @@ try {
     results.push({ scenario: scenario.title, rows })
     tables.push(table(scenario, rows))
   }
-  const host = describeHost()
-  const isQuiet = load < quietLoad
-  if (options.json) {
-    console.log(JSON.stringify({ host, load_at_start: load, is_quiet: isQuiet, rounds, results }))
-  } else {
-    console.log(`${host}; ${rounds} rounds; load at start ${load.toFixed(1)}${isQuiet ? '' : ' (NOT quiet)'}\n`)
-    console.log(tables.join('\n'))
-  }
-} finally {
-  rmSync(folder, { recursive: true, force: true })
-}
+  const text = `${conditions(load, `${rounds} rounds`)}\n\n${tables.join('\n')}`
+  conclude({ name: 'bench:boot', text, figures: { rounds, results }, load }, { json: options.json, write: false })
+})

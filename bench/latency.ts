@@ -9,8 +9,7 @@
  * while the guest has nothing to do: replicas, disk server, LAN and its gateway, some time after the boot.
  */
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { loadavg, tmpdir } from 'node:os'
+import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -24,10 +23,9 @@ import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
 import { launcher } from './engine/contestants.ts'
 import { endCleanly } from './support/clean-end.ts'
+import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
-import { writeIntoDocument } from './support/document.ts'
 import { round2 } from './support/figures.ts'
-import { describeCommit, describeHost, quietLoad } from './support/host.ts'
 
 const help = `node bench/latency.ts [options]
   --seconds N        how long to look at the idle machine, and again at the busy one (default 30)
@@ -155,26 +153,13 @@ async function main(folder: string): Promise<void> {
     const vm = await writeRedisVm(join(folder, mode), `latency-${process.pid}`, port, { guestFolder: options.guest })
     figures.push(await measure(vm, port, mode, times))
   }
-  const quiet = load < quietLoad ? '' : ' (NOT quiet)'
-  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${times.seconds} s idle, ${times.settle} s after the boot, and ${times.seconds} s busy; load at the start ${load.toFixed(1)}${quiet}`
-  const text = `${conditions}\n\n${table(figures)}`
-  if (options.write) writeIntoDocument('bench:latency', text)
-  console.log(text)
-  if (options.json) {
-    console.log(
-      JSON.stringify({ host: describeHost(), commit: describeCommit(), ...times, load_at_start: load, figures }),
-    )
-  }
+  const details = `${times.seconds} s idle, ${times.settle} s after the boot, and ${times.seconds} s busy`
+  const text = `${conditions(load, details)}\n\n${table(figures)}`
+  conclude({ name: 'bench:latency', text, figures: { ...times, figures }, load }, options)
 }
 
 if (options.help) {
   console.log(help)
 } else {
-  const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
-  process.env.XDG_STATE_HOME = join(folder, 'state')
-  try {
-    await main(folder)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  await inBenchFolder(main)
 }

@@ -5,7 +5,7 @@
  */
 
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { findProgram } from '../../src/guest/command.ts'
 import { type Contestant, startBare, type Timing, timeBetweenMarkers } from './contestants.ts'
@@ -61,19 +61,19 @@ export function canCompile(): boolean {
   return findProgram(compiler) !== undefined
 }
 
-/** Compiles a kernel into `folder`; returns the ELF's path. */
+/** Compiles a kernel into `folder`; returns the ELF's path. A source without a path is one of ours. */
 export async function buildKernel(
-  { name, source, rounds, contraction }: Kernel,
+  { name, source, rounds, contraction }: Pick<Kernel, 'name' | 'source' | 'rounds' | 'contraction'>,
   folder: string,
   lingerRounds = aTenthOfASecond,
 ): Promise<string> {
   const path = join(folder, name)
-  const files = ['start.S', 'kernel.c', source].map((file) => join(sources, file))
+  const files = ['start.S', 'kernel.c', source].map((file) => resolve(sources, file))
   await execute(compiler, [
     ...compilerOptions,
     `-ffp-contract=${contraction}`,
     ...[`-DROUNDS=${rounds}`, `-DLINGER=${lingerRounds}`],
-    ...['-T', join(sources, 'kernel.ld'), '-o', path, ...files, '-lgcc'],
+    ...[`-I${sources}`, '-T', join(sources, 'kernel.ld'), '-o', path, ...files, '-lgcc'],
   ])
   return path
 }

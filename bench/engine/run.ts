@@ -12,14 +12,13 @@
  * and reports on all: a long measurement in several pieces (the file must be of the same commit). --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
  */
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { findProgram } from '../../src/guest/command.ts'
 import type { ReadyGuest } from '../../src/host/redis-vm.ts'
-import { writeIntoDocument } from '../support/document.ts'
-import { describeCommit, describeHost, quietLoad, waitUntilQuiet } from '../support/host.ts'
+import { conclude, conditions, inBenchFolder } from '../support/conclusion.ts'
+import { describeCommit, waitUntilQuiet } from '../support/host.ts'
 import { type Contestant, contestants, turnsOf } from './contestants.ts'
 import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
 import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
@@ -165,21 +164,9 @@ async function main(folder: string): Promise<void> {
   if (options.continue) measurements = keep(options.continue, measurements)
   const fewest = Math.min(...measurements.map((measurement) => measurement.rounds))
   const rows = measurements.map((measurement) => measurement.row())
-  const quiet = load < quietLoad ? '' : ' (NOT quiet)'
-  const conditions = `Commit ${describeCommit()}; ${describeHost()}; ${fewest} rounds of ${contestants.length} contestants; load at the start ${load.toFixed(1)}${quiet}`
-  const text = report(rows, conditions)
-  if (options.write) writeIntoDocument('bench:engine', text)
-  console.log(text)
-  if (options.json) {
-    const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }
-    console.log(JSON.stringify({ ...summary, rows, rounds: fewest, load_at_start: load, host: describeHost() }))
-  }
+  const text = report(rows, conditions(load, `${fewest} rounds of ${contestants.length} contestants`))
+  const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }
+  conclude({ name: 'bench:engine', text, figures: { ...summary, rows, rounds: fewest }, load }, options)
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-try {
-  await main(folder)
-} finally {
-  rmSync(folder, { recursive: true, force: true })
-}
+await inBenchFolder(main)

@@ -1,20 +1,25 @@
 /**
- * A machine to measure disciplines on: real hart threads, a real Primary and Backup that speak the real messages, and a disk
- * and a channel that are as slow as they are told to be. Everything but the harts is on one thread of one process, so the
- * figures are of the protocol and not of processes around it.
+ * A machine to measure disciplines on: two processes, each with a real hart thread and the real Primary or Backup, on the
+ * logging channel of two replicas on one host; a disk and a line that are as slow as they are told to be. There is no disk
+ * server, LAN or arbiter around them: the figures are of the protocol.
  */
 
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
 import { Hart } from '../../src/host/hart.ts'
 import type { FromHartThread } from '../../src/host/hart-messages.ts'
-import { type Discipline, exactDiscipline } from '../../src/log/discipline.ts'
+import { LoggingChannel } from '../../src/host/logging-channel.ts'
+import type { Discipline } from '../../src/log/discipline.ts'
 import type { Output } from '../../src/log/entry.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
-import { Backup } from '../../src/replication/backup.ts'
-import type { BackupEffect, PrimaryEffect } from '../../src/replication/effects.ts'
-import { encodeMessage, MessageDecoder } from '../../src/replication/message-codec.ts'
+import { Listener } from '../../src/net/listener.ts'
+import type { PrimaryEffect } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
-import { defaultReplicationPolicy } from '../../src/replication/policy.ts'
 import { Primary } from '../../src/replication/primary.ts'
+import { Line } from './line.ts'
+import type { BackupSettings } from './measured-backup.ts'
+import { hartOptions, identity, policyOf } from './measured-settings.ts'
 
 export interface Surroundings {
   /** How long the disk takes for a request. */
@@ -23,60 +28,144 @@ export interface Surroundings {
   readonly channelBitsPerSecond: number
 }
 
-const identity = { machine: 'bench', instructionTableHash: 1n, configDigest: 2n, imageDigest: 3n }
-const channel = 1
+export interface MeasuredPairOptions {
+  readonly config: MachineConfig
+  readonly image: BootImage
+  /** Undefined: the bare machine, without a backup. */
+  readonly discipline: Discipline | undefined
+  readonly surroundings: Surroundings
+  /** For the channel's socket. */
+  readonly folder: string
+}
+
+/** The primary's name for its one channel. */
+const channelId = 1
+const tickMs = 20
+/** What a round trip is measured with: about as long as the end of an epoch and its acknowledgement. */
+const ping: Message = { kind: 'confirmed', ends: { frame: 1_000_000n, console: 1000n } }
+
+/** The other process, connected, and not a backup yet. */
+class Peer {
+  readonly #process: ChildProcess
+  readonly #listener: Listener
+  readonly #channel: LoggingChannel
+  readonly #line: Line
+  onMessage: (message: Message) => void = () => {}
+
+  private constructor(child: ChildProcess, listener: Listener, channel: LoggingChannel, bitsPerSecond: number) {
+    this.#process = child
+    this.#listener = listener
+    this.#channel = channel
+    this.#line = new Line(bitsPerSecond, (message) => channel.send(message))
+    channel.listen({
+      onMessage: (message) => this.onMessage(message),
+      onBadMessage: (detail) => {
+        throw new Error(detail)
+      },
+      onClosed: () => {
+        throw new Error('the backup of the measured pair ended')
+      },
+    })
+  }
+
+  static async start(settings: BackupSettings): Promise<Peer> {
+    const connected = Promise.withResolvers<LoggingChannel>()
+    const listener = await Listener.open({
+      purpose: 'bench',
+      endpoint: { address: { path: settings.path } },
+      takesPlace: true,
+      onConnection: (socket) =>
+        connected.resolve(new LoggingChannel(socket, { onMessage() {}, onBadMessage() {}, onClosed() {} })),
+    })
+    const child = fork(join(import.meta.dirname, 'measured-backup.ts'), { serialization: 'advanced' })
+    child.send(settings)
+    return new Peer(child, listener, await connected.promise, settings.channelBitsPerSecond)
+  }
+
+  /** Becomes the backup. */
+  begin(): void {
+    this.#process.send('begin')
+  }
+
+  send(message: Message): void {
+    this.#line.send(message)
+  }
+
+  /** Microseconds of each of so many messages there and back, one at a time. Before `begin`. */
+  async roundTrips(count: number): Promise<number[]> {
+    const times: number[] = []
+    for (let sent = 0; sent < count; sent++) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.onMessage = () => resolve()
+      const sentAt = performance.now()
+      this.#channel.send(ping)
+      await promise
+      times.push((performance.now() - sentAt) * 1000)
+    }
+    return times
+  }
+
+  async end(): Promise<void> {
+    const ended = once(this.#process, 'exit')
+    this.#channel.close()
+    await ended
+    await this.#listener.close()
+  }
+}
+
+/** Microseconds of so many round trips on the channel of a measured pair, between its two processes. */
+export async function roundTrips(options: Omit<MeasuredPairOptions, 'surroundings'>, count: number): Promise<number[]> {
+  const peer = await Peer.start(backupSettings(options, 0))
+  try {
+    await peer.roundTrips(1000)
+    return await peer.roundTrips(count)
+  } finally {
+    await peer.end()
+  }
+}
+
+function backupSettings(
+  { config, image, discipline, folder }: Omit<MeasuredPairOptions, 'surroundings'>,
+  channelBitsPerSecond: number,
+): BackupSettings {
+  if (!discipline) throw new Error('a bare machine has no backup')
+  return { path: join(folder, 'channel.socket'), config, image, discipline, channelBitsPerSecond }
+}
 
 export class MeasuredPair {
   readonly #hart: Hart
   readonly #primary: Primary
-  readonly #backupHart: Hart | undefined
-  readonly #backup: Backup | undefined
+  readonly #peer: Peer | undefined
   readonly #surroundings: Surroundings
-  readonly #toBackup = new Wire()
-  readonly #toPrimary = new Wire()
   readonly #ticker: NodeJS.Timeout
   #isOn = false
+  #hasEnded = false
   /** Requests that the disk has answered. */
   operations = 0
-  /** Batches that the hart handed over: each was a message to the backup. */
-  batches = 0
 
-  /** @param discipline undefined: the bare machine, without a backup */
-  constructor(config: MachineConfig, image: BootImage, discipline: Discipline | undefined, surroundings: Surroundings) {
+  private constructor({ config, image, discipline, surroundings }: MeasuredPairOptions, peer: Peer | undefined) {
     this.#surroundings = surroundings
-    const hartOptions = { config, image, digestEveryMs: 60_000, discipline: discipline ?? exactDiscipline }
-    const onFailed = (error: Error): void => {
-      throw error
-    }
-    const policy = {
-      ...defaultReplicationPolicy,
-      detector: { ...defaultReplicationPolicy.detector, timeoutMs: 600_000, logSilenceMs: 600_000 },
-      discipline: discipline ?? exactDiscipline,
-    }
-    this.#hart = new Hart({ ...hartOptions, mode: 'live', onMessage: (message) => this.#onHart(message), onFailed })
-    const state = discipline ? 'starting' : 'alone'
+    this.#peer = peer
+    this.#hart = new Hart({
+      ...hartOptions(config, image, discipline),
+      mode: 'live',
+      onMessage: (message) => this.#onHart(message),
+    })
+    const state = peer ? 'starting' : 'alone'
+    const policy = policyOf(discipline)
     this.#primary = new Primary({ identity, replica: 'a', generation: 1, state, runId: 1n, policy })
-    this.#ticker = setInterval(() => this.#tick(), 20)
-    if (discipline) {
-      this.#backupHart = new Hart({
-        ...hartOptions,
-        mode: 'replaying',
-        onMessage: (message) => this.#onBackupHart(message),
-        onFailed,
-      })
-      this.#backup = new Backup({ identity, replica: 'b', policy }, performance.now())
-      const { channelBitsPerSecond } = surroundings
-      this.#toBackup.open(channelBitsPerSecond, (message) => {
-        this.#onBackup(this.#backup!.onMessage(message, performance.now()))
-      })
-      this.#toPrimary.open(channelBitsPerSecond, (message) => {
-        this.#onPrimary(this.#primary.onMessage(channel, message, performance.now()))
-      })
-    }
+    this.#ticker = setInterval(() => this.#tick(), tickMs)
     this.#onPrimary(this.#primary.start())
-    if (!this.#backup) return
-    this.#onPrimary(this.#primary.onChannelOpen(channel, performance.now()))
-    this.#onBackup(this.#backup.onChannelOpen(performance.now()))
+    if (!peer) return
+    peer.onMessage = (message) => this.#onPrimary(this.#primary.onMessage(channelId, message, performance.now()))
+    this.#onPrimary(this.#primary.onChannelOpen(channelId, performance.now()))
+    peer.begin()
+  }
+
+  static async start(options: MeasuredPairOptions): Promise<MeasuredPair> {
+    if (!options.discipline) return new MeasuredPair(options, undefined)
+    const peer = await Peer.start(backupSettings(options, options.surroundings.channelBitsPerSecond))
+    return new MeasuredPair(options, peer)
   }
 
   get instructions(): bigint {
@@ -84,50 +173,39 @@ export class MeasuredPair {
   }
 
   async end(): Promise<void> {
+    this.#hasEnded = true
     clearInterval(this.#ticker)
-    this.#toBackup.close()
-    this.#toPrimary.close()
     await this.#hart.stop()
-    await this.#backupHart?.stop()
+    await this.#peer?.end()
   }
 
   #tick(): void {
     this.#onPrimary(this.#primary.onTick(performance.now()))
-    if (this.#backup) this.#onBackup(this.#backup.onTick(performance.now()))
   }
 
   #onHart(message: FromHartThread): void {
     if (message.kind !== 'recorded') return
-    for (const batch of message.batches) {
-      this.batches++
-      this.#onPrimary(this.#primary.onBatch(batch, performance.now()))
-    }
+    for (const batch of message.batches) this.#onPrimary(this.#primary.onBatch(batch, performance.now()))
     if (message.outputs.length > 0) this.#onPrimary(this.#primary.onOutputs(message.outputs))
-  }
-
-  #onBackupHart(message: FromHartThread): void {
-    if (message.kind === 'diverged')
-      throw new Error(`divergence: ${message.divergence.expected}, ${message.divergence.found}`)
-    if (message.kind !== 'replayed') return
-    const { replayedEnd, outputs } = message
-    const report = { replayedEnd, outputs, count: this.#backupHart!.instructions }
-    this.#onBackup(this.#backup!.onReplayed(report, performance.now()))
   }
 
   #release(output: Output): void {
     if (output.kind === 'console') this.#onPrimary(this.#primary.onConfirmed('console', output.sequence))
     if (output.kind !== 'disk') return
     const answer = { kind: 'diskCompletion', sequence: output.sequence, status: 'ok' } as const
-    setTimeout(() => {
+    const complete = (): void => {
       this.operations++
       const data = new Uint8Array(output.lengthBytes)
       this.#hart.sendInput(output.operation === 'read' ? { ...answer, data } : answer)
-    }, this.#surroundings.diskMs)
+    }
+    if (this.#surroundings.diskMs === 0) setImmediate(complete)
+    else setTimeout(complete, this.#surroundings.diskMs)
   }
 
   #onPrimary(effects: readonly PrimaryEffect[]): void {
+    if (this.#hasEnded) return
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#toBackup.send(effect.message)
+      if (effect.kind === 'send') this.#peer?.send(effect.message)
       if (effect.kind === 'acknowledged') this.#hart.acknowledged(effect.end)
       if (effect.kind === 'release') for (const { output } of effect.outputs) this.#release(output)
       if (effect.kind === 'pauseHart') this.#hart.send({ kind: 'pause', isPaused: true })
@@ -140,46 +218,5 @@ export class MeasuredPair {
       if (!this.#isOn) this.#hart.send({ kind: 'powerOn' })
       this.#isOn = true
     }
-  }
-
-  #onBackup(effects: readonly BackupEffect[]): void {
-    for (const effect of effects) {
-      if (effect.kind === 'send') this.#toPrimary.send(effect.message)
-      if (effect.kind === 'replay') this.#backupHart!.send({ kind: 'append', batch: effect.batch })
-      if (effect.kind === 'halt' || effect.kind === 'testAndSet') throw new Error(`the pair parted: ${effect.kind}`)
-    }
-  }
-}
-
-/** One way of the channel: bytes in order, each as long under way as the line needs for it. */
-class Wire {
-  readonly #decoder = new MessageDecoder()
-  #bitsPerSecond = 0
-  #onMessage: (message: Message) => void = () => {}
-  #freeAtMs = 0
-  #isClosed = false
-
-  open(bitsPerSecond: number, onMessage: (message: Message) => void): void {
-    this.#bitsPerSecond = bitsPerSecond
-    this.#onMessage = onMessage
-  }
-
-  close(): void {
-    this.#isClosed = true
-  }
-
-  send(message: Message): void {
-    const bytes = encodeMessage(message)
-    const arrive = (): void => {
-      if (this.#isClosed) return
-      for (const arrived of this.#decoder.push(bytes)) this.#onMessage(arrived)
-    }
-    if (this.#bitsPerSecond === 0) {
-      setImmediate(arrive)
-      return
-    }
-    const nowMs = performance.now()
-    this.#freeAtMs = Math.max(nowMs, this.#freeAtMs) + (bytes.length * 8000) / this.#bitsPerSecond
-    setTimeout(arrive, this.#freeAtMs - nowMs)
   }
 }

@@ -1,0 +1,2 @@
+#define REQUEST_TYPE 0
+#include "disk-guest.h"

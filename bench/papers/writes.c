@@ -1,0 +1,2 @@
+#define REQUEST_TYPE 1
+#include "disk-guest.h"

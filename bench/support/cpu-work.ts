@@ -1,0 +1,37 @@
+/**
+ * Work for a guest that only computes, without a disk and without translating much: half of it in a bytecode machine with
+ * arrays and strings (awk), half in a tight loop behind a pipe (sha256sum). Each is one process for the whole piece of work,
+ * in memory.
+ */
+
+import type { BenchVm } from './bench-vm.ts'
+
+/**
+ * A function of the guest's shell: `work N` does N units between two lines. The lines are put together by printf, so that
+ * the echo of this text is none of them.
+ */
+export const cpuWorkScript = [
+  "work() { printf '@%sbegin\\n' @;",
+  "r=$(awk -v n=$1 'BEGIN { for (u = 0; u < n; u++) for (i = 0; i < 4000; i++)",
+  "{ x = (x * 31 + i) % 1000003; a[i % 997] += x; s = substr(s x, 1, 40); l += index(s, i % 97) } print x, a[5], l, s }'",
+  '| md5sum; head -c $(($1 * 400000)) /dev/zero | sha256sum);',
+  'printf \'@%send %s\\n\' @ "$(echo $r)"; }',
+].join(' ')
+
+const warmUpUnits = 20
+/** Until two pieces of work in a row take about as long, and at most so many pieces. */
+const steadyWithin = 0.03
+const warmUpPieces = 6
+
+/** @returns seconds of a unit, once its code is translated */
+export async function warmUpCpuWork(vm: BenchVm, say: (line: string) => void): Promise<number> {
+  let last = Number.POSITIVE_INFINITY
+  for (let piece = 0; piece < warmUpPieces; piece++) {
+    const { hart } = await vm.time(`work ${warmUpUnits}`)
+    const isSteady = Math.abs(hart / last - 1) < steadyWithin
+    last = hart
+    say(`  ${vm.mode}, warming up: ${warmUpUnits} units in ${hart.toFixed(2)} s`)
+    if (isSteady) break
+  }
+  return last / warmUpUnits
+}
