@@ -24,6 +24,8 @@ import {
   helloAnswerSchema,
   holderAnswerSchema,
   maxLineBytes,
+  pingLine,
+  pongLine,
   recordSchema,
   startAnswerSchema,
   testAndSetAnswerSchema,
@@ -44,6 +46,9 @@ export interface ArbiterHello {
 /** A call's own time-out ends a connection attempt earlier; this only bounds one that nobody waits for any more. */
 const connectTimeoutMs = 60_000
 
+/** A connection on which so many pings found no answer may lead nowhere: another one is opened. */
+const maxUnansweredPings = 4
+
 interface PendingCall {
   readonly resolve: (answer: unknown) => void
   readonly reject: (error: ArbiterError) => void
@@ -57,6 +62,8 @@ interface Session {
   readonly hello: Promise<ArbiterHello>
   /** The arbiter has answered the hello. */
   isEstablished: boolean
+  unansweredPings: number
+  onPong: () => void
 }
 
 export class ArbiterClient implements ArbiterAccess {
@@ -83,6 +90,22 @@ export class ArbiterClient implements ArbiterAccess {
 
   async read(timeoutMs: number): Promise<ArbiterRecordFields> {
     return await this.#call({ op: 'read' }, recordSchema, timeoutMs)
+  }
+
+  /**
+   * Asks whether the arbiter answers, over the session that is open; without one it does nothing. The connection is given
+   * up after a number of pings, not after a time: a process that stood still asked nothing.
+   */
+  ping(onPong: () => void): void {
+    const session = this.#session
+    if (!session?.socket || !session.isEstablished) return
+    if (session.unansweredPings === maxUnansweredPings) {
+      this.#lose(session, 'it does not answer')
+      return
+    }
+    session.unansweredPings++
+    session.onPong = onPong
+    session.socket.write(`${pingLine}\n`)
   }
 
   async start(timeoutMs: number, holderHasEnded = false): Promise<StartAnswer> {
@@ -173,6 +196,8 @@ export class ArbiterClient implements ArbiterAccess {
       calls: new Map(),
       hello: hello.promise,
       isEstablished: false,
+      unansweredPings: 0,
+      onPong: () => {},
     }
     // Whoever waits for the hello is told by its own await; nobody may be waiting any more.
     hello.promise.catch(() => {})
@@ -239,6 +264,11 @@ export class ArbiterClient implements ArbiterAccess {
   }
 
   #onLine(session: Session, line: string): void {
+    if (line === pongLine) {
+      session.unansweredPings = 0
+      session.onPong()
+      return
+    }
     const message = arbiterMessageSchema.parse(JSON.parse(line))
     if ('event' in message) {
       this.#held = undefined

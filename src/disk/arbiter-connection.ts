@@ -12,6 +12,8 @@ import {
   arbiterRequestSchema,
   encodeLine,
   maxLineBytes,
+  pingLine,
+  pongLine,
 } from './arbiter-messages.ts'
 import { LineSplitter } from './line-splitter.ts'
 
@@ -60,6 +62,10 @@ export class ArbiterConnection {
   }
 
   #onLine(line: string): void {
+    if (line === pingLine && this.#session) {
+      this.#write(`${pongLine}\n`)
+      return
+    }
     const request = decodeRequest(line)
     if (!request || this.#pending >= maxPending) {
       this.#drop(request ? 'too many requests at once' : 'a malformed request')
@@ -111,8 +117,12 @@ export class ArbiterConnection {
   }
 
   #send(message: unknown): void {
+    this.#write(encodeLine(message))
+  }
+
+  #write(line: string): void {
     if (this.#socket.destroyed) return
-    this.#socket.write(encodeLine(message))
+    this.#socket.write(line)
     if (this.#socket.writableLength > maxUnsentBytes) this.#drop('the peer takes no answers')
   }
 

@@ -3,18 +3,28 @@
  * same id. The first request of a session is `hello`; a session speaks for one replica of one machine, so that no later
  * request has to say who asks.
  *
- *   → {"id":1,"op":"hello","version":3,"machine":"web","replica":"a","token":"…","generation":7}
+ *   → {"id":1,"op":"hello","version":4,"machine":"web","replica":"a","token":"…","generation":7}
  *   ← {"id":1,"ok":true,"answer":{"bootId":"…","record":{…}}}
  *   → {"id":2,"op":"testAndSet","generation":7}
  *   ← {"id":2,"ok":true,"answer":{"won":true,"generation":8}}
  *   ← {"event":"fenced","generation":8,"holder":"b"}
  *   ← {"id":3,"ok":false,"error":{"code":"arbiter-storage","message":"…"}}
+ *
+ * Whether the other end is there at all is asked twice a second by every replica, for as long as it lives. That question
+ * and its answer are two fixed lines, which neither side parses.
+ *
+ *   → {"op":"ping"}
+ *   ← {"event":"pong"}
  */
 
 import { z } from 'zod'
 import { nameSchema, tokenSchema } from './names.ts'
 
-export const arbiterProtocolVersion = 3
+export const arbiterProtocolVersion = 4
+
+/** Without their line ends. */
+export const pingLine = '{"op":"ping"}'
+export const pongLine = '{"event":"pong"}'
 
 /** Longest line either side reads. */
 export const maxLineBytes = 64 * 1024

@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { SocketAddress } from '../net/address.ts'
+import { Cable } from '../net/cable.ts'
 import { Arbiter, type ArbiterSession } from './arbiter.ts'
 import { ArbiterClient } from './arbiter-client.ts'
 import { arbiterProtocolVersion } from './arbiter-messages.ts'
@@ -240,6 +241,7 @@ test('a malformed request drops its connection and nobody else', async (t) => {
     '{}\n',
     '[1,2\n',
     '{"id":1,"op":"read"}\n',
+    '{"op":"ping"}\n',
     '{"id":1,"op":"hello","version":9,"machine":"web","replica":"b","token":"x"}\n',
     `{"id":1,"op":"hello","version":${arbiterProtocolVersion},"machine":"__proto__","replica":"b","token":"x"}\n`,
     `{"id":1,"op":"hello","version":${arbiterProtocolVersion},"machine":"../x","replica":"b","token":"x"}\n`,
@@ -258,4 +260,26 @@ test('a malformed request drops its connection and nobody else', async (t) => {
     await closed
   }
   assert.equal((await good.read(patienceMs)).generation, 1)
+})
+
+test('a ping is answered over the session that is open, and opens none', async (t) => {
+  const server = await startTestServer(t, temporaryFolder())
+  const replica = arbiterClient(t, server, 'a')
+  replica.ping(() => assert.fail('without a session nobody is asked'))
+  await replica.connect(patienceMs)
+  for (let round = 0; round < 10; round++) await new Promise<void>((resolve) => replica.ping(resolve))
+  assert.equal((await replica.read(patienceMs)).generation, 0)
+})
+
+test('a session that leaves four pings without an answer is given up for another one', async (t) => {
+  const server = await startTestServer(t, temporaryFolder())
+  const lost = Promise.withResolvers<void>()
+  const cable = new Cable()
+  const replica = arbiterClient(t, server, 'a', { cable, onSessionLost: lost.resolve })
+  await replica.connect(patienceMs)
+  cable.loseAnswers()
+  for (let round = 0; round < 5; round++) replica.ping(() => assert.fail('answers are not heard'))
+  await lost.promise
+  await replica.connect(patienceMs)
+  await new Promise<void>((resolve) => replica.ping(resolve))
 })

@@ -44,7 +44,7 @@ export class ArbiterBackend {
   readonly #diskServer: ArbiterClient
   /** Who grants: the disk server, or another one. */
   readonly #arbiter: ArbiterAccess
-  readonly #reachOfDiskServer: ReachProbe
+  readonly #reachOfDiskServer = new ReachProbe(() => this.#diskServer.ping(() => this.#reachOfDiskServer.onAnswer()))
   readonly #reachOfArbiter: ReachProbe
   #isClosed = false
 
@@ -59,11 +59,10 @@ export class ArbiterBackend {
       token,
       onSessionLost: () => void this.#keepSession(this.#diskServer),
     })
-    this.#reachOfDiskServer = probeOf(this.#diskServer)
     if (etcd) {
       const cluster = new EtcdArbiter(etcd, { ...whose, onSessionLost: () => void this.#keepSession(cluster) })
       this.#arbiter = cluster
-      this.#reachOfArbiter = probeOf(cluster)
+      this.#reachOfArbiter = probeByReading(cluster)
     } else {
       this.#arbiter = this.#diskServer
       this.#reachOfArbiter = this.#reachOfDiskServer
@@ -189,7 +188,7 @@ export class ArbiterBackend {
   }
 }
 
-function probeOf(session: ArbiterAccess): ReachProbe {
+function probeByReading(session: ArbiterAccess): ReachProbe {
   const probe = new ReachProbe(() => {
     session.read(answerTimeoutMs).then(
       () => probe.onAnswer(),

@@ -25,7 +25,6 @@ export interface BackupKeeperOptions {
   readonly trace: (line: string) => void
 }
 
-const lookEveryMs = 50
 /** A process that was started has said hello; so much later its primary has seen it, or it has gone again. */
 const seenWithinMs = 1000
 const firstDelayMs = 500
@@ -35,7 +34,6 @@ const steadyMs = 1000
 
 export class BackupKeeper {
   readonly #options: BackupKeeperOptions
-  readonly #ticker: NodeJS.Timeout
   #isStarting = false
   #delayMs = firstDelayMs
   #notBeforeMs = 0
@@ -45,22 +43,18 @@ export class BackupKeeper {
 
   constructor(options: BackupKeeperOptions) {
     this.#options = options
-    this.#ticker = setInterval(() => this.#look(performance.now()), lookEveryMs).unref()
   }
 
-  close(): void {
-    clearInterval(this.#ticker)
-  }
-
-  #look(nowMs: number): void {
-    const { role, state, transfer, backups, wantedBackups } = this.#options.replica.status()
-    if (role !== 'primary') return
-    const isComplete = backups.length >= wantedBackups
+  /** Call when the replica's backups may have changed, and at every tick of it. */
+  look(nowMs: number): void {
+    const protection = this.#options.replica.protection
+    if (!protection) return
+    const { state, isComplete, hasTransfer } = protection
     if (state === 'protected' && isComplete) this.#onProtected(nowMs)
     else this.#protectedSinceMs = undefined
     if (isComplete || (state !== 'alone' && state !== 'protected')) return
     this.#lackingSinceMs ??= nowMs
-    if (transfer || this.#isStarting || nowMs < this.#notBeforeMs) return
+    if (hasTransfer || this.#isStarting || nowMs < this.#notBeforeMs) return
     const run = this.#options.folder.readRun()
     if (!run?.wantsBackup) return
     this.#isStarting = true

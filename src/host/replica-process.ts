@@ -17,6 +17,7 @@ export interface ReplicaProcessEvents {
   readonly trace: (line: string) => void
   /** The guest is off: the replica has ended, and its process is to end. */
   readonly onOff: (exitCode: ExitCode) => void
+  readonly onBackupsMayDiffer?: () => void
 }
 
 /**
@@ -24,7 +25,7 @@ export interface ReplicaProcessEvents {
  * code, after `stop` with 0.
  */
 export async function openReplica(settings: ReplicaProcessSettings, events: ReplicaProcessEvents): Promise<Replica> {
-  const { trace, onOff } = events
+  const { trace, onOff, onBackupsMayDiffer } = events
   const viewers = new ConsolePort({ onKeys: (bytes) => replica.sendConsoleInput(bytes) })
   const replica: Replica = new Replica(settings, {
     onConsole: (output) => viewers.onReleased(output),
@@ -39,6 +40,7 @@ export async function openReplica(settings: ReplicaProcessSettings, events: Repl
       trace(`halted: ${error.message}`)
       process.exit(error.exitCode)
     },
+    ...(onBackupsMayDiffer ? { onBackupsMayDiffer } : {}),
     trace,
   })
   const { controlPath: path, consolePath, takesPlace } = settings

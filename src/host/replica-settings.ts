@@ -50,6 +50,8 @@ export interface ReplicaEvents {
   readonly onConsoleRegenerated: (output: ConsoleOutput) => void
   /** This replica holds the machine, in this generation. */
   readonly onLive: (generation: number) => void
+  /** Its backups, or what it is itself, may have changed; at every tick as well. */
+  readonly onBackupsMayDiffer?: () => void
   /** The guest switched itself off; the replica has ended in good order. `failed`: after a panic. */
   readonly onOff: (failed: boolean) => void
   /** A profiled machine has stopped. */

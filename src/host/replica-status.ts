@@ -6,6 +6,7 @@ import type { TransferStatus } from '../replication/candidates.ts'
 import type { FailoverTiming } from '../replication/effects.ts'
 import type { PrimaryStatus } from '../replication/primary-options.ts'
 import type { Reach } from '../replication/reach.ts'
+import type { PrimaryState } from '../replication/roles.ts'
 import type { DelaySummary } from './delay-histogram.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
@@ -87,6 +88,15 @@ export interface ReplicaStatus {
   /** The guest switched itself off. */
   readonly isOff: boolean
   readonly haltReason: string | undefined
+}
+
+/** What whoever keeps the machine protected has to know of a primary. */
+export interface ReplicaProtection {
+  readonly state: PrimaryState
+  /** It has as many backups as are wanted. */
+  readonly isComplete: boolean
+  /** A backup to be gets the machine's state. */
+  readonly hasTransfer: boolean
 }
 
 /** Now, as `FailoverTimes` counts. */

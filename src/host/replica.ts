@@ -48,6 +48,7 @@ import {
   flowOf,
   longestLagMs,
   type Repeats,
+  type ReplicaProtection,
   type ReplicaStatus,
 } from './replica-status.ts'
 import { SiblingCaller } from './sibling-caller.ts'
@@ -280,6 +281,14 @@ export class Replica {
     }
   }
 
+  /** Whether the machine that this replica holds has the backups it is to have. Undefined: it holds none. */
+  get protection(): ReplicaProtection | undefined {
+    if (this.#role.kind !== 'primary') return undefined
+    const { state, backups, transfer } = this.#role.primary.status
+    const isComplete = backups.length >= this.#equipped.policy.backups
+    return { state, isComplete, hasTransfer: transfer !== undefined }
+  }
+
   status(): ReplicaStatus {
     const role = this.#role
     const primary = role.kind === 'primary' ? role.primary.status : undefined
@@ -347,6 +356,7 @@ export class Replica {
     this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
     this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
     this.#tickRole()
+    this.#events.onBackupsMayDiffer?.()
   }
 
   /** The protocol's own time: a heartbeat, a suspicion, a question to be asked again. */
@@ -479,6 +489,7 @@ export class Replica {
       case 'enterGeneration':
         this.#generation = effect.generation
         this.#events.trace(`generation ${effect.generation}, backups: ${effect.eligible.join(', ') || 'none'}`)
+        this.#events.onBackupsMayDiffer?.()
         return
       case 'pauseHart':
         this.#events.trace(`hart paused: ${effect.reason}`)
@@ -505,6 +516,7 @@ export class Replica {
         return
       case 'backupLost':
         this.#events.trace(`backup ${effect.backup} lost: ${effect.cause}, ${effect.detail}`)
+        this.#events.onBackupsMayDiffer?.()
         return
       case 'reportDivergence':
         this.#divergences++
@@ -668,6 +680,7 @@ export class Replica {
       .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration)))
     void this.#disk.connect(generation).then(() => this.#stampCopies(effect.generation))
     this.#events.trace(`live in generation ${effect.generation}, from log entry ${effect.logEnd}`)
+    this.#events.onBackupsMayDiffer?.()
   }
 
   /** It follows from the first entry on: its copies are as good as the primary's, which have not changed since. */

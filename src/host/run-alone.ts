@@ -63,6 +63,7 @@ export async function runAlone(
       },
       onConsoleRegenerated: () => {},
       onLive: (generation) => viewers.onLive(generation),
+      onBackupsMayDiffer: () => keeper.look(performance.now()),
       onOff: (failed) => {
         viewers.onOff(failed)
         ended.resolve(failed ? ExitCode.guestPanicked : ExitCode.ok)
@@ -90,7 +91,6 @@ export async function runAlone(
     return await ended.promise
   } finally {
     restoreTerminal()
-    keeper.close()
     control.close()
     viewers.close()
     await replica.stop()

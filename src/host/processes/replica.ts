@@ -9,9 +9,10 @@ import { VmFolder } from '../vm-folder.ts'
 runAsProcess<ReplicaProcessSettings, void>(async (settings) => {
   const replica = await openReplica(settings, {
     trace,
+    onBackupsMayDiffer: () => keeper.look(performance.now()),
     // Nobody else ends what stands around the last replica.
     onOff: (exitCode) => void endSurroundings(VmFolder.at(settings.folderPath)).then(() => process.exit(exitCode)),
   })
-  new BackupKeeper({ replica, settings, folder: VmFolder.at(settings.folderPath), trace })
+  const keeper = new BackupKeeper({ replica, settings, folder: VmFolder.at(settings.folderPath), trace })
   await replica.start()
 })
