@@ -1,6 +1,6 @@
 /**
- * How long frames wait for their log entry, counted in memory that two threads share: the hart adds, the main thread
- * reads. Buckets grow by a quarter of an octave, so a quantile is right within a fifth, for one addition per frame.
+ * How long things wait (a frame for its log entry, an output for its acknowledgements), counted in memory that two threads may
+ * share: one adds, the other reads. Buckets grow by a quarter of an octave, so a quantile is right within a fifth, for one addition per thing.
  */
 
 /** Bucket 0 ends at a microsecond, the last but one at 16 s; the last takes the rest. */
@@ -31,17 +31,26 @@ export class DelayHistogram {
     Atomics.add(this.#counts, bucket, 1)
   }
 
-  get summary(): DelaySummary {
-    const counts = Array.from(this.#counts)
-    const count = counts.reduce((sum, one) => sum + one, 0)
-    return { count, medianMs: this.#quantileMs(counts, count / 2), p99Ms: this.#quantileMs(counts, count * 0.99) }
+  /** By bucket. */
+  get counts(): readonly number[] {
+    return Array.from(this.#counts)
   }
 
-  /** Bound of the first bucket at which at least `wanted` are reached. */
-  #quantileMs(counts: readonly number[], wanted: number): number {
-    if (wanted === 0) return 0
-    let sum = 0
-    const bucket = counts.findIndex((count) => (sum += count) >= wanted)
-    return 2 ** (bucket / bucketsPerOctave) / 1000
+  get summary(): DelaySummary {
+    return summarizeDelays(this.counts)
   }
+}
+
+/** @param counts by bucket, as `DelayHistogram.counts` has them */
+export function summarizeDelays(counts: readonly number[]): DelaySummary {
+  const count = counts.reduce((sum, one) => sum + one, 0)
+  return { count, medianMs: quantileMs(counts, count / 2), p99Ms: quantileMs(counts, count * 0.99) }
+}
+
+/** Bound of the first bucket at which at least `wanted` are reached. */
+function quantileMs(counts: readonly number[], wanted: number): number {
+  if (wanted === 0) return 0
+  let sum = 0
+  const bucket = counts.findIndex((count) => (sum += count) >= wanted)
+  return 2 ** (bucket / bucketsPerOctave) / 1000
 }

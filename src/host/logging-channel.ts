@@ -10,6 +10,7 @@ import { connectTo } from '../net/connect.ts'
 import { Listener } from '../net/listener.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
 import type { Message } from '../replication/messages.ts'
+import { ChannelTraffic } from './channel-traffic.ts'
 
 export interface ChannelEvents {
   readonly onMessage: (message: Message) => void
@@ -30,6 +31,7 @@ const lingerMs = 2000
 /** One connection, either side's. */
 export class LoggingChannel {
   readonly #socket: Socket
+  readonly #traffic: ChannelTraffic
   #events: ChannelEvents
   #isClosed = false
   #isDeaf = false
@@ -37,9 +39,10 @@ export class LoggingChannel {
   #isSpoilt = false
   #delayMs = 0
 
-  constructor(socket: Socket, events: ChannelEvents) {
+  constructor(socket: Socket, events: ChannelEvents, traffic = new ChannelTraffic()) {
     this.#socket = socket
     this.#events = events
+    this.#traffic = traffic
     const decoder = new MessageDecoder()
     socket.on('data', (chunk: Buffer) => this.#later(() => this.#onData(decoder, chunk)))
     socket.on('error', () => socket.destroy())
@@ -48,6 +51,7 @@ export class LoggingChannel {
 
   #onData(decoder: MessageDecoder, chunk: Buffer): void {
     if (this.#isDeaf || this.#isClosed || this.#isSpoilt) return
+    this.#traffic.onReceived(chunk.length)
     try {
       for (const message of decoder.push(chunk)) if (!this.#isClosed) this.#events.onMessage(message)
     } catch (error) {
@@ -74,6 +78,7 @@ export class LoggingChannel {
     if (this.#socket.writableLength > maxUnsentBytes) this.#socket.destroy()
     else {
       const bytes = encodeMessage(message)
+      this.#traffic.onSent(bytes.length)
       this.#later(() => this.#socket.write(bytes))
     }
   }
@@ -114,7 +119,7 @@ export interface ListeningChannel {
 /** Accepts other replicas of the machine. `onOpen` makes the connection's channel, for those who listen to it. */
 export async function listenForPeers(
   endpoint: Endpoint,
-  onOpen: (open: (events: ChannelEvents) => LoggingChannel) => void,
+  onOpen: (open: (events: ChannelEvents, traffic?: ChannelTraffic) => LoggingChannel) => void,
   trace: (line: string) => void,
 ): Promise<ListeningChannel> {
   return await Listener.open({
@@ -122,7 +127,7 @@ export async function listenForPeers(
     endpoint,
     // A frozen process that was this replica before.
     takesPlace: true,
-    onConnection: (socket) => onOpen((events) => new LoggingChannel(socket, events)),
+    onConnection: (socket) => onOpen((events, traffic) => new LoggingChannel(socket, events, traffic)),
     trace,
   })
 }
@@ -132,14 +137,19 @@ export async function connectToPeer(
   endpoint: Endpoint,
   purpose: string,
   events: ChannelEvents,
+  traffic?: ChannelTraffic,
 ): Promise<LoggingChannel> {
-  return new LoggingChannel(await connectTo(endpoint, { purpose }), events)
+  return new LoggingChannel(await connectTo(endpoint, { purpose }), events, traffic)
 }
 
 /** The backup's side. @throws WorldError `primary-unreachable` */
-export async function connectToPrimary(endpoint: Endpoint, events: ChannelEvents): Promise<LoggingChannel> {
+export async function connectToPrimary(
+  endpoint: Endpoint,
+  events: ChannelEvents,
+  traffic?: ChannelTraffic,
+): Promise<LoggingChannel> {
   try {
-    return await connectToPeer(endpoint, 'primary', events)
+    return await connectToPeer(endpoint, 'primary', events, traffic)
   } catch (error) {
     if (error instanceof WorldError && error.code === 'cannot-connect') {
       throw new WorldError('primary-unreachable', error.message)

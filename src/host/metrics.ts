@@ -8,7 +8,9 @@
 
 import type { LanStatistics } from '../lan/lan.ts'
 import { causes } from '../log/entry.ts'
+import type { DelaySummary } from './delay-histogram.ts'
 import type { PairStatus } from './local-pair.ts'
+import { type DelayCause, delayCauses } from './output-delays.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 
 type Labels = Readonly<Record<string, string>>
@@ -122,6 +124,19 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
       'Log sent and not acknowledged.',
       ofPrimary(({ flow }) => flow?.unacknowledgedBytes),
     ),
+    counter(
+      'channel_bytes',
+      'Messages on the logging channel.',
+      replicas.flatMap(({ name, channelBytes }) => [
+        { labels: { replica: name, dir: 'sent' }, value: channelBytes.sent },
+        { labels: { replica: name, dir: 'received' }, value: channelBytes.received },
+      ]),
+    ),
+    gauge(
+      'output_delay_seconds',
+      'How long outputs waited for backups, by what for: quantiles since the replica went live.',
+      primary ? delayCauses.flatMap((cause) => outputDelay(cause, primary.outputDelays[cause])) : [],
+    ),
     gauge(
       'outputs_held',
       'Outputs that wait for an acknowledgement.',
@@ -185,6 +200,13 @@ function families(status: PairStatus, lan: LanStatistics | undefined): Family[] 
           ]
         : [],
     ),
+  ]
+}
+
+function outputDelay(cause: DelayCause, { medianMs, p99Ms }: DelaySummary): Sample[] {
+  return [
+    { labels: { cause, quantile: '0.5' }, value: medianMs / 1000 },
+    { labels: { cause, quantile: '0.99' }, value: p99Ms / 1000 },
   ]
 }
 

@@ -10,6 +10,7 @@ import { noBytesByCause } from '../log/entry.ts'
 import { listenForControl } from './control.ts'
 import { renderMetrics } from './metrics.ts'
 import { startMonitor } from './monitor.ts'
+import { noOutputDelays } from './output-delays.ts'
 import type { ReplicaStatus } from './replica-status.ts'
 import { VmFolder } from './vm-folder.ts'
 
@@ -35,6 +36,8 @@ const primary: ReplicaStatus = {
   wantedBackups: 1,
   flow: { unacknowledgedBytes: 100, heldOutputs: 2, heldBytes: 3000, unconfirmedOutputs: 4, cpuPercent: 80 },
   logBytesByCause: { ...noBytesByCause(), frame: 77 },
+  channelBytes: { sent: 1000, received: 20 },
+  outputDelays: { ...noOutputDelays, total: { count: 5, medianMs: 0.064, p99Ms: 4 } },
   frameDelays: { count: 0, medianMs: 0, p99Ms: 0 },
   digestChecks: 0,
   divergences: 0,
@@ -138,6 +141,8 @@ test('metrics are in base units, and each family is announced once, before its s
     'understudy_lag_seconds{vm="shop"} 0.25',
     'understudy_log_bytes_total{vm="shop",replica="a",cause="frame"} 77',
     'understudy_log_unacked_bytes{vm="shop"} 100',
+    'understudy_channel_bytes_total{vm="shop",replica="a",dir="sent"} 1000',
+    'understudy_output_delay_seconds{vm="shop",cause="total",quantile="0.99"} 0.004',
     'understudy_cpu_ratio{vm="shop"} 0.8',
     'understudy_digest_checks_total{vm="shop",replica="b",result="match"} 9',
   ]) {

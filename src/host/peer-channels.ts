@@ -6,6 +6,7 @@
 import type { Endpoint, SocketAddress } from '../net/address.ts'
 import type { ChannelId } from '../replication/effects.ts'
 import type { Message } from '../replication/messages.ts'
+import { ChannelTraffic } from './channel-traffic.ts'
 import {
   type ChannelEvents,
   connectToPeer,
@@ -23,6 +24,8 @@ export interface PeerChannelsEvents {
 }
 
 export class PeerChannels {
+  /** Of all of them, and of those that were taken. */
+  readonly traffic = new ChannelTraffic()
   readonly #events: PeerChannelsEvents
   readonly #channels = new Map<ChannelId, LoggingChannel>()
   #listening: ListeningChannel | undefined
@@ -34,9 +37,9 @@ export class PeerChannels {
 
   /** @returns where it really listens */
   async listen(endpoint: Endpoint, trace: (line: string) => void): Promise<SocketAddress> {
-    const onOpen = (open: (events: ChannelEvents) => LoggingChannel): void => {
+    const onOpen = (open: (events: ChannelEvents, traffic: ChannelTraffic) => LoggingChannel): void => {
       const id = this.#nextId++
-      this.#channels.set(id, open(this.#eventsOf(id)))
+      this.#channels.set(id, open(this.#eventsOf(id), this.traffic))
       this.#events.onOpen(id)
     }
     this.#listening = await listenForPeers(endpoint, onOpen, trace)
@@ -46,7 +49,7 @@ export class PeerChannels {
   /** Connects to a peer. `onOpen` is told before anything the peer says. @throws WorldError */
   async dial(endpoint: Endpoint, onOpen: (id: ChannelId) => void): Promise<ChannelId> {
     const id = this.#nextId++
-    this.#channels.set(id, await connectToPeer(endpoint, 'replica', this.#eventsOf(id)))
+    this.#channels.set(id, await connectToPeer(endpoint, 'replica', this.#eventsOf(id), this.traffic))
     onOpen(id)
     return id
   }

@@ -5,18 +5,21 @@
 
 import type { Endpoint } from '../net/address.ts'
 import type { Message } from '../replication/messages.ts'
+import type { ChannelTraffic } from './channel-traffic.ts'
 import { type ChannelEvents, connectToPrimary, type LoggingChannel } from './logging-channel.ts'
 
 const deaf: ChannelEvents = { onMessage: () => {}, onBadMessage: () => {}, onClosed: () => {} }
 
 export class PrimaryChannel {
   readonly #endpoints: readonly Endpoint[]
+  readonly #traffic: ChannelTraffic | undefined
   #listener: ChannelEvents = deaf
   #channel: LoggingChannel | undefined
 
   /** @param endpoints where the primary may be */
-  constructor(endpoints: readonly Endpoint[]) {
+  constructor(endpoints: readonly Endpoint[], traffic?: ChannelTraffic) {
     this.#endpoints = endpoints
+    this.#traffic = traffic
   }
 
   get isOpen(): boolean {
@@ -28,7 +31,7 @@ export class PrimaryChannel {
     this.close()
     for (const [index, endpoint] of this.#endpoints.entries()) {
       try {
-        this.adopt(await connectToPrimary(endpoint, deaf))
+        this.adopt(await connectToPrimary(endpoint, deaf, this.#traffic))
         return
       } catch (error) {
         if (index === this.#endpoints.length - 1) throw error

@@ -24,6 +24,8 @@ export function listenForReplicaControl({
     switch (command) {
       case 'status':
         return replica.status()
+      case 'outputDelays':
+        return replica.outputDelayCounts
       case 'consoleInput':
         replica.sendConsoleInput(new TextEncoder().encode((body as { text: string }).text))
         return {}

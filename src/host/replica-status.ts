@@ -7,7 +7,9 @@ import type { FailoverTiming } from '../replication/effects.ts'
 import type { PrimaryStatus } from '../replication/primary-options.ts'
 import type { Reach } from '../replication/reach.ts'
 import type { PrimaryState } from '../replication/roles.ts'
+import type { ChannelBytes } from './channel-traffic.ts'
 import type { DelaySummary } from './delay-histogram.ts'
+import type { OutputDelaySummaries } from './output-delays.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 /** Milliseconds since 1970, with fractions, of one host's clock. */
@@ -78,6 +80,10 @@ export interface ReplicaStatus {
   /** Of a primary: what is on its way. */
   readonly flow: FlowStatus | undefined
   readonly logBytesByCause: BytesByCause
+  /** Bytes of messages on the logging channel, to and from all other replicas, since this process began. */
+  readonly channelBytes: ChannelBytes
+  /** How long outputs waited for backups since this replica went live, and for what. */
+  readonly outputDelays: OutputDelaySummaries
   /** How long frames waited for their log entry since this replica went live. */
   readonly frameDelays: DelaySummary
   /** Digests of the primary's log that this replica's machine agreed with, as a backup. */

@@ -34,6 +34,7 @@ import { type Equipment, equip } from './equipment.ts'
 import type { Hart } from './hart.ts'
 import type { FromHartThread } from './hart-messages.ts'
 import type { NetworkBackend } from './network-backend.ts'
+import { type OutputDelayCounts, OutputDelays } from './output-delays.ts'
 import type { OwnCopies } from './own-copies.ts'
 import { PeerChannels } from './peer-channels.ts'
 import { PrimaryChannel } from './primary-channel.ts'
@@ -89,6 +90,7 @@ export class Replica {
   #divergences = 0
   #repeats: Repeats = { console: 0, disk: 0 }
   #bytesByCause: BytesByCause = noBytesByCause()
+  readonly #outputDelays = new OutputDelays()
   #failover: FailoverTimes | undefined
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
@@ -129,7 +131,7 @@ export class Replica {
         this.#withBackup((backup) => backup.onPeerClosed(id, performance.now()))
       },
     })
-    this.#toPrimary = new PrimaryChannel(settings.primaries ?? [])
+    this.#toPrimary = new PrimaryChannel(settings.primaries ?? [], this.#peers.traffic)
     this.#console = new ReplicaConsole(settings.folderPath, events)
   }
 
@@ -289,6 +291,11 @@ export class Replica {
     return { state, isComplete, hasTransfer: transfer !== undefined }
   }
 
+  /** Counts, for who measures a while: `status` sums up all since the start. */
+  get outputDelayCounts(): OutputDelayCounts {
+    return this.#outputDelays.counts
+  }
+
   status(): ReplicaStatus {
     const role = this.#role
     const primary = role.kind === 'primary' ? role.primary.status : undefined
@@ -312,6 +319,8 @@ export class Replica {
       wantedBackups: this.#equipment?.policy.backups ?? 1,
       flow: primary && flowOf(primary),
       logBytesByCause: this.#bytesByCause,
+      outputDelays: this.#outputDelays.summaries,
+      channelBytes: this.#peers.traffic.bytes,
       frameDelays: this.#equipment?.hart.frameDelays ?? { count: 0, medianMs: 0, p99Ms: 0 },
       digestChecks: Number(this.#equipment?.hart.digestsCompared ?? 0n),
       divergences: this.#divergences,
@@ -381,7 +390,9 @@ export class Replica {
       case 'recorded':
         this.#bytesByCause = message.bytesByCause
         for (const batch of message.batches) this.#withPrimary((primary) => primary.onBatch(batch, performance.now()))
-        if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
+        if (message.outputs.length === 0) return
+        this.#outputDelays.onSent(message.outputs, message.outputsSinceNs, process.hrtime.bigint())
+        this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
         const { replayedEnd, outputs, diskAnswers } = message
@@ -475,6 +486,7 @@ export class Replica {
         this.#peers.close(effect.channel)
         return
       case 'release':
+        this.#outputDelays.onReleased(effect.outputs, effect.afterAcknowledged !== undefined, process.hrtime.bigint())
         for (const marked of effect.outputs) this.#release(marked)
         return
       case 'acknowledged':

@@ -37,6 +37,8 @@ export type FromHart =
       readonly kind: 'recorded'
       readonly batches: readonly LogBatch[]
       readonly outputs: readonly MarkedOutput[]
+      /** The hart's clock (`HartWorld.nowNs`) when it made the first of the outputs. */
+      readonly outputsSinceNs: bigint
       readonly bytesByCause: BytesByCause
     }
   | {

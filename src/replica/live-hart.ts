@@ -18,6 +18,7 @@ export abstract class LiveHart implements HartMode {
   protected keeper: ClockKeeper | undefined
   protected isOff = true
   #outputs: MarkedOutput[] = []
+  #outputsSinceNs = 0n
   #nextDigestNs = 0n
   #nextResyncNs = 0n
   readonly #copying: CopySender
@@ -131,9 +132,14 @@ export abstract class LiveHart implements HartMode {
     for (const marked of outputs) {
       const { output } = marked
       if (output.kind === 'entropyRequest') this.#answerEntropy(output.lengthBytes)
-      else this.#outputs.push(marked)
+      else this.#keep(marked)
       if (output.kind === 'power') this.#onPower(output.action, output.failed)
     }
+  }
+
+  #keep(marked: MarkedOutput): void {
+    if (this.#outputs.length === 0) this.#outputsSinceNs = this.world.nowNs()
+    this.#outputs.push(marked)
   }
 
   #answerEntropy(lengthBytes: number): void {
@@ -155,7 +161,8 @@ export abstract class LiveHart implements HartMode {
     const batches = this.recorder.takeBatches()
     if (batches.length === 0 && this.#outputs.length === 0) return
     const bytesByCause = { ...this.recorder.bytesByCause }
-    this.world.post({ kind: 'recorded', batches, outputs: this.#outputs, bytesByCause })
+    const outputsSinceNs = this.#outputsSinceNs
+    this.world.post({ kind: 'recorded', batches, outputs: this.#outputs, outputsSinceNs, bytesByCause })
     this.#outputs = []
   }
 }
