@@ -56,6 +56,11 @@ export class ByteWriter {
     return this
   }
 
+  /** In place of what was written there. */
+  setU32(offset: number, value: number): void {
+    this.#view.setUint32(offset, value, true)
+  }
+
   /** Low 64 bits of `value`, as an unsigned integer. */
   u64(value: bigint): this {
     const offset = this.#reserve(8)

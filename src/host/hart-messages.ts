@@ -1,9 +1,9 @@
 /**
- * What a replica's main thread and its hart's thread say to each other: the hart's own messages (replica/hart-messages.ts),
- * and what only a thread has to be told.
+ * What a replica and its hart say to each other wherever the hart sits: the hart's own messages (replica/hart-messages.ts), and
+ * what only a host has to say.
  *
- * Both threads share two cells: a doorbell, rung after every message so that a sleeping hart wakes at once, and the
- * hart's progress, which the failure detector and `status` read.
+ * Both share the hart's progress, which the failure detector and `status` read; on a thread of its own also a doorbell, rung
+ * after every message so that a sleeping hart wakes at once.
  */
 
 import type { Discipline } from '../log/discipline.ts'
@@ -22,10 +22,14 @@ export interface HartSettings {
   /** Count where the work goes, and say so at the end. */
   readonly isProfiled: boolean
   readonly engine: EngineSetting
-  readonly doorbell: SharedArrayBuffer
   readonly progress: SharedArrayBuffer
   /** A DelayHistogram of frames. */
   readonly frameDelays: SharedArrayBuffer
+}
+
+/** Of a hart on a thread of its own. */
+export interface HartThreadSettings extends HartSettings {
+  readonly doorbell: SharedArrayBuffer
 }
 
 export type ToHartThread =

@@ -1,6 +1,6 @@
 /**
  * What a hart's thread has around it: a clock, randomness, and the way to its replica. In the product a thread of Node's
- * (host/processes/hart.ts), in a simulation a fake one (sim/hart.ts); what the hart does with it is the same.
+ * (host/hart-of-host.ts), in a simulation a fake one (sim/hart.ts); what the hart does with it is the same.
  */
 
 import { type ClockPolicy, defaultClockPolicy } from '../hypervisor/clock-keeper.ts'

@@ -268,15 +268,19 @@ function sizeHint(message: Message): number {
   return 'bytes' in message ? message.bytes.length + 512 : 64
 }
 
+/** Most messages are short, and one of them is sent for every epoch: they are written in the same place, and copied once. */
+const scratch = new ByteWriter(4096)
+const largestInScratchBytes = 2048
+
 export function encodeMessage(message: Message): Uint8Array {
   const size = sizeHint(message)
-  const writer = new ByteWriter(lengthBytes + minMessageBytes + size)
+  const writer = size > largestInScratchBytes ? new ByteWriter(lengthBytes + minMessageBytes + size) : scratch
+  writer.clear()
   writer.u32(0).u8(protocolVersion).u8(kindTags[message.kind])
   writeFields(writer, message)
   writer.u64(hash64(writer.view().subarray(lengthBytes)))
-  const bytes = writer.finish()
-  new DataView(bytes.buffer).setUint32(0, bytes.length - lengthBytes, true)
-  return bytes
+  writer.setU32(0, writer.length - lengthBytes)
+  return writer.finish()
 }
 
 function maxBytesOf(kind: MessageKind): number {

@@ -13,7 +13,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import { hartResourceLimits } from '../../src/host/hart.ts'
+import { hartResourceLimits } from '../../src/host/hart-thread.ts'
 import { type ChurnFigures, churn, churnRamBytes } from './churn.ts'
 
 interface ProcessReport {

@@ -1,0 +1,63 @@
+/**
+ * A hart with the real world around it: this host's clock, its randomness, and cells that other threads read. Wherever it sits
+ * (hart-thread.ts, hart-in-place.ts), this is the one place where the machine meets them: they become log entries
+ * (replica/live-hart.ts) before the machine sees them.
+ */
+
+import { getRandomValues } from 'node:crypto'
+import { createEngine } from '../engine/wasm-engine.ts'
+import { logIndex } from '../log/entry.ts'
+import { type CreateEngine, createMachine } from '../machine/machine.ts'
+import { HartDriver } from '../replica/hart-driver.ts'
+import type { HartPolicy, HartWorld } from '../replica/hart-world.ts'
+import { DelayHistogram } from './delay-histogram.ts'
+import { type HartSettings, nobodyAcknowledges, progressCell } from './hart-messages.ts'
+import { Profiler } from './profiler.ts'
+
+export interface HartOfHost {
+  readonly driver: HartDriver
+  /** Of a hart that is profiled. */
+  readonly profiler: Profiler | undefined
+  /** Call when a turn begins: the hart's watch counts them. */
+  countTurn(): void
+}
+
+/** @param seat what depends on where the hart sits */
+export function createHartOfHost(
+  settings: HartSettings,
+  policy: HartPolicy,
+  seat: Pick<HartWorld, 'post' | 'isRung'>,
+): HartOfHost {
+  const { discipline, digestEveryMs, config, image, mode, isProfiled } = settings
+  const progress = new BigInt64Array(settings.progress)
+  const frameDelays = new DelayHistogram(settings.frameDelays)
+  const world: HartWorld = {
+    ...seat,
+    policy,
+    discipline,
+    digestEveryMs,
+    nowNs: () => process.hrtime.bigint(),
+    wallClockNs: () => BigInt(Date.now()) * 1_000_000n,
+    randomBytes: (lengthBytes) => getRandomValues(new Uint8Array(lengthBytes)),
+    showProgress(of) {
+      Atomics.store(progress, progressCell.instructions, of.count)
+      Atomics.store(progress, progressCell.ticks, of.ticks)
+      Atomics.store(progress, progressCell.powerButtonDriver, of.hasPowerButtonDriver ? 1n : 0n)
+    },
+    showDigestsCompared: (digests) => void Atomics.store(progress, progressCell.digestsCompared, digests),
+    onFrameEntered: (delayNs) => frameDelays.add(delayNs),
+    acknowledgedEnd() {
+      const end = Atomics.load(progress, progressCell.acknowledgedEnd)
+      return end === nobodyAcknowledges ? undefined : logIndex(end)
+    },
+  }
+  const translation = settings.engine === 'interpret' ? 'off' : {}
+  const profiler = isProfiled ? new Profiler(translation) : undefined
+  const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
+  const machine = createMachine(config, image, profiler?.createEngine ?? createOwnEngine)
+  return {
+    driver: new HartDriver(machine, mode, world),
+    profiler,
+    countTurn: () => void Atomics.add(progress, progressCell.turns, 1n),
+  }
+}
