@@ -7,7 +7,9 @@
  * rule directly; it is run alone, by its file and its full name.
  */
 
+import { arbiterMutations } from './arbiter-mutations.ts'
 import { backupsMutations } from './backups-mutations.ts'
+import { diskMutations } from './disk-mutations.ts'
 import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
@@ -15,6 +17,7 @@ import { simulatorMutations } from './simulator-mutations.ts'
 import { transferMutations } from './transfer-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
 import { vmwareMutations } from './vmware-mutations.ts'
+import { worldMutations } from './world-mutations.ts'
 
 export interface Mutation {
   /** What the broken product does, as a sentence. */
@@ -152,6 +155,9 @@ export const determinismMutations: readonly Mutation[] = [
 export const mutations: readonly Mutation[] = [
   ...determinismMutations,
   ...protectionMutations,
+  ...arbiterMutations,
+  ...diskMutations,
+  ...worldMutations,
   ...backupsMutations,
   ...vmwareMutations,
   ...transferMutations,

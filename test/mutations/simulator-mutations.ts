@@ -1,7 +1,7 @@
 /**
  * The rules that keep a protected machine right, taken away one by one: the simulator itself must notice, within so many
  * seeds. So its checkers are known to see, and its faults to reach, what each rule is there for. (Most of these rules have
- * a unit test as well, and a row in protection-mutations.ts.)
+ * a unit test as well, and a row in another of these files.)
  */
 
 import type { Mutation } from './mutations.ts'
