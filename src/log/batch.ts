@@ -149,6 +149,7 @@ function readBody(reader: ByteReader): EntryBody {
 /** Collects entries until someone takes them. */
 export class BatchBuilder {
   readonly #entries = new ByteWriter(4096)
+  readonly #header = new ByteWriter(64)
   #first: { readonly index: LogIndex; readonly count: InstructionCount } | undefined
   #length = 0
   #previousCount = 0n
@@ -192,7 +193,8 @@ export class BatchBuilder {
   take(): { readonly batch: LogBatch; readonly bytesByCause: Readonly<BytesByCause> } | undefined {
     const first = this.#first
     if (first === undefined) return undefined
-    const header = new ByteWriter(32)
+    const header = this.#header
+    header.clear()
     header.u8(batchVersion)
     writeVarint(header, first.index)
     writeVarint(header, first.count)

@@ -44,7 +44,7 @@ export class EpochHart extends LiveHart {
     const { keeper } = this
     const { machine } = this.recorder
     const next = keeper && !this.isOff ? this.#runEpochs(keeper) : { sleepUntilNs: undefined }
-    if (next !== 'again' || this.world.nowNs() >= this.#flushDueNs) this.#flushNow()
+    if (this.hasUnsent && (next !== 'again' || this.world.nowNs() >= this.#flushDueNs)) this.#flushNow()
     this.world.showProgress(machine)
     return next
   }

@@ -45,9 +45,10 @@ export class HartDriver {
 
   turn(): PacedTurn {
     if (this.#isPaused) return { sleepUntilNs: undefined }
+    if (this.#cpuPercent === 100) return this.#mode.turn()
     const startedNs = this.#world.nowNs()
     const turn = this.#mode.turn()
-    if (turn !== 'again' || this.#cpuPercent === 100) return turn
+    if (turn !== 'again') return turn
     // So long that the turn was this share of real time.
     const tookNs = this.#world.nowNs() - startedNs
     return { restNs: (tookNs * BigInt(100 - this.#cpuPercent)) / BigInt(this.#cpuPercent) }

@@ -33,8 +33,8 @@ export abstract class LiveHart implements HartMode {
 
   /** The guest runs for a while; if it is being copied, that goes on too. */
   turn(): Turn {
-    const startedNs = this.world.nowNs()
     if (!this.#copying.isActive || this.isOff) return this.runGuest()
+    const startedNs = this.world.nowNs()
     const next: Turn =
       startedNs < this.#guestRestsUntilNs ? { sleepUntilNs: this.#guestRestsUntilNs } : this.#runCopiedGuest(startedNs)
     this.#copying.fixPlace()
@@ -154,6 +154,11 @@ export abstract class LiveHart implements HartMode {
     this.isOff = true
     this.flush()
     this.world.post({ kind: 'off', failed })
+  }
+
+  /** Entries or outputs that nobody else knows of. */
+  protected get hasUnsent(): boolean {
+    return this.#outputs.length > 0 || this.recorder.hasPending
   }
 
   /** The primary flushes at once: entries first, then the outputs that wait for them. */
