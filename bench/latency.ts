@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { DelaySummary } from '../src/host/delay-histogram.ts'
 import { bringUp, takeDown } from '../src/host/local-pair.ts'
-import { RedisConnection, waitForRedis } from '../src/host/redis-load.ts'
+import { waitForRedis } from '../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import { replicaPids, VmFolder } from '../src/host/vm-folder.ts'
@@ -26,6 +26,7 @@ import { endCleanly } from './support/clean-end.ts'
 import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
 import { round2 } from './support/figures.ts'
+import { runPacedClients } from './support/paced-clients.ts'
 
 const help = `node bench/latency.ts [options]
   --seconds N        how long to look at the idle machine, and again at the busy one (default 30)
@@ -87,7 +88,7 @@ async function measure(
 
     await typeOnConsole(vm, 'while :; do :; done & spinner=$!')
     const first = await liveReplica(vm)
-    const pings = await pingFor(port, seconds)
+    const pings = await runPacedClients(port, clients, seconds, 'PING')
     const last = await liveReplica(vm)
     return {
       mode,
@@ -109,24 +110,6 @@ async function consoleShows(vm: string, pattern: RegExp): Promise<void> {
   } finally {
     console.process.kill('SIGTERM')
   }
-}
-
-/** Each client sends, waits for the answer, pauses a little. */
-async function pingFor(port: number, seconds: number): Promise<number> {
-  const end = performance.now() + seconds * 1000
-  const client = async (): Promise<number> => {
-    const connection = await RedisConnection.connect(port)
-    let answers = 0
-    while (performance.now() < end) {
-      if ((await connection.command('PING')) === undefined) throw new Error('the connection was closed')
-      answers++
-      await sleep(1)
-    }
-    connection.close()
-    return answers
-  }
-  const answers = await Promise.all(Array.from({ length: clients }, client))
-  return answers.reduce((sum, one) => sum + one, 0)
 }
 
 function table(figures: readonly Figures[]): string {

@@ -75,7 +75,7 @@ test etcdctl etcd-client
 test cpio cpio
 test xz xz-utils
 test mke2fs e2fsprogs
-test redis-benchmark redis-tools
+test,bench redis-benchmark redis-tools
 test curl curl
 test ssh openssh-client
 test passt passt

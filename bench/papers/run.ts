@@ -17,11 +17,14 @@ import { benchGuest } from '../engine/guest-work.ts'
 import { type BenchVms, startBenchVms } from '../support/bench-vm.ts'
 import { conclude, conditions, inBenchFolder } from '../support/conclusion.ts'
 import { waitUntilQuiet } from '../support/host.ts'
+import { delayPart } from './delay.ts'
 import { epochPart } from './epoch.ts'
+import { exactPart } from './exact.ts'
+import { networkPart } from './network.ts'
 import type { Part, Session } from './part.ts'
 import { Samples } from './samples.ts'
 
-const parts: readonly Part[] = [epochPart]
+const parts: readonly Part[] = [epochPart, exactPart, networkPart, delayPart]
 
 const { values: options } = parseArgs({
   options: {

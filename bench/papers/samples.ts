@@ -4,7 +4,7 @@
  */
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { median } from '../support/figures.ts'
+import { medianOf } from '../support/figures.ts'
 import { describeCommit } from '../support/host.ts'
 
 /** Figures that belong together, of one measurement. */
@@ -50,7 +50,6 @@ export class Samples {
 
   /** Of one figure of these samples; undefined when there are none. */
   median(name: string, figure: string): number | undefined {
-    const values = this.of(name).flatMap((sample) => sample[figure] ?? [])
-    return values.length > 0 ? median(values) : undefined
+    return medianOf(this.of(name).flatMap((sample) => sample[figure] ?? []))
   }
 }

@@ -7,9 +7,12 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { ask } from '../../src/host/control.ts'
 import { bringUp, pairStatus, takeDown } from '../../src/host/local-pair.ts'
 import { freePort, type ReadyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
+import { readVmConfig } from '../../src/host/vm-config.ts'
+import { VmFolder } from '../../src/host/vm-folder.ts'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
 import { liveReplica } from '../../test/system/guest-console.ts'
 import { launcher } from '../engine/contestants.ts'
@@ -82,8 +85,23 @@ export class BenchVm {
     return await this.#console.shows(pattern)
   }
 
+  /** Has the guest's shell run a command, and waits until it has. */
+  async run(command: string): Promise<void> {
+    this.type(`${command}; printf '@%sdone\\n' @`)
+    await this.shows(/@@done[\r\n]/)
+  }
+
   async primary(): Promise<ReplicaStatus> {
     return await liveReplica(this.vm)
+  }
+
+  /** Asks its primary, on its control socket. */
+  async ask<Answer>(command: string): Promise<Answer> {
+    const { name } = await this.primary()
+    const { config } = readVmConfig(this.vm)
+    const answer = await ask<Answer>(new VmFolder(config.name).controlPath(name), command)
+    if (answer === undefined) throw new Error(`the primary does not answer ${command}`)
+    return answer
   }
 
   /** Has the guest's shell run a command that prints the two lines. */

@@ -6,6 +6,11 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
+/** Undefined of no values. */
+export function medianOf(values: readonly number[]): number | undefined {
+  return values.length > 0 ? median(values) : undefined
+}
+
 /** `share` from 0 to 1: the value that this share of the values does not exceed. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((x, y) => x - y)
