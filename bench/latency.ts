@@ -19,10 +19,9 @@ import { waitForRedis } from '../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig } from '../src/host/vm-config.ts'
 import { replicaPids, VmFolder } from '../src/host/vm-folder.ts'
+import { launcher } from '../test/support/launcher.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
-import { launcher } from './engine/contestants.ts'
-import { endCleanly } from './support/clean-end.ts'
 import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
 import { round2 } from './support/figures.ts'
@@ -71,7 +70,6 @@ async function measure(
   times: { readonly seconds: number; readonly settle: number },
 ): Promise<Figures> {
   const { seconds, settle } = times
-  endCleanly(() => takeDown(vm))
   await bringUp(vm, { protect: mode === 'protected', onProgress: () => {} })
   try {
     // Not by asking the port: passt spins for minutes on a connection that its client gave up before the guest was there.

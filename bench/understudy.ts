@@ -1,13 +1,12 @@
 /** Our own contestants: the commands as users type them. Instructions are what `status --json` says at the goal. */
 
 import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pairStatus } from '../src/host/local-pair.ts'
+import { launcher } from '../test/support/launcher.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { type Arena, type Boot, type Contestant, redisAnswers } from './contestant.ts'
 
-const launcher = fileURLToPath(new URL('../bin/understudy', import.meta.url))
 const execute = promisify(execFile)
 
 async function instructionsOf(vmPath: string): Promise<number> {

@@ -14,7 +14,10 @@ import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { endWithThisProcess } from '../test/support/reaper.ts'
 
+// What tests leave behind, or this process when it is ended, would disturb whatever runs next.
+endWithThisProcess()
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { values, positionals } = parseArgs({ options: { only: { type: 'string' } }, allowPositionals: true })
 

@@ -3,15 +3,13 @@
  * the only one of its modes that could carry a protected pair.
  */
 
-import { fileURLToPath } from 'node:url'
+import { launcher } from '../../test/support/launcher.ts'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
 import { cpuSeconds } from '../support/cpu-time.ts'
 import { bareOptions, icountOptions } from '../support/qemu-options.ts'
 
 export const contestants = ['understudy', 'qemu', 'icount'] as const
 export type Contestant = (typeof contestants)[number]
-
-export const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 
 /** QEMU with these options, in the mode of this contestant. */
 export function startQemu(contestant: 'qemu' | 'icount', options: readonly string[]): ConsoleProcess {

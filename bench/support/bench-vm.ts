@@ -13,10 +13,9 @@ import { freePort, type ReadyGuest, writeVmOf } from '../../src/host/redis-vm.ts
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { readVmConfig } from '../../src/host/vm-config.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { launcher } from '../../test/support/launcher.ts'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
 import { liveReplica } from '../../test/system/guest-console.ts'
-import { launcher } from '../engine/contestants.ts'
-import { endCleanly } from './clean-end.ts'
 import { cpuSeconds, threadCpuSeconds } from './cpu-time.ts'
 
 export const modes = ['unprotected', 'protected'] as const
@@ -153,7 +152,7 @@ export interface BenchVms extends Readonly<Record<Mode, BenchVm>> {
   end(): Promise<void>
 }
 
-/** Boots both, and ends both when this process is told to end. */
+/** Boots both. */
 export async function startBenchVms(
   guest: ReadyGuest,
   folder: string,
@@ -163,7 +162,6 @@ export async function startBenchVms(
   const end = async (): Promise<void> => {
     for (const vm of started.splice(0)) await vm.end()
   }
-  endCleanly(end)
   try {
     for (const mode of modes) started.push(await BenchVm.start(mode, guest, join(folder, mode), options))
   } catch (error) {

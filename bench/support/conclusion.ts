@@ -6,6 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { endWithThisProcess } from '../../test/support/reaper.ts'
 import { writeIntoDocument } from './document.ts'
 import { describeCommit, describeHost, quietLoad } from './host.ts'
 
@@ -37,8 +38,9 @@ export function conclude(
   console.log(JSON.stringify({ ...figures, ...where }))
 }
 
-/** Runs a benchmark in a folder that is gone afterwards; its VMs have their state there too. */
+/** Runs a benchmark in a folder that is gone afterwards; its VMs have their state there too, and end with it. */
 export async function inBenchFolder(main: (folder: string) => Promise<void>): Promise<void> {
+  endWithThisProcess()
   const folder = mkdtempSync(join(tmpdir(), 'understudy-bench-'))
   process.env.XDG_STATE_HOME = join(folder, 'state')
   try {

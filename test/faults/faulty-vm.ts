@@ -23,6 +23,7 @@ import { isAlive, type ReplicaName, replicaNames, replicaPids, VmFolder } from '
 import type { Discipline } from '../../src/log/discipline.ts'
 import type { DiskBus } from '../../src/machine/types.ts'
 import { isSameReach, type Reach } from '../../src/replication/reach.ts'
+import { endWithThisProcess } from '../support/reaper.ts'
 
 const bootWithinMs = 240_000
 const mostBoots = 3
@@ -75,6 +76,7 @@ export class FaultyVm {
 
   /** Sets the environment of this process and its children: a state folder of its own, faults allowed. */
   static async create(trace: (line: string) => void, options: FaultyVmOptions = {}): Promise<FaultyVm> {
+    endWithThisProcess()
     const scratch = mkdtempSync(join(tmpdir(), 'understudy-faults-'))
     process.env.XDG_STATE_HOME = join(scratch, 'state')
     process.env.UNDERSTUDY_FAULTS = '1'

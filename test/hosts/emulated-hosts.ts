@@ -13,21 +13,12 @@ import { mkdirSync, mkdtempSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { becomesTrue } from '../support/becomes-true.ts'
+import { launcher } from '../support/launcher.ts'
 import { sh } from '../support/own-network.ts'
+import { endWithThisProcess } from '../support/reaper.ts'
 
-export const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const bridge = 'br0'
-const waitMs = 240_000
-
-/** Waits for what must come true. */
-export async function becomesTrue(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + waitMs
-  while (!(await condition())) {
-    assert.ok(performance.now() < deadline, `${what}: not within ${waitMs / 1000} s`)
-    await sleep(50)
-  }
-}
 
 /** A process on a host: what it said, and how it ended. */
 export class HostProcess {
@@ -148,6 +139,7 @@ export async function emulateHosts<Name extends string>(
   addresses: Readonly<Record<Name, string>>,
   use: (hosts: Readonly<Record<Name, EmulatedHost>>) => Promise<void>,
 ): Promise<void> {
+  endWithThisProcess()
   sh(`ip link add ${bridge} type bridge && ip link set ${bridge} up`)
   const scratch = mkdtempSync(join(tmpdir(), 'us-hosts-'))
   const hosts: Partial<Record<Name, EmulatedHost>> = {}

@@ -12,8 +12,9 @@ import { fileURLToPath } from 'node:url'
 import { copyRootDisk } from '../../src/guest/guest-builder.ts'
 import type { LoadReport } from '../../src/host/redis-load.ts'
 import { type ReadyGuest, readyGuest } from '../../src/host/redis-vm.ts'
+import { becomesTrue } from '../support/becomes-true.ts'
 import { ownNetwork, whyNoTap } from '../support/own-network.ts'
-import { becomesTrue, type EmulatedHost, emulateHosts, type HostProcess } from './emulated-hosts.ts'
+import { type EmulatedHost, emulateHosts, type HostProcess } from './emulated-hosts.ts'
 
 const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
 const clientFile = fileURLToPath(new URL('increment-client.ts', import.meta.url))

@@ -2,17 +2,15 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
+import { launcher } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { fakeKernel } from './fake-kernel.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-bad-input-'))
-after(() => rmSync(folder, { recursive: true, force: true }))
+const folder = ownFolder('bad-input')
 
 interface Result {
   readonly code: number | null
@@ -23,7 +21,7 @@ function understudy(args: readonly string[], environment: NodeJS.ProcessEnv = {}
   const { status, stderr } = spawnSync(launcher, args, {
     encoding: 'utf8',
     timeout: 60_000,
-    env: { ...process.env, XDG_STATE_HOME: join(folder, 'state'), ...environment },
+    env: { ...process.env, ...environment },
   })
   return { code: status, lines: stderr.split('\n').filter((line) => line !== '') }
 }
@@ -134,7 +132,7 @@ function onLonelyHost(args: readonly string[], hide: string): Result {
   const { status, stderr } = spawnSync('unshare', ['-rnm', 'sh', '-c', script, launcher, ...args], {
     encoding: 'utf8',
     timeout: 60_000,
-    env: { ...process.env, XDG_STATE_HOME: join(folder, 'state'), XDG_CACHE_HOME: join(folder, 'empty-cache') },
+    env: { ...process.env, XDG_CACHE_HOME: join(folder, 'empty-cache') },
   })
   return { code: status, lines: stderr.split('\n').filter((line) => line !== '') }
 }

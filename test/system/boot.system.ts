@@ -4,39 +4,23 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
+import { test } from 'node:test'
+import { type PairStatus, pairStatus, processesOf } from '../../src/host/local-pair.ts'
 import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
-import { isAlive, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
-import { bootWithinMs, ConsoleProcess } from './console-process.ts'
+import { isAlive, VmFolder } from '../../src/host/vm-folder.ts'
+import { becomesTrue } from '../support/becomes-true.ts'
+import { launcher, understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
+import { ConsoleProcess } from './console-process.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-boot-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-after(() => rmSync(folder, { recursive: true, force: true }))
+const folder = ownFolder('boot')
 
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 120_000 })
-}
-
-async function becomesTrue(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + bootWithinMs
-  while (!(await holds())) {
-    assert.ok(performance.now() < deadline, what)
-    await sleep(100)
-  }
-}
-
-function processesOf(name: string): number[] {
-  const run = new VmFolder(name).requireRun()
-  return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
+function pidsOf(name: string): number[] {
+  return processesOf(new VmFolder(name).requireRun()).filter((pid) => pid > 0)
 }
 
 /** The backup leaves while a client increments; nothing of the client's is lost, and the arbiter was told first. */
@@ -78,7 +62,7 @@ for (const protection of ['not protected', 'protected'] as const) {
         () => existsSync(consolePath) && /GUEST-READY \d/.test(readFileSync(consolePath, 'latin1')),
       )
       assert.equal((await pairStatus(vm)).protection, protection)
-      const pids = processesOf(name)
+      const pids = pidsOf(name)
       assert.equal(pids.length, protection === 'protected' ? 4 : 3)
       if (protection === 'protected') await unprotectUnderLoad(vm, port)
       assert.deepEqual(JSON.parse(understudy('down', '--json', vm)), { end: 'poweredOff' })
@@ -109,7 +93,7 @@ test('a full Debian with systemd reaches login:, runs without a failed unit, and
     const [, state, failed] = await console.shows(/state=(\w+) failed=(.*)\r/)
     assert.deepEqual([state, failed], ['running', ''])
     await becomesTrue('Redis answers', () => answersPing(port, 2000))
-    const pids = processesOf(name)
+    const pids = pidsOf(name)
     understudy('power', vm)
     assert.equal(await console.ended(), 0)
     assert.deepEqual(pids.filter(isAlive), [])

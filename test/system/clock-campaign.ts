@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
+import { endWithThisProcess } from '../support/reaper.ts'
 import { boundMs, type TrialStep, trialHolds, tryClock } from './clock-trial.ts'
 
 const { values } = parseArgs({
@@ -34,6 +35,7 @@ function steps(): TrialStep[] {
   }).flat()
 }
 
+endWithThisProcess()
 const folder = mkdtempSync(join(tmpdir(), 'understudy-clock-'))
 process.env.XDG_STATE_HOME = join(folder, 'state')
 try {

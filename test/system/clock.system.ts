@@ -4,17 +4,13 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { bestSamples, type ClockSample, certainErrorMs, provenErrorMs } from './clock-probe.ts'
 import { type TrialReport, trialHolds, tryClock } from './clock-trial.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'understudy-clock-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-after(() => rmSync(folder, { recursive: true, force: true }))
+const folder = ownFolder('clock')
 
 test('a sample leaves half its round trip in doubt, and the one with the shortest round trip counts', () => {
   const sample = (atMs: number, offsetMs: number, roundTripMs: number): ClockSample => ({ atMs, offsetMs, roundTripMs })

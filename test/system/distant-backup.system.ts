@@ -4,22 +4,19 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ask } from '../../src/host/control.ts'
-import { bringUp, failReplica, type PairStatus, pairStatus, takeDown } from '../../src/host/local-pair.ts'
+import { bringUp, failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { IncrementLoad, RedisConnection, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { typeOnConsole } from './guest-console.ts'
 
 const oneWayMs = 25
-const folder = mkdtempSync(join(tmpdir(), 'understudy-distant-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
+const folder = ownFolder('distant')
 process.env.UNDERSTUDY_FAULTS = '1'
 const name = `distant-${process.pid}`
 let vm = ''
@@ -67,11 +64,6 @@ before(async () => {
   vm = await writeRedisVm(folder, name, port)
   await bringUp(vm, { protect: true, onProgress: () => {} })
   await waitForRedis(port, 240_000)
-})
-
-after(async () => {
-  await takeDown(vm).catch(() => {})
-  rmSync(folder, { recursive: true, force: true })
 })
 
 test('a backup that does not keep up slows the primary in small steps, and gives the time back when it keeps up again', async (t) => {

@@ -4,13 +4,10 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseRecord } from '../../src/disk/record-text.ts'
 import { EtcdClient } from '../../src/etcd/etcd-client.ts'
 import { EtcdCluster, needsEtcd } from '../../src/etcd/etcd-cluster.test-support.ts'
@@ -18,17 +15,12 @@ import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-p
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-etcd-vm-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-after(() => rmSync(folder, { recursive: true, force: true }))
+const folder = ownFolder('etcd-vm')
 
 const bootWithinMs = 180_000
-
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 120_000 })
-}
 
 test(
   'etcd as the arbiter: a member dies, then the primary; the backup is granted the machine and fences the disk',
@@ -39,7 +31,6 @@ test(
     const name = `etcd-${process.pid}`
     const port = await freePort()
     const vm = await writeRedisVm(folder, name, port, { etcd: cluster.settings.endpoints })
-    t.after(() => spawnSync(launcher, ['down', '--force', vm]))
     const client = new EtcdClient(cluster.settings)
     t.after(() => client.close())
     const recordKey = `${cluster.settings.prefix}machines/${name}/record`

@@ -4,27 +4,19 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { foreignServer, nbdkit, needs } from '../../src/disk/foreign-server.test-support.ts'
 import { pairStatus } from '../../src/host/local-pair.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { launcher, understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { ConsoleProcess } from './console-process.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-foreign-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-after(() => rmSync(folder, { recursive: true, force: true }))
-
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 120_000 })
-}
+const folder = ownFolder('foreign')
 
 test(
   'a foreign disk that fails is an error in the guest, and one that forgets is not noticed',

@@ -4,26 +4,17 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { appendFileSync } from 'node:fs'
+import { test } from 'node:test'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { launcher, understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { ConsoleProcess } from './console-process.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-operations-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
-after(() => rmSync(folder, { recursive: true, force: true }))
+const folder = ownFolder('operations')
 
 const countTo = 3000
-
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 120_000 })
-}
 
 test('an operator sees a VM through a failover: consoles, logs, status, metrics', async (context) => {
   const name = `operations-${process.pid}`
@@ -87,6 +78,5 @@ test('an operator sees a VM through a failover: consoles, logs, status, metrics'
     context.diagnostic(`${((performance.now() - watch.startedAt) / 1000).toFixed(0)} s from protected to off`)
   } finally {
     for (const process of started) await process.end()
-    spawnSync(launcher, ['down', '--force', vm])
   }
 })

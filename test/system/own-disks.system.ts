@@ -6,36 +6,25 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { IncrementLoad, RedisConnection, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { launcher, understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { ConsoleProcess } from './console-process.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-own-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
+const folder = ownFolder('own')
 const name = `own-${process.pid}`
 const imageA = join(folder, 'root.ext4')
 const imageB = join(folder, 'root-b.ext4')
 let vm = ''
 
-after(() => {
-  if (vm !== '') spawnSync(launcher, ['down', '--force', vm])
-  rmSync(folder, { recursive: true, force: true })
-})
-
 const bootWithinMs = 180_000
-
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 120_000 })
-}
 
 function stamp(replica: string): unknown {
   return JSON.parse(readFileSync(new VmFolder(name).file(`${replica}.copies`), 'utf8'))

@@ -4,49 +4,37 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { ask } from '../../src/host/control.ts'
 import { type DemoReport, demoHolds, isUndisturbed } from '../../src/host/demo.ts'
-import { failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
+import { failReplica, type PairStatus, pairStatus, processesOf } from '../../src/host/local-pair.ts'
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
-import { isAlive, type ReplicaName, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
+import { isAlive, type ReplicaName, VmFolder } from '../../src/host/vm-folder.ts'
+import { launcher, understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
-const folder = mkdtempSync(join(tmpdir(), 'understudy-pair-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
+const folder = ownFolder('pair')
 const name = `pair-${process.pid}`
 let vm = ''
 let port = 0
-
-function understudy(...args: string[]): string {
-  return execFileSync(launcher, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 120_000 })
-}
 
 const bootWithinMs = 180_000
 
 /** Ids of every process of the VM. */
 function processes(): number[] {
-  const run = new VmFolder(name).requireRun()
-  return [run.diskServerPid, run.lanPid, ...replicaPids(run)].filter((pid) => pid > 0)
+  return processesOf(new VmFolder(name).requireRun()).filter((pid) => pid > 0)
 }
 
 before(async () => {
   port = await freePort()
   vm = await writeRedisVm(folder, name, port)
-})
-
-after(() => {
-  spawnSync(launcher, ['down', '--force', vm])
-  rmSync(folder, { recursive: true, force: true })
 })
 
 test('the demo: a client of a killed primary keeps its connection, and every acknowledged INCR is there once', (t) => {

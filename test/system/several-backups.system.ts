@@ -4,17 +4,14 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { bringUp, failReplica, type PairStatus, pairStatus, takeDown } from '../../src/host/local-pair.ts'
+import { bringUp, failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
+import { ownFolder } from '../support/own-folder.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'understudy-several-'))
-process.env.XDG_STATE_HOME = join(folder, 'state')
+const folder = ownFolder('several')
 let vm = ''
 let port = 0
 let load: IncrementLoad
@@ -44,11 +41,6 @@ async function moreAnswers(): Promise<void> {
 before(async () => {
   port = await freePort()
   vm = await writeRedisVm(folder, `several-${process.pid}`, port, { backups: 2 })
-})
-
-after(async () => {
-  await takeDown(vm).catch(() => {})
-  rmSync(folder, { recursive: true, force: true })
 })
 
 test('up starts two backups, both listed, and outputs wait for both', async () => {

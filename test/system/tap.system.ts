@@ -4,23 +4,21 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { failReplica, pairStatus } from '../../src/host/local-pair.ts'
 import { answersPing, IncrementLoad } from '../../src/host/redis-load.ts'
 import { readyGuest, writeRedisVm } from '../../src/host/redis-vm.ts'
 import { TapDevice } from '../../src/host/tap-device.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
 import { parseIpv4, parseMac } from '../../src/lan/frame.ts'
+import { becomesTrue } from '../support/becomes-true.ts'
 import { EthernetPeer } from '../support/ethernet-peer.ts'
+import { understudy } from '../support/launcher.ts'
+import { ownFolder } from '../support/own-folder.ts'
 import { ownNetwork, sh } from '../support/own-network.ts'
 
-const launcher = fileURLToPath(new URL('../../bin/understudy', import.meta.url))
 const guestAddress = '10.0.2.15'
 const redisPort = 6379
 
@@ -34,14 +32,6 @@ async function attach(peer: EthernetPeer, device: TapDevice, isOver: () => boole
   device.close()
 }
 
-async function becomesTrue(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 180_000
-  while (!(await condition())) {
-    assert.ok(performance.now() < deadline, `${what}: not within three minutes`)
-    await sleep(100)
-  }
-}
-
 const network = ownNetwork()
 if (!network.isInside) {
   test('a guest on a TAP outlives its primary', { skip: network.skip }, async () => {
@@ -50,8 +40,7 @@ if (!network.isInside) {
   })
 } else {
   test('a guest on a TAP answers pings and TCP, and a kill of its primary ends no connection', async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'understudy-tap-'))
-    process.env.XDG_STATE_HOME = join(folder, 'state')
+    const folder = ownFolder('tap')
     const name = `tap-${process.pid}`
     sh('ip link add br0 type bridge && ip address add 10.0.2.2/24 dev br0 && ip link set br0 up')
     for (const tap of ['tap0', 'tap1']) {
@@ -63,7 +52,7 @@ if (!network.isInside) {
     const station = new EthernetPeer(parseMac('52:54:00:00:00:99'), parseIpv4('10.0.2.99'), parseIpv4(guestAddress))
     const carrying = attach(station, await TapDevice.attach('tap1'), () => isOver)
     try {
-      execFileSync(launcher, ['up', vm], { stdio: 'inherit', timeout: 120_000 })
+      understudy('up', vm)
       assert.equal(new VmFolder(name).requireRun().lanPid, 0, 'no switch and no gateway beside a TAP')
       await becomesTrue('Redis answers over the TAP', () => answersPing(redisPort, 2000, guestAddress))
       station.askForGuest()
@@ -90,10 +79,8 @@ if (!network.isInside) {
       for (let count = 0; count < 10; count++) station.ping(1400)
       await becomesTrue('the guest answers pings on its new host', () => station.pongs === pongs + 10)
     } finally {
-      spawnSync(launcher, ['down', '--force', vm])
       isOver = true
       await carrying
-      rmSync(folder, { recursive: true, force: true })
     }
   })
 }
