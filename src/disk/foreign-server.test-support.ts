@@ -1,10 +1,11 @@
 /** NBD servers that nobody here wrote, as processes of a test: nbdkit, qemu-nbd and nbd-server, on unix sockets. */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isAlive } from '../host/vm-folder.ts'
 
 /** For `test`: skips with a reason when one of the tools is not there. */
 export function needs(...tools: readonly string[]): { skip: string | false } {
@@ -62,15 +63,32 @@ export async function foreignServer(
 }
 
 /** A server in the background leads a group of its own, in which it has a child per connection. */
-async function killGroup(pid: number, pidFile: string): Promise<void> {
+async function killGroup(leader: number, pidFile: string): Promise<void> {
   rmSync(pidFile, { force: true })
-  try {
-    for (;;) {
-      process.kill(-pid, 'SIGKILL')
-      await sleep(10)
+  for (;;) {
+    const members = membersOf(leader)
+    if (members.length === 0) return
+    try {
+      for (const pid of members) process.kill(pid, 'SIGKILL')
+    } catch {
+      // It has just ended by itself.
     }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    await sleep(10)
+  }
+}
+
+/** Those that have not ended. */
+function membersOf(group: number): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.map(Number).filter((pid) => groupOf(pid) === group && isAlive(pid))
+}
+
+function groupOf(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2])
+  } catch {
+    return undefined
   }
 }
 

@@ -140,13 +140,29 @@ export function defaultStateFolder(): string {
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'understudy')
 }
 
-/** True while a process with this id exists; 0 is none. */
+/** Whether this process runs or stands still. 0 is none, and one that has ended is over, whether its parent has heard so or not. */
 export function isAlive(pid: number): boolean {
   if (pid <= 0) return false
   try {
     process.kill(pid, 0)
-    return true
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false
   }
+  return !isZombie(pid)
+}
+
+/**
+ * Our processes outlive who started them, so the init process is to hear of their end: in a container it may take seconds,
+ * or never listen.
+ */
+function isZombie(pid: number): boolean {
+  let stat: string
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  } catch {
+    return false
+  }
+  // After the name in parentheses, which may hold anything: state, and 17 fields later the threads that are left (proc(5)).
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' && Number(fields[17]) <= 1
 }
