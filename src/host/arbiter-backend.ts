@@ -14,6 +14,7 @@ import type { ArbiterRecordFields } from '../disk/arbiter-record.ts'
 import { EtcdArbiter } from '../etcd/etcd-arbiter.ts'
 import type { EtcdSettings } from '../etcd/etcd-settings.ts'
 import type { Endpoint } from '../net/address.ts'
+import { verdictOnOpening, verdictOnTestAndSet } from '../replica/arbiter-verdicts.ts'
 import type { ArbiterAnswer } from '../replication/effects.ts'
 import type { Generation, ReplicaName } from '../replication/messages.ts'
 import { ReachProbe } from '../replication/reach-probe.ts'
@@ -107,9 +108,7 @@ export class ArbiterBackend {
   /** As the holder of `generation`: opens the next one, with exactly these backups. */
   async openGeneration(generation: Generation, eligible: readonly ReplicaName[]): Promise<ArbiterAnswer> {
     return await this.#ask(async () => {
-      const answer = await this.#arbiter.openGeneration(generation, eligible, answerTimeoutMs)
-      if (answer.accepted) return { result: 'granted', generation: answer.generation }
-      return { result: 'refused', detail: `the machine is held by replica ${answer.holder ?? 'nobody'} now` }
+      return verdictOnOpening(await this.#arbiter.openGeneration(generation, eligible, answerTimeoutMs))
     })
   }
 
@@ -118,13 +117,7 @@ export class ArbiterBackend {
     return await this.#ask(async () => {
       const answer = await this.#arbiter.testAndSet(generation, answerTimeoutMs)
       if (answer.won) this.#tellDiskServer(answer.generation)
-      if (answer.won) return { result: 'granted', generation: answer.generation }
-      return {
-        result: 'refused',
-        detail: `replica ${answer.holder ?? 'nobody'} holds generation ${answer.generation}`,
-        ...(answer.holder === null ? {} : { holder: answer.holder }),
-        ...(answer.isEligible ? { eligibleIn: answer.generation } : {}),
-      }
+      return verdictOnTestAndSet(answer)
     })
   }
 

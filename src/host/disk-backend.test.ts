@@ -17,9 +17,9 @@ import {
 } from '../disk/test-disk.ts'
 import type { DiskAnswer as DiskAnswerEntry } from '../hypervisor/replayer.ts'
 import { logIndex, type MarkedOutput } from '../log/entry.ts'
+import type { DiskAnswer } from '../replica/disk-requests.ts'
 import type { DiskRequest } from '../replica/hart-messages.ts'
 import { DiskBackend } from './disk-backend.ts'
-import type { DiskAnswer } from './disk-of-replica.ts'
 
 const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
   const data = new Uint8Array(512).fill(byte)

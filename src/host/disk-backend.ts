@@ -16,8 +16,9 @@
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { LogIndex, MarkedOutput } from '../log/entry.ts'
+import type { MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
+import { followInOrder } from '../replica/disk-requests.ts'
 import type { DiskRequest } from '../replica/hart-messages.ts'
 import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
 
@@ -86,18 +87,14 @@ export class DiskBackend {
 
   /** A backup's machine replayed these: requests that it made again, and answers that entered it. Each in log order. */
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
-    let next = 0
-    const answersBelow = (index: LogIndex | undefined): void => {
-      for (; next < answers.length && (index === undefined || answers[next]!.index < index); next++) {
-        for (const disk of this.#disks) disk.followAnswer(answers[next]!)
-      }
-    }
-    for (const { output, markerIndex } of outputs) {
-      if (output.kind !== 'disk') continue
-      answersBelow(markerIndex)
-      this.#disks[output.disk]!.followRequest(output)
-    }
-    answersBelow(undefined)
+    followInOrder(
+      outputs,
+      answers,
+      (request) => this.#disks[request.disk]!.followRequest(request),
+      (answer) => {
+        for (const disk of this.#disks) disk.followAnswer(answer)
+      },
+    )
   }
 
   /** A backup begins in the middle: its machine has these requests under way. */

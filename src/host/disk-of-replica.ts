@@ -8,24 +8,16 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { sectorBytes } from '../base/units.ts'
 import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { SteadyDisk } from '../disk/steady-disk.ts'
 import type { DiskWork } from '../disk/steady-requests.ts'
 import { Turns } from '../disk/turns.ts'
-import type { FlushReach } from '../disk/unflushed-writes.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { DiskStatus } from '../machine/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import { answerOf, type DiskAnswer, FollowedRequests, workOf } from '../replica/disk-requests.ts'
 import type { DiskRequest } from '../replica/hart-messages.ts'
-
-export interface DiskAnswer {
-  readonly sequence: bigint
-  readonly status: DiskStatus
-  readonly data?: Uint8Array
-}
 
 export interface DiskEvents {
   readonly onAnswer: (answer: DiskAnswer) => void
@@ -63,13 +55,13 @@ export class SharedDisk implements DiskOfReplica {
   readonly #steady: SteadyDisk
   readonly #place: DiskPlace
   readonly #events: DiskEvents
-  /** Of a backup: requests that its log has no answer to yet. */
-  readonly #followed = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()
+  readonly #followed: FollowedRequests
 
   constructor(place: DiskPlace, events: DiskEvents) {
     this.#place = place
     this.#events = events
     this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+    this.#followed = new FollowedRequests(this.#steady.unflushed)
   }
 
   get inFlight(): number {
@@ -79,7 +71,6 @@ export class SharedDisk implements DiskOfReplica {
   begin(): void {}
 
   async goLive(pass: ReplicaPass): Promise<void> {
-    // The machine itself names the requests without an answer: they are issued again.
     this.#followed.clear()
     const { endpoint, exportName } = this.#place
     await this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
@@ -90,18 +81,11 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   followRequest(request: DiskRequest): void {
-    this.#followed.set(request.sequence, { work: workOf(request), reach: this.#steady.unflushed.beginFlush() })
+    this.#followed.onRequest(request)
   }
 
-  followAnswer({ sequence, status }: LoggedDiskAnswer): void {
-    const followed = this.#followed.get(sequence)
-    if (!followed) return
-    this.#followed.delete(sequence)
-    // Nobody knows what became of it, and the driver asks again.
-    if (status === 'uncertain') return
-    const { work, reach } = followed
-    if (work.operation === 'flush') this.#steady.unflushed.onFlushed(reach)
-    else if (work.operation !== 'read' && status === 'ok') this.#steady.unflushed.onCompleted(work)
+  followAnswer(answer: LoggedDiskAnswer): void {
+    this.#followed.onAnswer(answer)
   }
 
   async secure(): Promise<void> {
@@ -213,28 +197,14 @@ export class OwnDisk implements DiskOfReplica {
 
 function answerWith(
   outcome: Promise<Uint8Array | undefined>,
-  { sequence }: DiskRequest,
+  request: DiskRequest,
   onAnswer: (answer: DiskAnswer, error?: NbdError) => void,
 ): void {
   outcome.then(
-    (data) => onAnswer(data ? { sequence, status: 'ok', data } : { sequence, status: 'ok' }),
+    (data) => onAnswer(answerOf(request, data)),
     (error) => {
       if (!(error instanceof NbdError)) throw error
-      onAnswer({ sequence, status: 'ioError' }, error)
+      onAnswer(answerOf(request, error), error)
     },
   )
-}
-
-function workOf({ operation, sector, lengthBytes, data }: DiskRequest): DiskWork {
-  const offset = Number(sector) * sectorBytes
-  switch (operation) {
-    case 'write':
-      return { operation, offset, data: data! }
-    case 'flush':
-      return { operation }
-    case 'discard':
-      return { operation: 'trim', offset, lengthBytes }
-    default:
-      return { operation, offset, lengthBytes }
-  }
 }

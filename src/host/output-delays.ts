@@ -1,10 +1,10 @@
 /**
  * How long outputs wait because there are backups (VMware FT, Output Rule), and for what:
  *
- *   hart makes it ──flush──► its entry is sent to the backups ──acknowledgement──► released
+ *   hart makes it ──flush──► the main thread has its entry ──acknowledgement──► released
  *
- * `flush`: until the hart lets its log out, the main thread has it, and hands the entries to the channel. `acknowledgement`: until
- * every backup that counts has received them, their main threads and ours included. Only outputs that waited for somebody
+ * `flush`: until the hart lets its log out and the main thread has it. `acknowledgement`: until every backup that counts has
+ * received the entries, from their way into the channel on, all main threads included. Only outputs that waited for somebody
  * are counted: not those of an unprotected machine, nor writes to disks of which each replica has its own copy.
  */
 

@@ -22,11 +22,11 @@ import {
 } from '../disk/test-disk.ts'
 import { logIndex, type MarkedOutput } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { DiskAnswer } from '../replica/disk-requests.ts'
 import type { DiskRequest } from '../replica/hart-messages.ts'
 import { CopyStamp } from './copy-stamp.ts'
 import { DiskBackend } from './disk-backend.ts'
 import { DiskCopy } from './disk-copy.ts'
-import type { DiskAnswer } from './disk-of-replica.ts'
 
 const pass = (replica: string) => ({ machine: 'web', replica, token, generation: 0 })
 

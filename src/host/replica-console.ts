@@ -12,6 +12,8 @@ export class ReplicaConsole {
   readonly #log: ConsoleLog
   readonly #recent = new ConsoleBacklog()
   readonly #events: Pick<ReplicaEvents, 'onConsole' | 'onConsoleRegenerated'>
+  /** When this replica went live: so many of the last outputs had been written by its primary. */
+  repeats = 0
 
   constructor(folderPath: string, events: Pick<ReplicaEvents, 'onConsole' | 'onConsoleRegenerated'>) {
     this.#log = new ConsoleLog(folderPath)
@@ -40,12 +42,10 @@ export class ReplicaConsole {
   /**
    * A backup holds the machine now. Viewers know outputs by their sequence: one that comes again is not shown again.
    * @param unconfirmed the last outputs, which the primary may have written or not
-   * @returns how many of them it had written
    */
-  goLive(runId: bigint, unconfirmed: readonly ConsoleOutput[]): number {
-    const repeats = this.#log.goLive(runId, unconfirmed)
+  goLive(runId: bigint, unconfirmed: readonly ConsoleOutput[]): void {
+    this.repeats = this.#log.goLive(runId, unconfirmed)
     for (const output of unconfirmed) this.#events.onConsole(output)
-    return repeats
   }
 
   /** For a backup that begins in the middle. */

@@ -1,32 +1,18 @@
 /**
- * One replica: the sans-I/O protocol (replication/) wired to a hart, sockets, disk, network, arbiter and console.
- *
- *   hart ──log batches, outputs──► Primary ──effects──► logging channel, DiskBackend, NetworkBackend, console
- *   channel ──messages──► Backup ──effects──► hart (replay), arbiter (test-and-set), go live
- *
- * Nothing is decided here: every fact goes to the role, every effect it returns is carried out in order. A replica that
- * goes live changes its role object and keeps everything else.
+ * One replica of this host: the sans-I/O `ReplicaCore` wired to a hart's thread, sockets, disks, network, arbiter and console.
+ * Nothing is decided here. What it adds is the way to a role and from it (start, the end), and what `status` says.
  */
 
 import { randomBytes } from 'node:crypto'
 import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
-import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
-import { type BytesByCause, type MarkedOutput, noBytesByCause, type Output } from '../log/entry.ts'
-import type { Backup } from '../replication/backup.ts'
-import { EffectQueue } from '../replication/effect-queue.ts'
-import {
-  type ArbiterAnswer,
-  type BackupEffect,
-  type ChannelId,
-  exitCodeOfHalt,
-  type PrimaryEffect,
-} from '../replication/effects.ts'
+import { type BytesByCause, noBytesByCause } from '../log/entry.ts'
+import { Alarm, type AlarmClock } from '../replica/alarm.ts'
+import { ReplicaCore } from '../replica/replica-core.ts'
+import type { NetworkPort, ReplicaEffect, ReplicaWorld } from '../replica/replica-world.ts'
+import { exitCodeOfHalt } from '../replication/effects.ts'
 import type { Sibling } from '../replication/messages.ts'
-import type { Primary } from '../replication/primary.ts'
 import { fullReach } from '../replication/reach.ts'
-import type { TransferredState } from '../replication/transferred-state.ts'
-import { Alarm } from './alarm.ts'
 import { ArbiterBackend } from './arbiter-backend.ts'
 import { CopyStamp } from './copy-stamp.ts'
 import type { DiskBackend } from './disk-backend.ts'
@@ -48,7 +34,6 @@ import {
   failoverTimes,
   flowOf,
   longestLagMs,
-  type Repeats,
   type ReplicaProtection,
   type ReplicaStatus,
 } from './replica-status.ts'
@@ -56,14 +41,15 @@ import { SiblingCaller } from './sibling-caller.ts'
 
 /** Hart and surroundings are looked after so often, whatever the protocol has to do. */
 export const tickIntervalMs = 500
+const alarmClock: AlarmClock = {
+  nowMs: () => performance.now(),
+  after: (delayMs, ring) => {
+    const timer = setTimeout(ring, delayMs)
+    return () => clearTimeout(timer)
+  },
+}
 /** A main thread that is so late, and later, explains a suspicion. */
 const worthTellingLateMs = 200
-
-type Role =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'primary'; readonly primary: Primary }
-  | { readonly kind: 'backup'; readonly backup: Backup }
-  | { readonly kind: 'halted'; readonly reason: string }
 
 export class Replica {
   readonly #settings: ReplicaSettings
@@ -72,30 +58,28 @@ export class Replica {
   readonly #arbiter: ArbiterBackend
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
+  #networkPort: NetworkPort | undefined
   /** Of a backup: its own copies of disks, until they are as good as the primary's. */
   #copies: OwnCopies | undefined
   readonly #console: ReplicaConsole
   readonly #peers: PeerChannels
   #siblings: SiblingCaller | undefined
   readonly #toPrimary: PrimaryChannel
-  #role: Role = { kind: 'none' }
-  readonly #effects = new EffectQueue()
+  readonly #core: ReplicaCore
   #copyPauseMs: number | undefined
   readonly #cables = new ReplicaCables()
   #generation = 0
-  /** Asked of the arbiter so far. */
-  #questions = 0
-  #isPoweredOn = false
   #isOff = false
   #divergences = 0
-  #repeats: Repeats = { console: 0, disk: 0 }
+  /** Disk requests that were issued again. */
+  #reissued = 0
   #bytesByCause: BytesByCause = noBytesByCause()
   readonly #outputDelays = new OutputDelays()
   #failover: FailoverTimes | undefined
   #failoverCause = ''
   #ticker: NodeJS.Timeout | undefined
   #lastTickMs = 0
-  readonly #alarm = new Alarm(() => this.#tickRole())
+  readonly #alarm = new Alarm(alarmClock, () => this.#core.onAlarm())
   #reach = fullReach
   readonly #runId = randomBytes(8).readBigUInt64LE()
   /** Ends what `start` still waits for. */
@@ -117,22 +101,14 @@ export class Replica {
       trace: events.trace,
     })
     this.#peers = new PeerChannels({
-      onOpen: (id) => this.#withPrimary((primary) => primary.onChannelOpen(id, performance.now())),
-      onMessage: (id, message) => {
-        this.#withPrimary((primary) => primary.onMessage(id, message, performance.now()))
-        this.#withBackup((backup) => backup.onPeerMessage(id, message, performance.now()))
-      },
-      onBadMessage: (id, detail) => {
-        this.#withPrimary((primary) => primary.onBadMessage(id, detail, performance.now()))
-        this.#withBackup((backup) => backup.onBadPeerMessage(id, detail, performance.now()))
-      },
-      onClosed: (id) => {
-        this.#withPrimary((primary) => primary.onChannelClosed(id, performance.now()))
-        this.#withBackup((backup) => backup.onPeerClosed(id, performance.now()))
-      },
+      onOpen: (id) => this.#core.onPeerOpen(id),
+      onMessage: (id, message) => this.#core.onPeerMessage(id, message),
+      onBadMessage: (id, detail) => this.#core.onBadPeerMessage(id, detail),
+      onClosed: (id) => this.#core.onPeerClosed(id),
     })
     this.#toPrimary = new PrimaryChannel(settings.primaries ?? [], this.#peers.traffic)
     this.#console = new ReplicaConsole(settings.folderPath, events)
+    this.#core = new ReplicaCore(this.#world())
   }
 
   get #comingRole(): 'primary' | 'backup' {
@@ -178,12 +154,12 @@ export class Replica {
   async #startAsPrimary(start: ReplicaStart): Promise<void> {
     assert(this.#vm, 'a primary has a VM file')
     const primary = await start.primary(this.#vm, this.#runId)
-    this.#role = { kind: 'primary', primary }
+    this.#core.becomePrimary(primary)
     this.#generation = primary.status.generation
     this.#console.begin(this.#runId)
     this.#events.onLive(this.#generation)
     await this.#listen()
-    this.#withPrimary(() => primary.start())
+    this.#core.startPrimary()
   }
 
   /** For other replicas of the machine: backups, or a sibling that goes live. */
@@ -196,32 +172,28 @@ export class Replica {
     await this.#listen()
     const started = await start.backup(this.#toPrimary)
     if (!started) return
-    const { backup } = started
+    const core = this.#core
     this.#copies = started.copies
-    this.#role = { kind: 'backup', backup }
+    core.becomeBackup(started.backup)
     this.#toPrimary.listen({
-      onMessage: (message) => this.#withBackup(() => backup.onMessage(message, performance.now())),
-      onBadMessage: (detail) => this.#withBackup(() => backup.onBadMessage(detail, performance.now())),
-      onClosed: () => this.#withBackup(() => backup.onChannelClosed(performance.now())),
+      onMessage: (message) => core.onPrimaryMessage(message),
+      onBadMessage: (detail) => core.onBadPrimaryMessage(detail),
+      onClosed: () => core.onPrimaryClosed(),
     })
-    this.#withBackup(() => backup.onChannelOpen(performance.now()))
+    core.onPrimaryOpen()
   }
 
   /** Ends in good order: the peer is told, the arbiter's hold is let go. */
   async stop(): Promise<void> {
     this.#ending.abort()
-    const reason = 'the operator ended it'
-    if (this.#role.kind === 'primary') {
-      this.#withPrimary((primary) => primary.onShutdown(reason, performance.now()))
-      await this.#arbiter.release(this.#generation)
-    } else if (this.#role.kind === 'backup') {
-      this.#withBackup((backup) => backup.onShutdown(reason, performance.now()))
-    }
+    const isPrimary = this.#core.primary !== undefined
+    this.#core.shutDown('the operator ended it')
+    if (isPrimary) await this.#arbiter.release(this.#generation)
     await this.#end()
   }
 
   sendConsoleInput(bytes: Uint8Array): void {
-    if (bytes.length > 0) this.#input({ kind: 'consoleInput', bytes })
+    if (bytes.length > 0) this.#core.input({ kind: 'consoleInput', bytes })
   }
 
   /**
@@ -229,7 +201,7 @@ export class Replica {
    * @returns false: nobody heard it, because no driver of the guest has taken it (yet), or this replica is not live
    */
   pressPowerButton(): boolean {
-    return this.#hart.hasPowerButtonDriver && this.#input({ kind: 'powerButton' })
+    return this.#hart.hasPowerButtonDriver && this.#core.input({ kind: 'powerButton' })
   }
 
   /**
@@ -237,10 +209,9 @@ export class Replica {
    * @returns false: there is no backup to leave, or the set of backups is changing already
    */
   unprotect(): boolean {
-    if (this.#role.kind !== 'primary' || this.#role.primary.state === 'asking') return false
-    this.#events.trace('the operator unprotects the machine')
-    this.#withPrimary((primary) => primary.unprotect())
-    return true
+    const isDone = this.#core.unprotect()
+    if (isDone) this.#events.trace('the operator unprotects the machine')
+    return isDone
   }
 
   /**
@@ -248,8 +219,7 @@ export class Replica {
    * @returns false: there is no backup that could
    */
   handOver(): boolean {
-    this.#withPrimary((primary) => primary.handOver(performance.now()))
-    return this.#role.kind === 'halted'
+    return this.#core.handOver()
   }
 
   /** For fault trials: something of this replica fails while the rest of it lives. */
@@ -285,8 +255,9 @@ export class Replica {
 
   /** Whether the machine that this replica holds has the backups it is to have. Undefined: it holds none. */
   get protection(): ReplicaProtection | undefined {
-    if (this.#role.kind !== 'primary') return undefined
-    const { state, backups, transfer } = this.#role.primary.status
+    const status = this.#core.primary?.status
+    if (!status) return undefined
+    const { state, backups, transfer } = status
     const isComplete = backups.length >= this.#equipped.policy.backups
     return { state, isComplete, hasTransfer: transfer !== undefined }
   }
@@ -297,7 +268,7 @@ export class Replica {
   }
 
   status(): ReplicaStatus {
-    const role = this.#role
+    const { role } = this.#core
     const primary = role.kind === 'primary' ? role.primary.status : undefined
     const backup = role.kind === 'backup' ? role.backup.status(performance.now()) : undefined
     return {
@@ -324,7 +295,7 @@ export class Replica {
       frameDelays: this.#equipment?.hart.frameDelays ?? { count: 0, medianMs: 0, p99Ms: 0 },
       digestChecks: Number(this.#equipment?.hart.digestsCompared ?? 0n),
       divergences: this.#divergences,
-      repeats: this.#repeats,
+      repeats: { console: this.#console.repeats, disk: this.#reissued },
       failover: this.#failover,
       isOff: this.#isOff,
       haltReason: role.kind === 'halted' ? role.reason : undefined,
@@ -337,15 +308,28 @@ export class Replica {
   #equip(artefacts: BootArtefacts): Equipment {
     this.#equipment = equip(this.#settings, artefacts, {
       onHart: (message) => this.#onHart(message),
-      onDiskAnswer: (answer) => this.#input({ kind: 'diskCompletion', ...answer }),
-      onFrame: (frameId, bytes) => this.#input({ kind: 'frame', frameId, bytes }),
-      onFrameConfirmed: (sequence) => this.#withPrimary((primary) => primary.onConfirmed('frame', sequence)),
+      onDiskAnswer: (answer) => this.#core.input({ kind: 'diskCompletion', ...answer }),
+      onFrame: (frameId, bytes) => this.#core.input({ kind: 'frame', frameId, bytes }),
+      onFrameConfirmed: (sequence) => this.#core.onConfirmed('frame', sequence),
       onFenced: () => this.#onFenced(),
-      isProtected: () => this.#role.kind === 'primary' && this.#role.primary.state === 'protected',
+      isProtected: () => this.#core.primary?.state === 'protected',
       onHalt: (error) => this.#halt(error),
       trace: this.#events.trace,
     })
+    const { network } = this.#equipment
+    this.#networkPort = network && this.#portOf(network)
     return this.#equipment
+  }
+
+  #portOf(network: NetworkBackend): NetworkPort {
+    return {
+      bind: (binding) =>
+        void network
+          .bind(binding)
+          .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration))),
+      send: (sequence, bytes) => network.send(sequence, bytes),
+      covered: (frameId) => network.covered(frameId),
+    }
   }
 
   #onFenced(): void {
@@ -359,222 +343,138 @@ export class Replica {
     const lateMs = nowMs - this.#lastTickMs - tickIntervalMs
     if (lateMs > worthTellingLateMs) this.#events.trace(`the main thread stood still for ${Math.round(lateMs)} ms`)
     this.#lastTickMs = nowMs
-    if (this.#role.kind === 'none') return
+    const { role } = this.#core
+    if (role.kind === 'none') return
     this.#hart.watch()
-    this.#reach = { disk: this.#arbiter.onTick(this.#role.kind === 'primary'), lan: this.#network?.onTick() ?? true }
-    this.#withPrimary((primary) => primary.onReach(this.#reach, performance.now()))
-    this.#withBackup((backup) => backup.onReach(this.#reach, performance.now()))
-    this.#tickRole()
+    this.#reach = { disk: this.#arbiter.onTick(role.kind === 'primary'), lan: this.#network?.onTick() ?? true }
+    this.#core.onTick(this.#reach)
     this.#events.onBackupsMayDiffer?.()
-  }
-
-  /** The protocol's own time: a heartbeat, a suspicion, a question to be asked again. */
-  #tickRole(): void {
-    this.#withPrimary((primary) => primary.onTick(performance.now()))
-    this.#withBackup((backup) => backup.onTick(performance.now()))
-  }
-
-  /**
-   * Only the live machine hears the world, and only once it is switched on: its log begins with its power-on. A backup
-   * ignores what is meant for its own machine (Bressoud & Schneider, P3).
-   * @returns whether it does
-   */
-  #input(input: Interrupt): boolean {
-    const isListening = this.#role.kind === 'primary' && this.#isPoweredOn
-    if (isListening) this.#hart.sendInput(input)
-    return isListening
   }
 
   #onHart(message: FromHartThread): void {
     switch (message.kind) {
-      case 'recorded':
-        this.#bytesByCause = message.bytesByCause
-        for (const batch of message.batches) this.#withPrimary((primary) => primary.onBatch(batch, performance.now()))
-        if (message.outputs.length === 0) return
-        this.#outputDelays.onSent(message.outputs, message.outputsSinceNs, process.hrtime.bigint())
-        this.#withPrimary((primary) => primary.onOutputs(message.outputs))
-        return
-      case 'replayed': {
-        const { replayedEnd, outputs, diskAnswers } = message
-        this.#keepCopies()
-        this.#disk.onReplayed(outputs, diskAnswers)
-        for (const { output } of outputs) {
-          if (output.kind === 'console') this.#console.onRegenerated(output)
-        }
-        const report = { replayedEnd, outputs, count: this.#hart.instructions }
-        this.#withBackup((backup) => backup.onReplayed(report, performance.now()))
-        return
-      }
-      case 'diverged':
-        this.#divergences++
-        this.#withBackup((backup) => backup.onDivergence(message.divergence, performance.now()))
-        return
-      case 'live':
-        this.#repeats = { ...this.#repeats, disk: message.reissue.length }
-        for (const request of message.reissue) this.#disk.issue(request)
-        return
-      case 'pages':
-        this.#withPrimary((primary) => primary.onPages(message.copy, message.bytes, performance.now()))
-        return
-      case 'copied': {
-        const { copy, state, pauseMs, rounds } = message
-        this.#events.trace(`the machine is copied, in ${rounds} rounds; it stood still for ${pauseMs.toFixed(1)} ms`)
-        this.#copyPauseMs = pauseMs
-        this.#withPrimary((primary) => primary.onCopied(copy, state, this.#console.printed, performance.now()))
-        return
-      }
-      case 'pagesLoaded':
-        this.#withBackup((backup) => backup.onPagesLoaded(message.bytes, performance.now()))
-        return
-      case 'restored':
-        this.#disk.follow(message.inFlight)
-        this.#events.trace("the machine is here, and has the digest of the primary's")
-        void this.#finishCopies().then(() => this.#withBackup((backup) => backup.onRestored(performance.now())))
-        return
-      case 'restoreFailed':
-        this.#withBackup((backup) => backup.onRestoreFailed(message.detail, performance.now()))
-        return
-      case 'off':
-        this.#isOff = true
-        return
       case 'profile':
         this.#events.onProfile?.(message.profile)
         return
-      default:
-        unreachable(message)
+      case 'recorded':
+        this.#bytesByCause = message.bytesByCause
+        if (message.outputs.length > 0) {
+          this.#outputDelays.onSent(message.outputs, message.outputsSinceNs, process.hrtime.bigint())
+        }
+        break
+      case 'diverged':
+        this.#divergences++
+        break
+      case 'live':
+        this.#reissued = message.reissue.length
+        break
+      case 'copied': {
+        const { pauseMs, rounds } = message
+        this.#events.trace(`the machine is copied, in ${rounds} rounds; it stood still for ${pauseMs.toFixed(1)} ms`)
+        this.#copyPauseMs = pauseMs
+        break
+      }
+      case 'restored':
+        this.#events.trace("the machine is here, and has the digest of the primary's")
+        break
+      case 'off':
+        this.#isOff = true
+    }
+    this.#core.onHart(message)
+  }
+
+  // ---- what the core asks for ------------------------------------------------------------------------------------------------
+
+  #world(): ReplicaWorld {
+    const replica = this
+    return {
+      get hart() {
+        return replica.#hart
+      },
+      get network() {
+        return replica.#networkPort
+      },
+      peers: this.#peers,
+      toPrimary: this.#toPrimary,
+      console: this.#console,
+      disks: {
+        issue: (request) => this.#disk.issue(request),
+        onReplayed: (outputs, answers) => {
+          this.#keepCopies()
+          this.#disk.onReplayed(outputs, answers)
+        },
+        onRestored: (inFlight, done) => {
+          this.#disk.follow(inFlight)
+          void this.#finishCopies().then(done)
+        },
+        flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
+        connect: (generation) => {
+          void this.#disk.connect(BigInt(generation)).then(() => this.#stampCopies(generation))
+        },
+      },
+      arbiter: {
+        openGeneration: (generation, eligible, answered) => {
+          void this.#arbiter.openGeneration(generation, eligible).then(answered)
+        },
+        testAndSet: (generation, answered) => void this.#arbiter.testAndSet(generation).then(answered),
+      },
+      nowMs: () => performance.now(),
+      setAlarm: (atMs) => this.#alarm.set(atMs),
+      adoptPeer: (id) => {
+        const channel = this.#peers.take(id)
+        if (channel) this.#toPrimary.adopt(channel)
+      },
+      callSiblings: (siblings) => this.#callSiblings(siblings),
+      onPowerOff: (failed) => void this.#powerOff(failed),
+      onHalt: (reason, detail) => {
+        if (reason === 'shutdown') return
+        this.#endWith(new WorldError(`halted-${reason}`, detail, exitCodeOfHalt(reason)))
+      },
+      beforeEffect: (effect) => this.#beforeEffect(effect),
+      afterEffect: ({ kind }) => {
+        if (kind === 'enterGeneration' || kind === 'backupLost' || kind === 'goLive')
+          this.#events.onBackupsMayDiffer?.()
+      },
     }
   }
 
-  #withPrimary(fact: (primary: Primary) => PrimaryEffect[]): void {
-    if (this.#role.kind !== 'primary') return
-    this.#effects.run(fact(this.#role.primary), (effect) => this.#carryOutPrimary(effect))
-    this.#setAlarm()
-  }
-
-  #withBackup(fact: (backup: Backup) => BackupEffect[]): void {
-    if (this.#role.kind !== 'backup') return
-    this.#effects.run(fact(this.#role.backup), (effect) => this.#carryOutBackup(effect))
-    this.#setAlarm()
-  }
-
-  #setAlarm(): void {
-    if (this.#role.kind === 'primary') this.#alarm.set(this.#role.primary.dueMs)
-    else if (this.#role.kind === 'backup') this.#alarm.set(this.#role.backup.dueMs)
-  }
-
-  /**
-   * The role hears the answer to its last question only: a backup that was called away from an older one, and asks again in
-   * a later generation, must not take that one's answer for this one's.
-   */
-  #ask(asked: Promise<ArbiterAnswer>): void {
-    const question = ++this.#questions
-    void asked.then((answer) => {
-      if (question !== this.#questions) return
-      this.#withPrimary((primary) => primary.onArbiterAnswer(answer, performance.now()))
-      this.#withBackup((backup) => backup.onArbiterAnswer(answer, performance.now()))
-    })
-  }
-
-  // ---- effects of a primary ----------------------------------------------------------------------------------------------
-
-  #carryOutPrimary(effect: PrimaryEffect): void {
+  /** For `status` and the trace. */
+  #beforeEffect(effect: ReplicaEffect): void {
+    const { trace } = this.#events
     switch (effect.kind) {
-      case 'send':
-        this.#peers.send(effect.channel, effect.message)
+      case 'enterGeneration':
+        this.#generation = effect.generation
+        trace(`generation ${effect.generation}, backups: ${effect.eligible.join(', ') || 'none'}`)
         return
-      case 'closeChannel':
-        this.#peers.close(effect.channel)
+      case 'pauseHart':
+        trace(`hart paused: ${effect.reason}`)
+        return
+      case 'startCopy':
+        trace('copying the machine for a backup')
+        return
+      case 'backupLost':
+        trace(`backup ${effect.backup} lost: ${effect.cause}, ${effect.detail}`)
+        return
+      case 'reportDivergence':
+        if ('backup' in effect) this.#divergences++
         return
       case 'release':
         this.#outputDelays.onReleased(effect.outputs, effect.afterAcknowledged !== undefined, process.hrtime.bigint())
-        for (const marked of effect.outputs) this.#release(marked)
+        if (effect.outputs.some(({ output }) => output.kind === 'frame')) this.#noteFirstOutput()
         return
-      case 'acknowledged':
-        this.#hart.acknowledged(effect.end)
+      case 'closeChannel':
+        if (!('channel' in effect)) this.#failoverCause = effect.reason
         return
-      case 'covered':
-        this.#network?.covered(effect.frameId)
+      case 'testAndSet':
+        trace(`primary lost (${this.#failoverCause}): test-and-set of generation ${effect.generation}`)
         return
-      case 'openGeneration':
-        this.#ask(this.#arbiter.openGeneration(effect.generation, effect.eligible))
-        return
-      case 'enterGeneration':
+      case 'goLive':
         this.#generation = effect.generation
-        this.#events.trace(`generation ${effect.generation}, backups: ${effect.eligible.join(', ') || 'none'}`)
-        this.#events.onBackupsMayDiffer?.()
-        return
-      case 'pauseHart':
-        this.#events.trace(`hart paused: ${effect.reason}`)
-        this.#hart.send({ kind: 'pause', isPaused: true })
-        return
-      case 'resumeHart':
-        this.#hart.send({ kind: 'pause', isPaused: false })
-        if (!this.#isPoweredOn) this.#hart.send({ kind: 'powerOn' })
-        this.#isPoweredOn = true
-        return
-      case 'setCpuPercent':
-        this.#hart.send({ kind: 'cpuPercent', percent: effect.percent })
-        return
-      case 'startCopy':
-        this.#events.trace('copying the machine for a backup')
-        this.#hart.send(effect)
-        return
-      case 'allowPages':
-      case 'endCopy':
-        this.#hart.send(effect)
-        return
-      case 'flushDisks':
-        this.#flushFor(effect.copy)
-        return
-      case 'backupLost':
-        this.#events.trace(`backup ${effect.backup} lost: ${effect.cause}, ${effect.detail}`)
-        this.#events.onBackupsMayDiffer?.()
-        return
-      case 'reportDivergence':
-        this.#divergences++
-        return
-      case 'halt':
-        this.#onProtocolHalt(effect.reason, effect.detail)
-        return
-      default:
-        unreachable(effect)
+        this.#failover = { ...failoverTimes(effect.timing), cause: this.#failoverCause }
+        if (effect.unconfirmed.some(({ output }) => output.kind === 'frame')) this.#noteFirstOutput()
+        this.#events.onLive(effect.generation)
+        trace(`live in generation ${effect.generation}, from log entry ${effect.logEnd}`)
     }
-  }
-
-  #flushFor(copy: ChannelId): void {
-    this.#disk.flush().then(
-      () => this.#withPrimary((primary) => primary.onDisksFlushed(copy)),
-      (error: Error) => this.#withPrimary((primary) => primary.onFlushFailed(copy, error.message, performance.now())),
-    )
-  }
-
-  /** To the outside world: this output's log entry is acknowledged, or nobody has to. */
-  #release({ output }: MarkedOutput): void {
-    switch (output.kind) {
-      case 'frame':
-        this.#noteFirstOutput()
-        if (this.#network) this.#network.send(output.sequence, output.bytes)
-        else this.#withPrimary((primary) => primary.onConfirmed('frame', output.sequence))
-        return
-      case 'disk':
-        this.#disk.issue(output)
-        return
-      case 'console':
-        this.#writeConsole(output)
-        return
-      case 'power':
-        if (output.action === 'off') void this.#powerOff(output.failed)
-        return
-      case 'entropyRequest':
-        return
-      default:
-        unreachable(output)
-    }
-  }
-
-  #writeConsole(output: Extract<Output, { kind: 'console' }>): void {
-    this.#console.write(output)
-    this.#withPrimary((primary) => primary.onConfirmed('console', output.sequence))
   }
 
   async #powerOff(failed: boolean): Promise<void> {
@@ -583,116 +483,16 @@ export class Replica {
     this.#events.onOff(failed)
   }
 
-  // ---- effects of a backup -----------------------------------------------------------------------------------------------
-
-  #carryOutBackup(effect: BackupEffect): void {
-    switch (effect.kind) {
-      case 'send':
-        this.#toPrimary.send(effect.message)
-        return
-      case 'closeChannel':
-        this.#failoverCause = effect.reason
-        this.#toPrimary.close()
-        return
-      case 'replay':
-        this.#hart.send({ kind: 'append', batch: effect.batch })
-        return
-      case 'loadPages':
-        this.#hart.send(effect, [effect.bytes.buffer as ArrayBuffer])
-        return
-      case 'loadState':
-        this.#loadState(effect.state)
-        return
-      case 'testAndSet':
-        this.#events.trace(`primary lost (${this.#failoverCause}): test-and-set of generation ${effect.generation}`)
-        this.#ask(this.#arbiter.testAndSet(effect.generation))
-        return
-      case 'callSiblings':
-        this.#callSiblings(effect.siblings)
-        return
-      case 'sendPeer':
-        this.#peers.send(effect.channel, effect.message)
-        return
-      case 'closePeer':
-        this.#peers.close(effect.channel)
-        return
-      case 'adoptPeer': {
-        const channel = this.#peers.take(effect.channel)
-        if (channel) this.#toPrimary.adopt(channel)
-        return
-      }
-      case 'goLive':
-        this.#goLive(effect)
-        return
-      case 'reportDivergence':
-        return
-      case 'halt':
-        this.#onProtocolHalt(effect.reason, effect.detail)
-        return
-      default:
-        unreachable(effect)
-    }
-  }
-
-  /** All pages were given to the hart: here is the rest, and what this host has to know of the past. */
-  #loadState({ hart, host, unconfirmed }: TransferredState): void {
-    this.#hart.send({ kind: 'loadState', state: hart })
-    try {
-      this.#console.beginAt(
-        host,
-        unconfirmed.flatMap(({ output }) => (output.kind === 'console' ? [output] : [])),
-      )
-    } catch (error) {
-      if (!(error instanceof WorldError)) throw error
-      this.#withBackup((backup) => backup.onRestoreFailed(error.message, performance.now()))
-    }
-  }
-
-  /** Whoever this replica is by the time that a sibling answers, backup or primary, hears of it. */
   #callSiblings(siblings: readonly Sibling[]): void {
     this.#siblings = new SiblingCaller({
       peers: this.#peers,
       key: this.#settings.listen?.key,
       callMs: this.#equipped.policy.callMs,
-      onOpen: (id, replica) => {
-        this.#withPrimary((primary) => primary.onSiblingOpen(id, performance.now()))
-        this.#withBackup((backup) => backup.onSiblingOpen(id, replica))
-      },
-      onUnreachable: (replica) => this.#withBackup((backup) => backup.onSiblingUnreachable(replica, performance.now())),
+      onOpen: (id, replica) => this.#core.onSiblingOpen(id, replica),
+      onUnreachable: (replica) => this.#core.onSiblingUnreachable(replica),
       trace: this.#events.trace,
     })
     this.#siblings.call(siblings)
-  }
-
-  /** The machine is ours, and all that was acknowledged is replayed: bind, send the unconfirmed, re-issue, run on. */
-  #goLive(effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
-    assert(this.#role.kind === 'backup', 'a backup goes live')
-    const primary = this.#role.backup.toPrimary()
-    this.#role = { kind: 'primary', primary }
-    this.#generation = effect.generation
-    this.#isPoweredOn = true
-    this.#failover = { ...failoverTimes(effect.timing), cause: this.#failoverCause }
-    this.#events.onLive(effect.generation)
-    this.#hart.send({ kind: 'goLive' })
-    const console = effect.unconfirmed.flatMap(({ output }) => (output.kind === 'console' ? [output] : []))
-    this.#repeats = { ...this.#repeats, console: this.#console.goLive(effect.runId, console) }
-    for (const { output } of effect.unconfirmed) {
-      if (output.kind === 'frame') this.#release({ output, markerIndex: effect.logEnd })
-      else this.#withPrimary(() => primary.onConfirmed('console', output.sequence))
-    }
-    // Before the first output: it waits for those who follow already.
-    for (const { channel, hello } of effect.joiners) {
-      this.#withPrimary(() => primary.onChannelOpen(channel, performance.now()))
-      this.#withPrimary(() => primary.onMessage(channel, hello, performance.now()))
-    }
-    this.#withPrimary(() => primary.start())
-    const generation = BigInt(effect.generation)
-    void this.#network
-      ?.bind({ generation, coveredFrameId: effect.coveredFrameId ?? 0n, logId: effect.runId })
-      .catch((error: Error) => this.#halt(new WorldError('bind-refused', error.message, ExitCode.lostArbitration)))
-    void this.#disk.connect(generation).then(() => this.#stampCopies(effect.generation))
-    this.#events.trace(`live in generation ${effect.generation}, from log entry ${effect.logEnd}`)
-    this.#events.onBackupsMayDiffer?.()
   }
 
   /** It follows from the first entry on: its copies are as good as the primary's, which have not changed since. */
@@ -718,7 +518,7 @@ export class Replica {
 
   /** What this replica followed is on its own copies now: from here on they are the machine's disks. */
   #stampCopies(generation: number): void {
-    if (this.#role.kind !== 'primary' || !this.#equipped.hasOwnDisks) return
+    if (!this.#core.primary || !this.#equipped.hasOwnDisks) return
     CopyStamp.of(this.#settings.folderPath, this.#settings.replica).write({ state: 'live', generation })
   }
 
@@ -730,17 +530,11 @@ export class Replica {
 
   // ---- the end -----------------------------------------------------------------------------------------------------------
 
-  #onProtocolHalt(reason: Parameters<typeof exitCodeOfHalt>[0], detail: string): void {
-    if (reason === 'shutdown') {
-      this.#role = { kind: 'halted', reason: detail }
-      return
-    }
-    this.#halt(new WorldError(`halted-${reason}`, detail, exitCodeOfHalt(reason)))
+  #halt(error: WorldError): void {
+    if (this.#core.halt(error.message)) this.#endWith(error)
   }
 
-  #halt(error: WorldError): void {
-    if (this.#role.kind === 'halted') return
-    this.#role = { kind: 'halted', reason: error.message }
+  #endWith(error: WorldError): void {
     this.#equipment?.disk.drop()
     void this.#end().then(() => this.#events.onHalt(error))
   }

@@ -4,6 +4,9 @@
  */
 
 import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
+import { verdictOnOpening, verdictOnTestAndSet } from '../replica/arbiter-verdicts.ts'
+import type { ArbiterPort } from '../replica/replica-world.ts'
+import type { ArbiterAnswer } from '../replication/effects.ts'
 import type { Actor } from './actor.ts'
 import type { FromArbiter, ToArbiter } from './disk-server.ts'
 import { diskHost } from './names.ts'
@@ -22,8 +25,9 @@ export interface ArbiterLineOptions {
 }
 
 const reconnectIntervalMs = 200
+const noAnswer: ArbiterAnswer = { result: 'unreachable', detail: 'no answer' }
 
-export class ArbiterLine {
+export class ArbiterLine implements ArbiterPort {
   readonly #options: ArbiterLineOptions
   #end: End<ToArbiter, FromArbiter> | undefined
   #isConnecting = false
@@ -82,6 +86,18 @@ export class ArbiterLine {
     actor.after(answerTimeoutMs * 1000, () => {
       if (this.#asked.get(id) === asked) this.#lose()
     })
+  }
+
+  openGeneration(generation: number, eligible: readonly string[], answered: (answer: ArbiterAnswer) => void): void {
+    this.ask({ op: 'openGeneration', generation, eligible }, (answer) =>
+      answered(answer && 'accepted' in answer ? verdictOnOpening(answer) : noAnswer),
+    )
+  }
+
+  testAndSet(generation: number, answered: (answer: ArbiterAnswer) => void): void {
+    this.ask({ op: 'testAndSet', generation }, (answer) =>
+      answered(answer && 'won' in answer ? verdictOnTestAndSet(answer) : noAnswer),
+    )
   }
 
   close(): void {

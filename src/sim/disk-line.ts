@@ -1,28 +1,27 @@
 /**
- * A replica's connection to its disk: the real `SteadyRequests` over fake connections, and what `DiskBackend` adds for a
- * backup, which follows by the log what may be lost.
+ * A replica's connection to its disk: the real `SteadyRequests` over fake connections, and the real `FollowedRequests` of a
+ * backup, which knows by the log what may be lost.
  */
 
 import type { WorldError } from '../base/assert.ts'
-import { sectorBytes } from '../base/units.ts'
 import { formatExportName } from '../disk/names.ts'
 import { NbdError } from '../disk/nbd-error.ts'
-import { type DiskLink, type DiskOutcome, type DiskWork, SteadyRequests } from '../disk/steady-requests.ts'
-import type { FlushReach } from '../disk/unflushed-writes.ts'
-import type { DiskAnswer } from '../hypervisor/replayer.ts'
-import type { LogIndex, MarkedOutput } from '../log/entry.ts'
-import type { Input } from '../machine/types.ts'
+import { type DiskLink, type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
+import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { MarkedOutput } from '../log/entry.ts'
+import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
+import type { DiskRequest } from '../replica/hart-messages.ts'
+import type { DisksPort } from '../replica/replica-world.ts'
 import type { Actor } from './actor.ts'
 import type { FromDisk, ToDisk } from './disk-server.ts'
 import { diskHost, exportName, machineName, token } from './names.ts'
 import type { End, Network } from './network.ts'
-import type { DiskRequest } from './tiny-machine.ts'
 
 export interface DiskLineOptions {
   readonly actor: Actor
   readonly network: Network
   readonly replica: string
-  readonly onAnswer: (answer: Extract<Input, { kind: 'diskCompletion' }>) => void
+  readonly onAnswer: (answer: DiskAnswer) => void
   readonly onFenced: () => void
   /** The disk refuses to take again what its crash may have undone: the guest hears of it with its next flush. */
   readonly onRestoreRefused: () => void
@@ -31,10 +30,10 @@ export interface DiskLineOptions {
 const reconnectIntervalMs = 50
 const connectTimeoutMs = 1000
 
-export class DiskLine {
+export class DiskLine implements DisksPort {
   readonly steady: SteadyRequests
   readonly #options: DiskLineOptions
-  readonly #followed = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()
+  readonly #followed: FollowedRequests
   #generation = 0
 
   constructor(options: DiskLineOptions) {
@@ -47,6 +46,7 @@ export class DiskLine {
         if (line.includes('is refused now')) options.onRestoreRefused()
       },
     })
+    this.#followed = new FollowedRequests(this.steady.unflushed)
   }
 
   connect(generation: number): void {
@@ -56,44 +56,28 @@ export class DiskLine {
   }
 
   issue(request: DiskRequest): void {
-    const { sequence } = request
-    this.steady.request(workOf(request), (outcome) => {
-      const answer = { kind: 'diskCompletion', sequence } as const
-      if (outcome instanceof NbdError) this.#options.onAnswer({ ...answer, status: 'ioError' })
-      else this.#options.onAnswer({ ...answer, status: 'ok', ...(outcome ? { data: outcome } : {}) })
+    this.steady.request(workOf(request), (outcome) => this.#options.onAnswer(answerOf(request, outcome)))
+  }
+
+  onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
+    followInOrder(
+      outputs,
+      answers,
+      (request) => this.#followed.onRequest(request),
+      (answer) => this.#followed.onAnswer(answer),
+    )
+  }
+
+  onRestored(inFlight: readonly DiskRequest[], done: () => void): void {
+    for (const request of inFlight) this.#followed.onRequest(request)
+    done()
+  }
+
+  flush(done: () => void, failed: (detail: string) => void): void {
+    this.steady.request({ operation: 'flush' }, (outcome) => {
+      if (outcome instanceof NbdError) failed(outcome.message)
+      else done()
     })
-  }
-
-  /** A backup's machine replayed these, in log order. */
-  onReplayed(outputs: readonly MarkedOutput[], answers: readonly DiskAnswer[]): void {
-    let next = 0
-    const answersBelow = (index: LogIndex | undefined): void => {
-      for (; next < answers.length && (index === undefined || answers[next]!.index < index); next++) {
-        this.#followAnswer(answers[next]!)
-      }
-    }
-    for (const { output, markerIndex } of outputs) {
-      if (output.kind !== 'disk') continue
-      answersBelow(markerIndex)
-      this.#followed.set(output.sequence, { work: workOf(output), reach: this.steady.unflushed.beginFlush() })
-    }
-    answersBelow(undefined)
-  }
-
-  /** What a machine that came from elsewhere has in flight. */
-  follow(requests: readonly DiskRequest[]): void {
-    for (const request of requests) {
-      this.#followed.set(request.sequence, { work: workOf(request), reach: this.steady.unflushed.beginFlush() })
-    }
-  }
-
-  #followAnswer({ sequence, status }: DiskAnswer): void {
-    const followed = this.#followed.get(sequence)
-    if (!followed) return
-    this.#followed.delete(sequence)
-    const { work, reach } = followed
-    if (work.operation === 'flush') this.steady.unflushed.onFlushed(reach)
-    else if (work.operation !== 'read' && status === 'ok') this.steady.unflushed.onCompleted(work)
   }
 
   #connect(): void {
@@ -171,19 +155,5 @@ export class DiskLine {
       onClosed: onOver,
     })
     this.steady.onConnected(link)
-  }
-}
-
-function workOf({ operation, sector, lengthBytes, data }: DiskRequest): DiskWork {
-  const offset = Number(sector) * sectorBytes
-  switch (operation) {
-    case 'write':
-      return { operation, offset, data: data! }
-    case 'flush':
-      return { operation }
-    case 'discard':
-      return { operation: 'trim', offset, lengthBytes }
-    default:
-      return { operation, offset, lengthBytes }
   }
 }

@@ -85,8 +85,8 @@ export const diskMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup does not keep what its primary wrote and nobody flushed',
-    file: 'src/host/disk-of-replica.ts',
-    from: "    else if (work.operation !== 'read' && status === 'ok') this.#steady.unflushed.onCompleted(work)\n",
+    file: 'src/replica/disk-requests.ts',
+    from: "    else if (work.operation !== 'read' && status === 'ok') this.#unflushed.onCompleted(work)\n",
     to: '',
     noticedBy: {
       file: 'src/host/disk-backend.test.ts',

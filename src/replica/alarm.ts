@@ -8,30 +8,38 @@
 /** A time that has passed already is not rung before this: other work comes in between. */
 const leastDelayMs = 1
 
+export interface AlarmClock {
+  nowMs(): number
+  /** Rings after so many whole milliseconds. @returns what calls that off */
+  after(delayMs: number, ring: () => void): () => void
+}
+
 export class Alarm {
+  readonly #clock: AlarmClock
   readonly #onRing: () => void
-  #timer: NodeJS.Timeout | undefined
+  #callOff: () => void = () => {}
   #ringsAtMs = Number.POSITIVE_INFINITY
 
-  constructor(onRing: () => void) {
+  constructor(clock: AlarmClock, onRing: () => void) {
+    this.#clock = clock
     this.#onRing = onRing
   }
 
-  /** @param atMs as `performance.now()` says it; infinite: never */
+  /** @param atMs as its clock says it; infinite: never */
   set(atMs: number): void {
     if (atMs >= this.#ringsAtMs || atMs === Number.POSITIVE_INFINITY) return
-    clearTimeout(this.#timer)
+    this.#callOff()
     this.#ringsAtMs = atMs
-    // Node's timers count whole milliseconds and may be early by a part of one: rounded up they are late instead.
-    const delayMs = Math.max(leastDelayMs, Math.ceil(atMs - performance.now()))
-    this.#timer = setTimeout(() => {
+    // Timers may count whole milliseconds and be early by a part of one: rounded up they are late instead.
+    const delayMs = Math.max(leastDelayMs, Math.ceil(atMs - this.#clock.nowMs()))
+    this.#callOff = this.#clock.after(delayMs, () => {
       this.#ringsAtMs = Number.POSITIVE_INFINITY
       this.#onRing()
-    }, delayMs)
+    })
   }
 
   cancel(): void {
-    clearTimeout(this.#timer)
+    this.#callOff()
     this.#ringsAtMs = Number.POSITIVE_INFINITY
   }
 }
