@@ -25,7 +25,7 @@ function parseCount(text: string): bigint {
 export function addRunCommand(program: Command): void {
   program
     .command('run')
-    .description('run one machine unprotected, its console on this terminal (Ctrl-] leaves); or a bare ELF program')
+    .description('run one machine unprotected, its console on this terminal (Ctrl-] ends it); or a bare ELF program')
     .argument('[VM]', 'VM file, or a folder with vm.toml')
     .option('--elf <FILE>', 'run this bare RISC-V program in M mode instead; exits with its code')
     .option('--max-instructions <N>', 'give up after N instructions (--elf)', parseCount)

@@ -87,7 +87,7 @@ export async function runAlone(
   process.once('SIGTERM', () => ended.reject(new WorldError('terminated', 'ended by SIGTERM', 143 as ExitCode)))
   try {
     await replica.start()
-    if (process.stdin.isTTY) say(`${config.name}: Ctrl-] leaves`)
+    if (process.stdin.isTTY) say(`${config.name}: Ctrl-] ends the machine`)
     return await ended.promise
   } finally {
     restoreTerminal()
