@@ -28,7 +28,7 @@ test('what a VM file appends to the command line comes last, so that it wins', (
   assert.equal(
     bootArguments(config),
     'console=ttyS0 cryptomgr.notests sysctl.vm.stat_interval=10 sysctl.vm.compaction_proactiveness=0 ' +
-      'root=/dev/vda rw ip4=10.0.2.15/24 gw4=10.0.2.2 cryptomgr.notests=0 quiet',
+      'psi=0 sysctl.kernel.soft_watchdog=0 root=/dev/vda rw ip4=10.0.2.15/24 gw4=10.0.2.2 cryptomgr.notests=0 quiet',
   )
 })
 

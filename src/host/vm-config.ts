@@ -242,9 +242,11 @@ const withoutCryptographicSelfTests = 'cryptomgr.notests'
 
 /**
  * What a kernel does by the clock although nobody needs it, and wakes an idle machine for, both replicas of it: counters of
- * its memory zones are gathered every second, and memory is compacted ahead of need twice a second.
+ * its memory zones are gathered every second, memory is compacted ahead of need twice a second, averages of how long tasks
+ * wait for resources are taken every two seconds, and a task must run every four to show that the processor is not stuck.
  */
-const withoutHousekeeping = 'sysctl.vm.stat_interval=10 sysctl.vm.compaction_proactiveness=0'
+const withoutHousekeeping =
+  'sysctl.vm.stat_interval=10 sysctl.vm.compaction_proactiveness=0 psi=0 sysctl.kernel.soft_watchdog=0'
 
 /** The kernel's command line: console, no self-tests, little housekeeping, root disk, network, then what the file appends, which wins. */
 export function bootArguments(config: VmConfig): string {

@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const file = 'src/engine/regions/regions.test.ts'
 const noticedBy = { file, test: 'in supervisor mode, seed 1' } as const
+const mappings = 'src/engine/regions/mappings.test.ts'
 
 export const translationMutations: readonly Mutation[] = [
   {
@@ -61,5 +62,43 @@ export const translationMutations: readonly Mutation[] = [
     from: 'if (rm <= 4) return emitFloat(f, operation, format, values, rm, () => call(i32(rm)), this.#floatState)',
     to: 'if (rm <= 4) return emitFloat(f, operation, format, values, 0, () => call(i32(0)), this.#floatState)',
     noticedBy: { file, test: 'an instruction that names a rounding mode rounds by it' },
+  },
+  {
+    name: 'translated code goes on behind a CSR write that changes whose rights its loads have',
+    file: 'src/engine/regions/region-context.ts',
+    from: 'f.if(effect, () => this.#region.finish(this.#following, this.#remaining))',
+    to: 'f.if(effect, () => {})',
+    noticedBy: {
+      file: mappings,
+      test: 'MPRV lends translated loads and stores the rights and the mappings of MPP, from the next instruction on',
+    },
+  },
+  {
+    name: 'translated code goes on in an address space that it has left',
+    file: 'src/engine/core/csr-file.ts',
+    from: `            f.do(core.flushTranslations)
+            f.do(core.updateMode)`,
+    to: '            f.do(core.updateMode)',
+    noticedBy: {
+      file: mappings,
+      test: 'code at one virtual address in two address spaces runs as what is mapped there, without fences',
+    },
+  },
+  {
+    name: 'translated code goes on in a page that its store has mapped elsewhere',
+    file: 'src/engine/core/tracked-pages.ts',
+    from: "put(f, 'attention', get('attention').or(attention.lookUpAfresh))",
+    to: '',
+    noticedBy: {
+      file: mappings,
+      test: 'a superpage is split under the code that it maps, and merged again, without fences',
+    },
+  },
+  {
+    name: 'a block of translated code gives back one instruction too many when its budget is short',
+    file: 'src/engine/regions/region-function.ts',
+    from: "this.#atSite('resume', block.offset, instructions.length)",
+    to: "this.#atSite('resume', block.offset, instructions.length + 1)",
+    noticedBy: { file: mappings, test: 'in machine mode, seed 21' },
   },
 ]

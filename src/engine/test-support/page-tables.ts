@@ -13,11 +13,15 @@ export const rootTable = 0x10_0000
 
 export class PageTables {
   readonly #engine: Engine
-  #free = rootTable + 4096
+  readonly #root: number
+  #free: number
   readonly #tables = new Map<string, number>()
 
-  constructor(engine: Engine) {
+  /** @param root offset in RAM of the root table; the others follow it */
+  constructor(engine: Engine, root = rootTable) {
     this.#engine = engine
+    this.#root = root
+    this.#free = root + 4096
   }
 
   /** A new empty table: its offset in RAM. */
@@ -32,7 +36,7 @@ export class PageTables {
    * @returns the offset in RAM of the leaf entry
    */
   map(virtual: bigint, offset: number, flags: bigint, level = 0): number {
-    let table = rootTable
+    let table = this.#root
     for (let at = 2; ; at--) {
       const index = Number((virtual >> BigInt(12 + 9 * at)) & 511n)
       const entry = table + index * 8
@@ -53,7 +57,7 @@ export class PageTables {
 
   /** Turns translation on for S and U mode. */
   enable(): void {
-    this.#engine.setCsr(csr.satp, (8n << 60n) | (BigInt(ramBase + rootTable) >> 12n))
+    this.#engine.setCsr(csr.satp, (8n << 60n) | (BigInt(ramBase + this.#root) >> 12n))
   }
 }
 
