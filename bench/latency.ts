@@ -6,7 +6,8 @@
  * A shell in the guest spins, so the hart never waits; beside it clients send PING to Redis, a thousand or so a second.
  * The replica itself measures each frame: from the moment its main thread has it to its entry in the log (`frameDelays` of
  * `status`). Not in it is the way from the client to the replica. Idle is CPU time of all processes of the machine
- * while the guest has nothing to do: replicas, disk server, LAN and its gateway, some time after the boot.
+ * while the guest has nothing to do: replicas, disk server, LAN and its gateway, and a monitor if there is one, some time
+ * after the boot.
  */
 
 import { loadavg } from 'node:os'
@@ -33,8 +34,9 @@ const help = `node bench/latency.ts [options]
   --only MODE        unprotected or protected; else both
   --guest FOLDER     a guest that is built already
   --json             the last line is one object: {"host","commit","seconds","settle","load_at_start","figures":[{"mode",
-                     "idle_replicas_percent","idle_all_percent","busy_frames":{"count","medianMs","p99Ms"},"busy_mips",
-                     "busy_pings_per_second"},…]}; percent of one core; all: replicas, disk server, LAN and gateway
+                     "idle_seconds_after_boot","idle_replicas_percent","idle_all_percent",
+                     "busy_frames":{"count","medianMs","p99Ms"},"busy_mips","busy_pings_per_second"},…]};
+                     percent of one core; all: replicas, disk server, LAN, gateway and monitor
   --write            put the table into docs/BENCHMARKS.md`
 
 const { values: options } = parseArgs({
@@ -54,7 +56,9 @@ const clients = 4
 
 interface Figures {
   readonly mode: 'unprotected' | 'protected'
-  /** Share of one core, in percent: the replicas, and with them disk server, LAN and gateway. */
+  /** From the guest's first answer to the begin of the idle time. */
+  readonly idle_seconds_after_boot: number
+  /** Share of one core, in percent: the replicas, and with them disk server, LAN, gateway and monitor. */
   readonly idle_replicas_percent: number
   readonly idle_all_percent: number
   readonly busy_frames: DelaySummary
@@ -75,10 +79,12 @@ async function measure(
     // Not by asking the port: passt spins for minutes on a connection that its client gave up before the guest was there.
     await consoleShows(vm, /GUEST-READY/)
     await waitForRedis(port, bootWithinMs)
+    const bootedMs = performance.now()
     await sleep(settle * 1000)
     const run = new VmFolder(readVmConfig(vm).config.name).requireRun()
     const ofReplicas = replicaPids(run)
-    const pids = [...ofReplicas, run.diskServerPid, run.lanPid]
+    const pids = [...ofReplicas, run.diskServerPid, run.lanPid, run.monitorPid].filter((pid) => pid > 0)
+    const afterBoot = (performance.now() - bootedMs) / 1000
     const before = pids.map(cpuSeconds)
     await sleep(seconds * 1000)
     const idle = pids.map((pid, index) => ((cpuSeconds(pid) - before[index]!) / seconds) * 100)
@@ -90,6 +96,7 @@ async function measure(
     const last = await liveReplica(vm)
     return {
       mode,
+      idle_seconds_after_boot: round2(afterBoot),
       idle_replicas_percent: total(idle.slice(0, ofReplicas.length)),
       idle_all_percent: total(idle),
       busy_frames: last.frameDelays,
