@@ -5,21 +5,10 @@
 
 import { z } from 'zod'
 import { WorldError } from '../base/assert.ts'
+import { recordSchema } from './arbiter-messages.ts'
 import { ArbiterRecord } from './arbiter-record.ts'
-import { nameSchema } from './names.ts'
 
-const generationSchema = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
-
-const recordSchema = z.strictObject({
-  version: z.literal(1),
-  machine: nameSchema,
-  generation: generationSchema,
-  holder: nameSchema.nullable(),
-  heldSince: generationSchema,
-  takenBy: z.enum(['nobody', 'start', 'testAndSet', 'elsewhere']),
-  eligible: z.array(nameSchema),
-  spent: z.array(nameSchema),
-})
+const textSchema = z.strictObject({ version: z.literal(1), ...recordSchema.shape })
 
 export function formatRecord(record: ArbiterRecord): string {
   return `${JSON.stringify({ version: 1, ...record.fields })}\n`
@@ -30,9 +19,9 @@ export function formatRecord(record: ArbiterRecord): string {
  * @throws WorldError `arbiter-record-damaged`
  */
 export function parseRecord(text: string, machine: string, where: string): ArbiterRecord {
-  let fields: z.infer<typeof recordSchema>
+  let fields: z.infer<typeof textSchema>
   try {
-    fields = recordSchema.parse(JSON.parse(text))
+    fields = textSchema.parse(JSON.parse(text))
   } catch {
     throw new WorldError(
       'arbiter-record-damaged',

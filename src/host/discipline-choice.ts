@@ -3,10 +3,11 @@
 import { ExitCode, WorldError } from '../base/assert.ts'
 import {
   type Discipline,
+  defaultEpoch,
+  epochLengths,
   epochProtocols,
   exactDiscipline,
-  longestEpochInstructions,
-  shortestEpochInstructions,
+  isEpochLength,
 } from '../log/discipline.ts'
 
 export interface DisciplineWords {
@@ -18,18 +19,15 @@ export interface DisciplineWords {
 /** @throws WorldError when a word is not known */
 export function chooseDiscipline({
   discipline = 'exact',
-  protocol = 'revised',
-  epoch = '50000',
+  protocol = defaultEpoch.protocol,
+  epoch = `${defaultEpoch.instructions}`,
 }: DisciplineWords): Discipline {
   if (discipline === 'exact') return exactDiscipline
   if (discipline !== 'epoch') throw wrong(`discipline "${discipline}": write exact or epoch`)
   const known = epochProtocols.find((name) => name === protocol)
   if (known === undefined) throw wrong(`protocol "${protocol}": write ${epochProtocols.join(' or ')}`)
   const instructions = Number(epoch)
-  const isInRange = instructions >= shortestEpochInstructions && instructions <= longestEpochInstructions
-  if (!Number.isInteger(instructions) || !isInRange) {
-    throw wrong(`epoch "${epoch}": write ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
-  }
+  if (!isEpochLength(instructions)) throw wrong(`epoch "${epoch}": write ${epochLengths}`)
   return { kind: 'epoch', protocol: known, instructions }
 }
 

@@ -13,6 +13,8 @@ import { parseNbdUri } from '../disk/nbd-uri.ts'
 import type { EtcdSettings } from '../etcd/etcd-settings.ts'
 import {
   type Discipline,
+  defaultEpoch,
+  epochLengths,
   epochProtocols,
   exactDiscipline,
   longestEpochInstructions,
@@ -116,16 +118,13 @@ export const vmSchema = z
           .describe('inputs enter at the instruction where they arrive, or only where an epoch ends'),
         protocol: z
           .enum(epochProtocols)
-          .default('revised')
+          .default(defaultEpoch.protocol)
           .describe('epoch discipline: acknowledgements are awaited at the end of an epoch, or before outputs'),
         epoch: z
           .int()
-          .min(
-            shortestEpochInstructions,
-            `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`,
-          )
-          .max(longestEpochInstructions, `use ${shortestEpochInstructions} to ${longestEpochInstructions} instructions`)
-          .default(50_000)
+          .min(shortestEpochInstructions, `use ${epochLengths}`)
+          .max(longestEpochInstructions, `use ${epochLengths}`)
+          .default(defaultEpoch.instructions)
           .describe('epoch discipline: length of an epoch in instructions'),
         arbiter: arbiterSchema.default('disk'),
       })

@@ -27,6 +27,15 @@ export const exactDiscipline: Discipline = { kind: 'exact' }
 
 export const shortestEpochInstructions = 1000
 export const longestEpochInstructions = 1_000_000
+/** For error lines. */
+export const epochLengths = `${shortestEpochInstructions} to ${longestEpochInstructions} instructions`
+
+export const defaultEpoch: EpochDiscipline = { kind: 'epoch', protocol: 'revised', instructions: 50_000 }
+
+export function isEpochLength(instructions: number): boolean {
+  const isInRange = instructions >= shortestEpochInstructions && instructions <= longestEpochInstructions
+  return Number.isInteger(instructions) && isInRange
+}
 
 /** In words for people. */
 export function describeDiscipline(discipline: Discipline): string {
@@ -53,8 +62,7 @@ export function readDiscipline(reader: ByteReader): Discipline {
   if (tag === 0) return exactDiscipline
   const protocol = epochProtocols[tag - 1]
   const instructions = Number(readVarint(reader))
-  const isGood = instructions >= shortestEpochInstructions && instructions <= longestEpochInstructions
-  if (protocol === undefined || !isGood) {
+  if (protocol === undefined || !isEpochLength(instructions)) {
     throw new WorldError('bad-discipline', `discipline ${tag} with epochs of ${instructions} instructions`)
   }
   return { kind: 'epoch', protocol, instructions }

@@ -163,50 +163,38 @@ function ifNegative(b: Value, a: Value): Value {
   return b.shrS(63).and(a)
 }
 
+/** What a division works on, and what it gives. */
+interface Division {
+  readonly operand: (value: Value) => Value
+  readonly isSigned: boolean
+  readonly isRemainder: boolean
+}
+
 /** Division by zero gives all ones, and the remainder the dividend; −2^(n−1) / −1 overflows to itself, remainder 0. */
-function signedDivision(
-  name: string,
-  code: number,
-  f3: number,
-  operand: (value: Value) => Value,
-  remainder: boolean,
-): Instruction {
+function division(name: string, code: number, f3: number, { operand, isSigned, isRemainder }: Division): Instruction {
   return register('M', name, code, f3, 0x01, (c) => {
     const a = c.let(operand(c.rs1))
     const b = c.let(operand(c.rs2))
-    c.if(
-      b.eqz(),
-      () => c.setRd(remainder ? a.toI64S() : c.i64(-1)),
-      () =>
-        c.if(
-          b.eq(-1),
-          () => c.setRd(remainder ? c.i64(0) : a.neg().toI64S()),
-          () => c.setRd((remainder ? a.remS(b) : a.divS(b)).toI64S()),
-        ),
-    )
+    const unsigned = (): void => c.setRd((isRemainder ? a.remU(b) : a.divU(b)).toI64S())
+    const signed = (): void =>
+      c.if(
+        b.eq(-1),
+        () => c.setRd(isRemainder ? c.i64(0) : a.neg().toI64S()),
+        () => c.setRd((isRemainder ? a.remS(b) : a.divS(b)).toI64S()),
+      )
+    c.if(b.eqz(), () => c.setRd(isRemainder ? a.toI64S() : c.i64(-1)), isSigned ? signed : unsigned)
   })
 }
 
-function unsignedDivision(
-  name: string,
-  code: number,
-  f3: number,
-  operand: (value: Value) => Value,
-  remainder: boolean,
-): Instruction {
-  return register('M', name, code, f3, 0x01, (c) => {
-    const a = c.let(operand(c.rs1))
-    const b = c.let(operand(c.rs2))
-    c.if(
-      b.eqz(),
-      () => c.setRd(remainder ? a.toI64S() : c.i64(-1)),
-      () => c.setRd((remainder ? a.remU(b) : a.divU(b)).toI64S()),
-    )
-  })
+/** Quotient and remainder, signed and unsigned, in the order of funct3. */
+function divisions(code: number, suffix: string, operand: (value: Value) => Value): Instruction[] {
+  return [
+    division(`div${suffix}`, code, 4, { operand, isSigned: true, isRemainder: false }),
+    division(`divu${suffix}`, code, 5, { operand, isSigned: false, isRemainder: false }),
+    division(`rem${suffix}`, code, 6, { operand, isSigned: true, isRemainder: true }),
+    division(`remu${suffix}`, code, 7, { operand, isSigned: false, isRemainder: true }),
+  ]
 }
-
-const whole = (value: Value): Value => value
-const low = (value: Value): Value => value.toI32()
 
 const multiply: readonly Instruction[] = [
   register('M', 'mul', opcode.op, 0, 0x01, (c) => c.setRd(c.rs1.mul(c.rs2))),
@@ -219,15 +207,9 @@ const multiply: readonly Instruction[] = [
     c.setRd(high.sub(ifNegative(c.rs1, c.rs2)))
   }),
   register('M', 'mulhu', opcode.op, 3, 0x01, (c) => c.setRd(multiplyHighUnsigned(c, c.rs1, c.rs2))),
-  signedDivision('div', opcode.op, 4, whole, false),
-  unsignedDivision('divu', opcode.op, 5, whole, false),
-  signedDivision('rem', opcode.op, 6, whole, true),
-  unsignedDivision('remu', opcode.op, 7, whole, true),
+  ...divisions(opcode.op, '', (value) => value),
   register('M', 'mulw', opcode.op32, 0, 0x01, (c) => c.setRd(word(c.rs1.mul(c.rs2)))),
-  signedDivision('divw', opcode.op32, 4, low, false),
-  unsignedDivision('divuw', opcode.op32, 5, low, false),
-  signedDivision('remw', opcode.op32, 6, low, true),
-  unsignedDivision('remuw', opcode.op32, 7, low, true),
+  ...divisions(opcode.op32, 'w', (value) => value.toI32()),
 ]
 
 /** One atomic operation in its .w and .d form. aq and rl order nothing on one hart. */
