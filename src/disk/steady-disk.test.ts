@@ -411,3 +411,72 @@ test("the disk's own error is an answer, and a flush that failed keeps nothing a
   await flushed
   assert.equal(disk.unflushed.count, 0)
 })
+
+/** Writes one byte, then a flush of our own fails. */
+async function writtenAndNotSecured(server: ToyServer): Promise<SteadyDisk> {
+  const disk = steadyDisk(server)
+  await settle()
+  const write = disk.request({ operation: 'write', offset: 3, data: Uint8Array.of(7) })
+  server.finish(0)
+  await write
+  server.isBroken = true
+  const secured = assert.rejects(disk.secure(), { reason: 'io' })
+  server.finish(0)
+  await secured
+  server.isBroken = false
+  await settle()
+  return disk
+}
+
+test('a flush of our own that fails forgets nothing: the guest, which did not hear of it, finds what it wrote after a crash', async () => {
+  const server = new ToyServer()
+  const disk = await writtenAndNotSecured(server)
+  server.crash(() => false)
+  server.comeUp()
+  await settle()
+  while (server.executing.length > 0) {
+    server.finish(0)
+    await settle()
+  }
+  assert.equal(server.contents[3], 7)
+  const flushed = disk.request({ operation: 'flush' })
+  server.finish(0)
+  await flushed
+  assert.equal(server.durable[3], 7)
+  assert.equal(disk.unflushed.count, 0)
+})
+
+test('after a flush of our own that failed, what the disk may have lost with the error is written again before the next one', async () => {
+  const server = new ToyServer()
+  const disk = await writtenAndNotSecured(server)
+  let isSecured = false
+  const secured = disk.secure().then(() => (isSecured = true))
+  await settle()
+  assert.deepEqual(
+    server.executing.map(({ work }) => work.operation),
+    ['write'],
+  )
+  server.finish(0)
+  await settle()
+  assert.equal(isSecured, false)
+  server.finish(0)
+  await secured
+  assert.equal(server.durable[3], 7)
+})
+
+test('a change that is refused when it comes again fails our own flushes, until a flush of the guest has failed', async () => {
+  const server = new ToyServer()
+  const disk = await writtenAndNotSecured(server)
+  server.isBroken = true
+  server.finish(0)
+  await settle()
+  server.isBroken = false
+  for (const flush of [disk.secure(), disk.secure(), disk.request({ operation: 'flush' })]) {
+    const failed = assert.rejects(flush, { reason: 'io' })
+    server.finish(0)
+    await failed
+  }
+  const secured = disk.secure()
+  server.finish(0)
+  await secured
+})

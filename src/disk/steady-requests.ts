@@ -9,6 +9,10 @@
  * goes out. Everything may be sent twice, so the caller keeps requests that overlap, one of them a change, in order: the
  * second only after the answer to the first. (virtio-blk devices of ours do; `NbdStore` does.)
  *
+ * A flush of our own (`secure`) is heard of by no guest. If it fails, the guest takes for written what the disk may have lost
+ * with the error, and a later flush may succeed without it (Linux reports a failed write-back once). So the server then
+ * counts as one that has crashed: everything that is kept is written again before anything else.
+ *
  * Does not bound what it keeps: whoever makes the requests sends a flush now and then.
  */
 
@@ -52,6 +56,8 @@ export interface SteadyOutside {
 interface Waiting {
   readonly work: DiskWork
   readonly answered: (outcome: DiskOutcome) => void
+  /** A flush that the guest did not ask for. */
+  readonly isOwn: boolean
 }
 
 /** Kept changes written again at a time, as long as they do not overlap. */
@@ -106,7 +112,19 @@ export class SteadyRequests {
    * `drop`, and after a fence, it is never answered.
    */
   request(work: DiskWork, answered: (outcome: DiskOutcome) => void): void {
-    const waiting: Waiting = { work, answered }
+    this.#add({ work, answered, isOwn: false })
+  }
+
+  /**
+   * What was answered so far is to outlive a crash of the server: a flush that no guest hears of. It may be asked for again
+   * after an error.
+   */
+  secure(answered: (error: NbdError | undefined) => void): void {
+    const done = (outcome: DiskOutcome): void => answered(outcome instanceof NbdError ? outcome : undefined)
+    this.#add({ work: { operation: 'flush' }, answered: done, isOwn: true })
+  }
+
+  #add(waiting: Waiting): void {
     this.#waiting.add(waiting)
     if (this.#link) this.#send(this.#link, waiting)
   }
@@ -215,8 +233,9 @@ export class SteadyRequests {
   }
 
   #onDone(waiting: Waiting, reach: FlushReach, data: Uint8Array | undefined): void {
-    const { work, answered } = waiting
-    if (work.operation === 'flush') this.#onFlushed(waiting, reach, this.#restoreFailure)
+    const { work, answered, isOwn } = waiting
+    if (isOwn && this.#restoreFailure) answered(this.#restoreFailure)
+    else if (work.operation === 'flush') this.#onFlushed(waiting, reach, this.#restoreFailure)
     else {
       if (work.operation !== 'read') this.unflushed.onCompleted(work)
       answered(data)
@@ -241,7 +260,11 @@ export class SteadyRequests {
       case 'io':
         this.#outside.trace(`disk: ${error.message}`)
         if (!this.#waiting.delete(waiting)) return
-        if (waiting.work.operation === 'flush') this.#onFlushed(waiting, reach, error)
+        if (waiting.isOwn) {
+          waiting.answered(error)
+          this.#bootId = undefined
+          this.#onLost(link, error)
+        } else if (waiting.work.operation === 'flush') this.#onFlushed(waiting, reach, error)
         else waiting.answered(error)
         return
       default:

@@ -89,7 +89,7 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   async secure(): Promise<void> {
-    await this.#steady.request({ operation: 'flush' })
+    await this.#steady.secure()
   }
 
   async close(): Promise<void> {

@@ -74,8 +74,8 @@ export class DiskLine implements DisksPort {
   }
 
   flush(done: () => void, failed: (detail: string) => void): void {
-    this.steady.request({ operation: 'flush' }, (outcome) => {
-      if (outcome instanceof NbdError) failed(outcome.message)
+    this.steady.secure((error) => {
+      if (error) failed(error.message)
       else done()
     })
   }

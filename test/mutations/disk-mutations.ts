@@ -74,6 +74,36 @@ export const diskMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a flush of our own that failed counts as one that the guest heard of',
+    file: 'src/disk/steady-requests.ts',
+    from: '        if (waiting.isOwn) {\n',
+    to: '        if (waiting.isOwn && waiting.work.operation !== "flush") {\n',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'a flush of our own that fails forgets nothing: the guest, which did not hear of it, finds what it wrote after a crash',
+    },
+  },
+  {
+    name: 'after a flush of our own that failed, the next one is believed at once',
+    file: 'src/disk/steady-requests.ts',
+    from: '          this.#bootId = undefined\n          this.#onLost(link, error)\n',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'after a flush of our own that failed, what the disk may have lost with the error is written again before the next one',
+    },
+  },
+  {
+    name: 'a flush of our own takes the error that the guest has to hear',
+    file: 'src/disk/steady-requests.ts',
+    from: '    if (isOwn && this.#restoreFailure) answered(this.#restoreFailure)\n    else if (',
+    to: '    if (isOwn && this.#restoreFailure && work.operation !== "flush") answered(undefined)\n    else if (',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'a change that is refused when it comes again fails our own flushes, until a flush of the guest has failed',
+    },
+  },
+  {
     name: 'a flush counts for what was completed while it ran',
     file: 'src/disk/unflushed-writes.ts',
     from: '      if (order >= reach) break\n',
