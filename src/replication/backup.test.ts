@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  acks,
   batchAt,
   end,
   entries,
@@ -9,6 +10,7 @@ import {
   kindsOf,
   markedFrame,
   only,
+  replayed,
   welcome,
 } from '../../test/support/replication.ts'
 import type { MarkedOutput } from '../log/entry.ts'
@@ -27,15 +29,6 @@ function join(options: Partial<BackupOptions> = {}): Backup {
   assert.equal(backup.state, 'replaying')
   return backup
 }
-
-const replayed = (count: number, outputs: readonly MarkedOutput[] = []) => ({
-  replayedEnd: end(count),
-  count: BigInt(count),
-  outputs,
-})
-
-const acks = (effects: readonly BackupEffect[]) =>
-  only(effects, 'send').flatMap(({ message }) => (message.kind === 'ack' ? [Number(message.progress.receivedEnd)] : []))
 
 test('the backup acknowledges when entries are in its buffer, not when they are executed', () => {
   const backup = join()

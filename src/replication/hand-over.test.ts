@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  ack,
   batchAt,
   entries,
   hello,
@@ -14,15 +15,7 @@ import {
 } from '../../test/support/replication.ts'
 import { logIndex } from '../log/entry.ts'
 import { Backup } from './backup.ts'
-import type { Message } from './messages.ts'
 import { Primary } from './primary.ts'
-import { fullReach, type Reach } from './reach.ts'
-
-const ack = (receivedEnd: bigint, reach: Reach = fullReach): Message => ({
-  kind: 'ack',
-  progress: { receivedEnd: logIndex(receivedEnd), replayedEnd: logIndex(0n), replayedCount: 0n, lagMs: 0 },
-  reach,
-})
 
 function protectedPrimary(): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting' })
@@ -41,12 +34,12 @@ test('move: the primary says so to its backup, ends, and releases nothing any mo
   assert.deepEqual(kindsOf(effects), ['send', 'closeChannel', 'halt'])
   assert.equal(only(effects, 'send')[0]?.message.kind, 'takeOver')
   assert.equal(only(effects, 'halt')[0]?.reason, 'handedOver')
-  assert.deepEqual(primary.onMessage(1, ack(2n), 3), [], 'what its backup acknowledges now is for nobody')
+  assert.deepEqual(primary.onMessage(1, ack(2), 3), [], 'what its backup acknowledges now is for nobody')
 })
 
 test('move: a backup that could not serve, or is none yet, is not given the machine', () => {
   const worse = protectedPrimary()
-  worse.onMessage(1, ack(0n, { disk: true, lan: false }), 1)
+  worse.onMessage(1, ack(0, 0, 0, { disk: true, lan: false }), 1)
   assert.deepEqual(worse.handOver(2), [])
   assert.equal(worse.state, 'protected')
   const alone = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'alone' })

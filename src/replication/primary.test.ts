@@ -1,31 +1,26 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  ack,
   batchAt,
   end,
   entries,
-  hello,
+  helloFrom,
   identity,
   kindsOf,
   marked,
   markedFrame,
   only,
+  released,
   welcome,
 } from '../../test/support/replication.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import type { PrimaryEffect } from './effects.ts'
-import type { Message, Progress } from './messages.ts'
+import type { Message } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import type { PrimaryOptions } from './primary-options.ts'
-import { fullReach, type Reach } from './reach.ts'
-
-const helloFrom = (replica: string, nextIndex = 0): Message => hello(replica, { nextIndex: end(nextIndex) })
-
-const ack = (received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach): Message => {
-  const progress: Progress = { receivedEnd: end(received), replayedEnd: end(replayed), replayedCount: 0n, lagMs }
-  return { kind: 'ack', progress, reach }
-}
+import { fullReach } from './reach.ts'
 
 function start(options: Partial<PrimaryOptions> = {}): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting', ...options })
@@ -44,9 +39,6 @@ function protectedBy(backups: readonly string[], options: Partial<PrimaryOptions
   assert.equal(primary.state, 'protected')
   return primary
 }
-
-const released = (effects: readonly PrimaryEffect[]) =>
-  only(effects, 'release').flatMap(({ outputs }) => outputs.map(({ output }) => Number(output.sequence)))
 
 test('Output Rule: no output is released before its marker is acknowledged', () => {
   const primary = protectedBy(['b'])

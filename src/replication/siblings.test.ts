@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  ack,
   batchAt,
   end,
   entries,
@@ -11,15 +12,15 @@ import {
   kindsOf,
   markedFrame,
   only,
+  released,
+  replayed,
   welcome,
 } from '../../test/support/replication.ts'
 import { Backup } from './backup.ts'
-import type { PrimaryEffect } from './effects.ts'
 import type { Message } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import type { PrimaryOptions } from './primary-options.ts'
-import { fullReach } from './reach.ts'
 
 const policy = { ...defaultReplicationPolicy, backups: 2 }
 const siblings = [
@@ -36,8 +37,6 @@ function listed(received: number): Backup {
   for (let index = 0; index < received; index++) backup.onMessage(entries(batchAt(index)), 1)
   return backup
 }
-
-const replayed = (count: number) => ({ replayedEnd: end(count), count: BigInt(count), outputs: [] })
 
 /** `b` has won generation 3; its connection to `c` is channel 9. */
 function winner(received: number): Backup {
@@ -138,15 +137,6 @@ test('a backup that missed a change of generation asks for the one that lists it
 
 // ---- the primary's side --------------------------------------------------------------------------------------------------
 
-const ack = (received: number, lagMs = 0): Message => ({
-  kind: 'ack',
-  progress: { receivedEnd: end(received), replayedEnd: end(0), replayedCount: 0n, lagMs },
-  reach: fullReach,
-})
-
-const released = (effects: readonly PrimaryEffect[]) =>
-  only(effects, 'release').flatMap(({ outputs }) => outputs.map(({ output }) => Number(output.sequence)))
-
 /** `b`, live since entry 5 in generation 3, after `a` (whose hold was 1). */
 function goneLive(received = 5): Primary {
   const backup = winner(received)
@@ -242,7 +232,7 @@ test('a slow backup is dropped from the record while another keeps up; only then
   primary.onBatch(batchAt(0), 1)
   primary.onOutputs([markedFrame(0, 0)])
   primary.onMessage(0, ack(1), 2)
-  primary.onMessage(1, ack(0, policy.slowBackupMs + 1), 2)
+  primary.onMessage(1, ack(0, 0, policy.slowBackupMs + 1), 2)
   const dropped = primary.onTick(3)
   assert.deepEqual(
     only(dropped, 'backupLost').map(({ backup, cause }) => [backup, cause]),
@@ -266,8 +256,8 @@ test('a slow backup is dropped from the record while another keeps up; only then
 test('a backup alone is never too slow: without it the machine would have none', () => {
   const primary = protectedByTwo()
   const late = policy.slowBackupMs + 1
-  primary.onMessage(0, ack(0, late), 2)
-  primary.onMessage(1, ack(0, late), 2)
+  primary.onMessage(0, ack(0, 0, late), 2)
+  primary.onMessage(1, ack(0, 0, late), 2)
   assert.deepEqual(only(primary.onTick(3), 'openGeneration'), [])
 })
 

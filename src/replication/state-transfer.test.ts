@@ -3,41 +3,32 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  ack,
   batchAt,
   end,
   entries,
-  hello,
+  helloFrom,
   identity,
   kindsOf,
   markedFrame,
   only,
+  released,
   welcome,
 } from '../../test/support/replication.ts'
 import { Backup } from './backup.ts'
 import type { BackupEffect, PrimaryEffect } from './effects.ts'
-import type { Message, Progress } from './messages.ts'
+import type { Message } from './messages.ts'
 import { defaultReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import type { PrimaryOptions } from './primary-options.ts'
-import { fullReach } from './reach.ts'
 import { decodeState, stateMessages, type TransferredState } from './transferred-state.ts'
 
 const { timeoutMs, heartbeatMs } = defaultReplicationPolicy.detector
 const hart = Uint8Array.of(1, 2, 3)
 const host = Uint8Array.of(4)
 
-const helloFrom = (replica: string, nextIndex = 0): Message => hello(replica, { nextIndex: end(nextIndex) })
-
-const ack = (received: number): Message => {
-  const progress: Progress = { receivedEnd: end(received), replayedEnd: end(received), replayedCount: 0n, lagMs: 0 }
-  return { kind: 'ack', progress, reach: fullReach }
-}
-
 const sent = (effects: readonly (PrimaryEffect | BackupEffect)[]) =>
   (effects as readonly PrimaryEffect[]).flatMap((effect) => (effect.kind === 'send' ? [effect.message.kind] : []))
-
-const released = (effects: readonly PrimaryEffect[]) =>
-  only(effects, 'release').flatMap(({ outputs }) => outputs.map(({ output }) => Number(output.sequence)))
 
 /** A primary that is alone in generation 5, and has written ten entries. */
 function alone(options: Partial<PrimaryOptions> = {}): Primary {
@@ -98,7 +89,7 @@ test('eligibility: outputs wait from the state on, BEFORE the arbiter is asked t
   assert.deepEqual(released(primary.onOutputs([markedFrame(0, 11)])), [], 'its entry is not acknowledged')
   primary.onDisksFlushed(1)
   assert.equal(primary.state, 'alone')
-  const acknowledged = primary.onMessage(1, ack(12), 3)
+  const acknowledged = primary.onMessage(1, ack(12, 12), 3)
   assert.deepEqual(kindsOf(acknowledged), ['openGeneration', 'release'])
   assert.deepEqual(only(acknowledged, 'openGeneration')[0], { kind: 'openGeneration', generation: 5, eligible: ['b'] })
   const granted = primary.onArbiterAnswer({ result: 'granted', generation: 6 }, 4)
@@ -110,18 +101,18 @@ test('eligibility: a backup that has not said that its machine is whole is not n
   const primary = copied()
   assert.deepEqual(only(primary.onDisksFlushed(1), 'openGeneration'), [])
   assert.deepEqual(only(primary.onMessage(1, { kind: 'taken', totalBytes: 0 }, 2), 'openGeneration'), [])
-  assert.equal(only(primary.onMessage(1, ack(10), 3), 'openGeneration').length, 1)
+  assert.equal(only(primary.onMessage(1, ack(10, 10), 3), 'openGeneration').length, 1)
 })
 
 test('eligibility: what the disks answered before is on stable storage before the arbiter lists the new backup', () => {
   const primary = alone()
   saysHello(primary)
   assert.deepEqual(only(primary.onCopied(1, hart, host, 1), 'flushDisks'), [{ kind: 'flushDisks', copy: 1 }])
-  assert.deepEqual(only(primary.onMessage(1, ack(10), 2), 'openGeneration'), [])
+  assert.deepEqual(only(primary.onMessage(1, ack(10, 10), 2), 'openGeneration'), [])
   assert.equal(only(primary.onDisksFlushed(1), 'openGeneration').length, 1)
   const failing = copied()
   assert.equal(only(failing.onFlushFailed(1, 'no space', 2), 'backupLost')[0]?.cause, 'disk')
-  assert.deepEqual(only(failing.onMessage(1, ack(10), 2), 'openGeneration'), [])
+  assert.deepEqual(only(failing.onMessage(1, ack(10, 10), 2), 'openGeneration'), [])
 })
 
 test('no entry is lost between the final pause and the first batch: all that follow are sent behind the state', () => {

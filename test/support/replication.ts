@@ -5,8 +5,11 @@ import { exactDiscipline } from '../../src/log/discipline.ts'
 import { type EntryBody, type LogEnd, logIndex, type MarkedOutput, type Output } from '../../src/log/entry.ts'
 import type { MachineIdentity } from '../../src/log/identity.ts'
 import { instructionCount } from '../../src/machine/types.ts'
+import type { ReplayReport } from '../../src/replication/backup-options.ts'
+import type { BackupEffect, PrimaryEffect } from '../../src/replication/effects.ts'
 import type { Hello } from '../../src/replication/hello.ts'
-import type { Message, Sibling } from '../../src/replication/messages.ts'
+import type { Message, Progress, Sibling } from '../../src/replication/messages.ts'
+import { fullReach, type Reach } from '../../src/replication/reach.ts'
 
 export const identity: MachineIdentity = {
   machine: 'shop',
@@ -21,6 +24,21 @@ export const end = (index: number): LogEnd => logIndex(BigInt(index))
 export function hello(replica: string, fields: Partial<Hello> = {}): Hello {
   const place = { generation: 0, nextIndex: end(0), runId: 0n, hold: 0, address: '', discipline: exactDiscipline }
   return { kind: 'hello', identity, replica, role: 'backup', ...place, ...fields }
+}
+
+/** A new backup's hello: its machine lacks the log from `nextIndex` on. */
+export function helloFrom(replica: string, nextIndex = 0): Message {
+  return hello(replica, { nextIndex: end(nextIndex) })
+}
+
+export function ack(received: number, replayed = 0, lagMs = 0, reach: Reach = fullReach): Message {
+  const progress: Progress = { receivedEnd: end(received), replayedEnd: end(replayed), replayedCount: 0n, lagMs }
+  return { kind: 'ack', progress, reach }
+}
+
+/** What a replayer reports that has come so far. */
+export function replayed(count: number, outputs: readonly MarkedOutput[] = []): ReplayReport {
+  return { replayedEnd: end(count), count: BigInt(count), outputs }
 }
 
 export function entries(batch: LogBatch, commonEnd = 0): Message {
@@ -61,4 +79,15 @@ export function only<E extends { kind: string }, K extends E['kind']>(
 
 export function kindsOf(effects: readonly { kind: string }[]): string[] {
   return effects.map(({ kind }) => kind)
+}
+
+/** The numbers of the outputs that leave. */
+export function released(effects: readonly PrimaryEffect[]): number[] {
+  return only(effects, 'release').flatMap(({ outputs }) => outputs.map(({ output }) => Number(output.sequence)))
+}
+
+/** How far the entries go that a backup acknowledges. */
+export function acks(effects: readonly BackupEffect[]): number[] {
+  const sent = only(effects, 'send').map(({ message }) => message)
+  return sent.flatMap((message) => (message.kind === 'ack' ? [Number(message.progress.receivedEnd)] : []))
 }

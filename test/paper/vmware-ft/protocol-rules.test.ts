@@ -6,12 +6,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Backup } from '../../../src/replication/backup.ts'
-import type { BackupEffect, PrimaryEffect } from '../../../src/replication/effects.ts'
-import type { Message } from '../../../src/replication/messages.ts'
+import type { PrimaryEffect } from '../../../src/replication/effects.ts'
 import { defaultReplicationPolicy } from '../../../src/replication/policy.ts'
 import { Primary } from '../../../src/replication/primary.ts'
-import { fullReach } from '../../../src/replication/reach.ts'
 import {
+  ack,
+  acks,
   batchAt,
   end,
   entries,
@@ -21,20 +21,12 @@ import {
   marked,
   markedFrame,
   only,
+  released,
   welcome,
 } from '../../support/replication.ts'
 
 const policy = defaultReplicationPolicy
 const { timeoutMs, heartbeatMs } = policy.detector
-
-const released = (effects: readonly PrimaryEffect[]) =>
-  only(effects, 'release').flatMap(({ outputs }) => outputs.map(({ output }) => Number(output.sequence)))
-
-const ack = (received: number, replayed = 0, lagMs = 0): Message => ({
-  kind: 'ack',
-  progress: { receivedEnd: end(received), replayedEnd: end(replayed), replayedCount: 0n, lagMs },
-  reach: fullReach,
-})
 
 /** In generation 2, with backup `b` on channel 0. */
 function protectedPrimary(): Primary {
@@ -55,9 +47,6 @@ function listedBackup(): Backup {
   backup.onMessage(welcome(2, [{ replica: 'b', address: '' }]), 0)
   return backup
 }
-
-const acks = (effects: readonly BackupEffect[]) =>
-  only(effects, 'send').flatMap(({ message }) => (message.kind === 'ack' ? [Number(message.progress.receivedEnd)] : []))
 
 test('Output Rule: an output is not sent before the backup has received and acknowledged the log entry of the operation that produces it', () => {
   const primary = protectedPrimary()
