@@ -21,6 +21,7 @@ import type { LogEnd, Output } from '../log/entry.ts'
 import { outputChecksum } from '../log/output-codec.ts'
 import { instructionCount, type Machine } from '../machine/types.ts'
 import { DiskModel } from './disk-model.ts'
+import { EpochRules, type EpochSettings } from './epoch-rules.ts'
 import { noSituations, type Situation } from './situations.ts'
 import { type DiskRequest, TinyMachine } from './tiny-machine.ts'
 import type { DiskVisitor, FrameFate, Witness } from './witness.ts'
@@ -58,6 +59,10 @@ export class Checkers implements Witness {
   #seen: Seen[] = []
   #failovers = 0
   #isFirstRun = true
+  /** Of a machine in the epoch discipline. */
+  epochs: EpochSettings | undefined
+  /** Where the logs of primaries ended that were followed by another one, in this run of the machine. */
+  #failoverEnds: LogEnd[] = []
   #isDiskBroken = false
   /** The first generation of this run of the machine. */
   #runGeneration = Number.POSITIVE_INFINITY
@@ -237,6 +242,7 @@ export class Checkers implements Witness {
     if (this.#isAnotherBackup(replica)) this.count('promoted_with_another_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
+    this.#failoverEnds.push(logEnd)
     if (this.#failovers > 1) this.count('second_failover')
     if (logEnd > this.logEnd) this.violate(`${replica} goes live at entry ${logEnd} of ${this.logEnd}`)
     if (logEnd < this.logEnd) this.count('entries_lost_with_primary')
@@ -273,6 +279,7 @@ export class Checkers implements Witness {
     this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []
     this.#failovers = 0
+    this.#failoverEnds = []
     this.#isFirstRun = false
     this.#isDiskBroken = false
   }
@@ -286,6 +293,7 @@ export class Checkers implements Witness {
     const truth = new Replayer(new TinyMachine())
     const model = new DiskModel(this.#isFirstRun)
     const made: Output[] = []
+    const epochs = this.epochs && new EpochRules(this.epochs, this.#failoverEnds, (situation) => this.count(situation))
     for (const batch of this.#batches) {
       truth.append(batch)
       const { state, outputs } = truth.run(1n << 50n)
@@ -294,7 +302,10 @@ export class Checkers implements Witness {
         return undefined
       }
       const starts = new Map(outputs.map(({ output, markerIndex }) => [markerIndex as bigint, output]))
-      for (const { index, body } of decodeBatch(batch.bytes)) {
+      for (const entry of decodeBatch(batch.bytes)) {
+        const { index, body } = entry
+        const broken = epochs?.onEntry(entry)
+        if (broken) this.violate(broken)
         if (body.kind === 'marker') {
           const output = starts.get(index)!
           made.push(output)

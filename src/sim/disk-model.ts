@@ -29,7 +29,8 @@ export class DiskModel {
     if (!request) return `disk request ${sequence} was answered and never made`
     this.#inFlight.delete(sequence)
     // A flush that failed ends all promises, as an error of fsync does: the guest has been told.
-    if (status !== 'ok' && request.operation === 'flush') this.#may.fill(undefined)
+    // (An uncertain one says nothing: the driver flushes again.)
+    if (status !== 'ok' && status !== 'uncertain' && request.operation === 'flush') this.#may.fill(undefined)
     if (status !== 'ok') return undefined
     for (const [sector, stamp] of changesOf(request)) this.#may[sector] = new Set([stamp])
     if (request.operation !== 'read') return undefined

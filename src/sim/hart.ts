@@ -5,7 +5,8 @@
  */
 
 import type { LogBatch } from '../log/batch.ts'
-import { exactDiscipline } from '../log/discipline.ts'
+import type { Discipline } from '../log/discipline.ts'
+import { type LogEnd, logIndex } from '../log/entry.ts'
 import type { Machine } from '../machine/types.ts'
 import { HartDriver } from '../replica/hart-driver.ts'
 import type { FromHart, ToHart } from '../replica/hart-messages.ts'
@@ -21,6 +22,7 @@ export interface HartOptions {
   /** What the host's calendar says beside fake time; jumps with it. */
   readonly calendarOffsetMs: () => number
   readonly policy: HartPolicy
+  readonly discipline: Discipline
   readonly digestEveryMs: number
   readonly onMessage: (message: FromHart) => void
   /** The moment in which entries exist and nobody else knows of them. */
@@ -45,6 +47,10 @@ export class SimHart {
   /** The turn that is planned: an older plan is void. */
   #plan = 0
   #isInTurn = false
+  /** An acknowledgement came. */
+  #isRung = false
+  /** As the product's shared cell: until somebody says something, there is a backup to wait for. */
+  #acknowledgedEnd: LogEnd | undefined = logIndex(0n)
   /** The machine's count when its turn began; undefined while it stands. */
   #countAtTurn: bigint | undefined
   #lastSendUs = 0
@@ -59,10 +65,10 @@ export class SimHart {
   }
 
   #world(): HartWorld {
-    const { policy, digestEveryMs, chance, calendarOffsetMs } = this.#options
+    const { policy, discipline, digestEveryMs, chance, calendarOffsetMs } = this.#options
     return {
       policy,
-      discipline: exactDiscipline,
+      discipline,
       digestEveryMs,
       nowNs: () => this.nowNs,
       wallClockNs: () => calendarStartNs + this.nowNs + nsOf(calendarOffsetMs()),
@@ -73,7 +79,7 @@ export class SimHart {
       onFrameEntered: () => {},
       // What comes while a turn is carried out comes after its moment.
       isRung: () => false,
-      acknowledgedEnd: () => undefined,
+      acknowledgedEnd: () => this.#acknowledgedEnd,
     }
   }
 
@@ -101,6 +107,14 @@ export class SimHart {
     })
   }
 
+  /** The main thread writes it where the hart's thread reads it, and wakes it. */
+  acknowledged(end: LogEnd | undefined): void {
+    if (end === this.#acknowledgedEnd) return
+    this.#acknowledgedEnd = end
+    this.#isRung = true
+    if (!this.#isInTurn) this.#planTurn(1 + this.#options.chance.below(30))
+  }
+
   /** At the end of a simulation: what it has written and not told. */
   takeLastBatches(): LogBatch[] {
     return [...this.#untold, ...(this.#driver.recorder?.takeBatches() ?? [])]
@@ -121,6 +135,7 @@ export class SimHart {
   #turn(): void {
     if (this.#isFinished) return
     this.#isInTurn = true
+    this.#isRung = false
     for (const message of this.#inbox.splice(0)) this.#driver.onMessage(message)
     this.#countAtTurn = this.machine.count
     const turn = this.#driver.turn()
@@ -130,7 +145,7 @@ export class SimHart {
     const { actor } = this.#options
     actor.after(tookUs + restUs, () => {
       this.#isInTurn = false
-      if (turn === 'again' || 'restNs' in turn || this.#inbox.length > 0) this.#turn()
+      if (turn === 'again' || 'restNs' in turn || this.#inbox.length > 0 || this.#isRung) this.#turn()
       else if (turn.sleepUntilNs !== undefined) {
         this.#planTurn(Math.max(0, Math.ceil(Number(turn.sleepUntilNs - this.nowNs) / 1000)))
       }

@@ -3,6 +3,7 @@
  * way to a role, and telling the witness.
  */
 
+import type { DiskBus } from '../machine/types.ts'
 import { Alarm, type AlarmClock } from '../replica/alarm.ts'
 import type { FromHart } from '../replica/hart-messages.ts'
 import type { HartPolicy } from '../replica/hart-world.ts'
@@ -30,6 +31,8 @@ import type { Witness } from './witness.ts'
 /** The numbers of a simulation. */
 export interface Times {
   readonly policy: ReplicationPolicy
+  /** Of the machine's disk. */
+  readonly bus: DiskBus
   readonly reach: ReachPolicy
   readonly hart: HartPolicy
   readonly arbiterAnswerMs: number
@@ -61,7 +64,7 @@ const callAgainMs = 20
 export class SimReplica {
   readonly name: string
   readonly actor: Actor
-  readonly machine = new TinyMachine()
+  readonly machine: TinyMachine
   readonly hart: SimHart
   readonly disk: DiskLine
   readonly lan: LanLine
@@ -78,6 +81,7 @@ export class SimReplica {
     this.#options = options
     const { actor, network, chance, times, witness } = options
     this.name = actor.name
+    this.machine = new TinyMachine(times.bus)
     this.actor = actor
     const onFenced = (): void => {
       if (this.#core.halt('lostArbitration')) this.#end()
@@ -89,6 +93,7 @@ export class SimReplica {
       mode: options.role === 'primary' ? 'live' : 'replaying',
       calendarOffsetMs: options.calendarOffsetMs,
       policy: times.hart,
+      discipline: times.policy.discipline,
       digestEveryMs: times.digestEveryMs,
       onMessage: (message) => this.#onHart(message),
       onRecorded: (batch) => {
@@ -339,7 +344,7 @@ export class SimReplica {
         },
         send: (message) => hart.send(message),
         sendInput: (input) => hart.send({ kind: 'input', input, arrivedNs: hart.nowNs }),
-        acknowledged: () => {},
+        acknowledged: (end) => hart.acknowledged(end),
       },
       peers: {
         send: (id, message) => this.#peers.get(id)?.send(this.#encoded(message)),

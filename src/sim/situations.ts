@@ -41,6 +41,13 @@ export const situations = [
   'guest_reboot',
   'both_replicas_lost',
   'fault_while_joining',
+  // The epoch discipline.
+  'epoch_original',
+  'epoch_revised',
+  'epoch_ended_early',
+  'failover_epoch_finished',
+  'failover_tme_came',
+  'uncertain_interrupt',
 ] as const
 
 export type Situation = (typeof situations)[number]

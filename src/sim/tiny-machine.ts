@@ -17,6 +17,7 @@ import { sectorBytes } from '../base/units.ts'
 import { readOutput, writeOutput } from '../log/output-codec.ts'
 import {
   type ClockAnchor,
+  type DiskBus,
   type DiskOperation,
   type Input,
   type InstructionCount,
@@ -71,7 +72,7 @@ interface Station {
 const isChange = (operation: DiskOperation): boolean => operation !== 'read' && operation !== 'flush'
 
 export class TinyMachine implements Machine {
-  readonly config = tinyConfig
+  readonly config: MachineConfig
   readonly hasPowerButtonDriver = true
   #count = 0
   #lowState = 1
@@ -94,6 +95,11 @@ export class TinyMachine implements Machine {
   /** Pages written since a round of a copy began; undefined: nobody copies. */
   #written: Set<number> | undefined
   #lookAtWritten: (() => void) | undefined
+
+  /** @param bus of its disk: a SCSI disk's driver is told of uncertain outcomes, and tries again */
+  constructor(bus: DiskBus = 'blk') {
+    this.config = { ...tinyConfig, disks: tinyConfig.disks.map((disk) => ({ ...disk, bus })) }
+  }
 
   get count(): InstructionCount {
     return instructionCount(BigInt(this.#count))
@@ -437,9 +443,15 @@ export class TinyMachine implements Machine {
   #onDiskAnswer({ sequence, status, data }: Extract<Input, { kind: 'diskCompletion' }>): void {
     const index = this.#requests.findIndex((request) => request.sequence === Number(sequence))
     assert(index >= 0, `an answer to disk request ${sequence}, which is not in flight`)
-    const { operation, station } = this.#requests[index]!
-    this.#requests.splice(index, 1)
+    const request = this.#requests[index]!
+    const { operation, station } = request
     this.#mix(Number(sequence))
+    if (status === 'uncertain') {
+      // Nobody knows: the driver tries again, and what waits for the request goes on waiting.
+      this.#start(request)
+      return
+    }
+    this.#requests.splice(index, 1)
     this.#mix(status === 'ok' ? 1 : 2)
     if (data) this.#mixBytes(data)
     for (let position = 0; position < this.#requests.length; position++) {

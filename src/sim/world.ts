@@ -4,6 +4,8 @@
  */
 
 import type { MessageToReplica, MessageToSwitch } from '../lan/replica-message.ts'
+import { type Discipline, epochProtocols, exactDiscipline } from '../log/discipline.ts'
+import type { DiskBus } from '../machine/types.ts'
 import type { ReplicationPolicy } from '../replication/policy.ts'
 import { defaultReplicationPolicy } from '../replication/policy.ts'
 import { defaultReachPolicy } from '../replication/reach-probe.ts'
@@ -47,9 +49,23 @@ function quickPolicy(): ReplicationPolicy {
   }
 }
 
-function timesOf(chance: Chance, backups: number): Times {
+/** A third of the seeds run in epochs, half of them by the original protocol. Dice of their own: the other seeds stay as they are. */
+function disciplineOf(seed: number): { readonly discipline: Discipline; readonly bus: DiskBus } {
+  const chance = new Chance(seed, 3)
+  if (!chance.chance(1 / 3)) return { discipline: exactDiscipline, bus: 'blk' }
+  const discipline = {
+    kind: 'epoch',
+    protocol: chance.pick(epochProtocols),
+    instructions: chance.pick(epochLengths),
+  } as const
+  return { discipline, bus: chance.chance(0.7) ? 'scsi' : 'blk' }
+}
+
+function timesOf(seed: number, chance: Chance, backups: number): Times {
+  const { discipline, bus } = disciplineOf(seed)
   return {
-    policy: { ...quickPolicy(), backups },
+    policy: { ...quickPolicy(), backups, discipline },
+    bus,
     reach: defaultReachPolicy,
     hart: {
       clock: {
@@ -72,6 +88,7 @@ function timesOf(chance: Chance, backups: number): Times {
   }
 }
 
+const epochLengths = [1000, 4000, 20_000]
 const stationsPerRun = 3
 
 export class World {
@@ -113,7 +130,9 @@ export class World {
     this.network = new Network(timeline, chance, { leastUs, mostUs: leastUs * chance.between(2, 6) })
     this.store = new DiskStore(diskSectors, chance)
     this.backups = options.backups ?? (chance.chance(0.25) ? 2 : 1)
-    this.times = timesOf(chance, this.backups)
+    this.times = timesOf(seed, chance, this.backups)
+    const { discipline } = this.times.policy
+    if (discipline.kind === 'epoch') this.checkers.epochs = { discipline, bus: this.times.bus }
     this.hosts = replicaNames
       .slice(0, this.backups + 1)
       .map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
