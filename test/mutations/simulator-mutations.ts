@@ -4,6 +4,7 @@
  * a unit test as well, and a row in another of these files.)
  */
 
+import { epochMutations } from './epoch-mutations.ts'
 import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
@@ -11,7 +12,19 @@ const backup = 'src/replication/backup.ts'
 const replayer = 'src/hypervisor/replayer.ts'
 const fence = 'src/disk/fence.ts'
 
+/** Bressoud & Schneider's rules whose loss can be seen from outside, or in the log. */
+const epochRules = [
+  "P1: an interrupt is delivered at once, not at the epoch's end",
+  'P1: interrupts are let in wherever the hart happens to stop',
+  'P6: the own clock is used although [Tme] came',
+  'P7: no uncertain interrupts',
+  'P7: what cannot be made uncertain is dropped',
+]
+
 export const simulatorMutations: readonly Mutation[] = [
+  ...epochMutations
+    .filter(({ name }) => epochRules.includes(name))
+    .map((mutation) => ({ ...mutation, name: `simulator: ${mutation.name}`, noticedBy: { seeds: 300 } })),
   {
     name: 'simulator: outputs are released before their entries are acknowledged (Output Rule)',
     file: 'src/replication/output-path.ts',
