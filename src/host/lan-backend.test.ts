@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type Lan, startLan } from '../lan/lan.ts'
 import { encodePrefix } from '../lan/length-prefix.ts'
+import { Cable } from '../net/cable.ts'
 import { connectTo } from '../net/connect.ts'
 import { generateKey } from '../net/shared-key.ts'
 import { LanBackend, type LanBackendOptions } from './lan-backend.ts'
@@ -75,6 +76,68 @@ test('a switch that was started again is bound again, in the same generation, an
   await until(() => bound(second).isConnected === true)
   assert.deepEqual(bound(second), { replica: 'a', generation: '3', isConnected: true })
   assert.equal(second.statistics().machines[0]?.lastFrameId, '42', 'no number is used twice')
+})
+
+test('a connection that broke, to a switch that lives: no frame is lost in either direction, and none comes twice', async (t) => {
+  const folder = folderOf(t)
+  const lan = await lanAt(t, folder)
+  const machineOf = () => lan.statistics().machines[0]!
+  const station = await connectTo({ address: { path: join(folder, 'plain.socket') } }, { purpose: 'station' })
+  let heardBytes = 0
+  station.on('data', (bytes: Buffer) => {
+    heardBytes += bytes.length
+  })
+  const inbound = (mark: number): void => {
+    const frame = new Uint8Array(60).fill(0xff, 0, 6)
+    frame.set([2, 0, 0, 0, 0, 9], 6)
+    frame[14] = mark
+    station.write(encodePrefix(frame.length))
+    station.write(frame)
+  }
+  const outbound = (): Uint8Array => {
+    const frame = new Uint8Array(60).fill(0xff, 0, 6)
+    frame.set([0x52, 0x54, 0, 0, 0, 1], 6)
+    return frame
+  }
+  const cable = new Cable()
+  const received: bigint[] = []
+  const confirmed: bigint[] = []
+  const endpoint = { address: { path: join(folder, 'lan.socket') }, cable }
+  const primary = backendAt(t, folder, 'a', {
+    endpoint,
+    onFrame: (frameId) => received.push(frameId) > 0,
+    onConfirmed: (sequence) => confirmed.push(sequence),
+  })
+  await primary.connect()
+  await primary.bind({ generation: 3n, coveredFrameId: 0n, logId: 7n })
+  inbound(1)
+  inbound(2)
+  primary.send(0n, outbound())
+  await until(() => received.length === 2 && confirmed.length === 1)
+  primary.covered(1n)
+  await until(() => machineOf().framesKept === 1)
+  const sent = heardBytes
+
+  // Frame 2 is in no acknowledged log entry; output 1 is on its way into a cable that is cut.
+  cable.cut()
+  primary.send(1n, outbound())
+  inbound(3)
+  await until(() => machineOf().framesKept === 2)
+  cable.mend()
+  await until(() => received.length >= 3 && confirmed.at(-1) === 1n)
+  assert.deepEqual(received, [1n, 2n, 3n], 'what it had is not delivered again')
+  assert.equal(machineOf().outputsForwarded, 2, 'the output that nobody had heard was sent again')
+  assert.ok(heardBytes > sent)
+  assert.equal(machineOf().framesKept, 2, 'frames 2 and 3 are not covered: they are kept for who takes over')
+
+  const taken: bigint[] = []
+  const backup = backendAt(t, folder, 'b', { onFrame: (frameId) => taken.push(frameId) > 0 })
+  await backup.connect()
+  await backup.bind({ generation: 4n, coveredFrameId: 1n, logId: 7n })
+  backup.send(1n, outbound())
+  await until(() => taken.length === 2 && machineOf().repeatsDropped >= 1)
+  assert.deepEqual(taken, [2n, 3n])
+  assert.equal(machineOf().outputsForwarded, 2)
 })
 
 test('a replica that goes live in the moment the switch dies is not refused: it binds as soon as it is back', async (t) => {

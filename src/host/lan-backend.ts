@@ -2,7 +2,8 @@
  * The machine's network card on our own switch: released frames go there, inbound ones come back as inputs. Frames sent
  * before the MAC is bound wait for it (machine-place.ts).
  *
- * When the switch is gone, frames are lost as on any network; the client connects again and binds again.
+ * When the connection breaks, the client connects and binds again, and nothing is lost; when nobody is there, frames are lost as
+ * on any network.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,7 +12,7 @@ import { type LanBinding, LanClient } from '../lan/lan-client.ts'
 import { MachinePlace } from '../lan/machine-place.ts'
 import type { Endpoint } from '../net/address.ts'
 import { ReachProbe } from '../replication/reach-probe.ts'
-import type { NetworkBackend, NetworkEvents } from './network-backend.ts'
+import type { NetworkBackend, NetworkBinding, NetworkEvents } from './network-backend.ts'
 
 export interface LanBackendOptions extends NetworkEvents {
   readonly endpoint: Endpoint
@@ -84,14 +85,15 @@ export class LanBackend implements NetworkBackend {
    * this run of the machine, in which outputs and frames are numbered. Without a switch it is done as soon as there is one.
    * @throws WorldError `bind-refused`: another replica has the MAC
    */
-  async bind({ generation, coveredFrameId, logId }: Required<LanBinding>): Promise<void> {
+  async bind({ generation, coveredFrameId, logId }: NetworkBinding): Promise<void> {
     this.#place.bind(generation, logId, coveredFrameId)
     await this.#binding
   }
 
   async #bindTo(client: LanClient, binding: Required<LanBinding>): Promise<void> {
+    let forwarded: bigint
     try {
-      await client.bind(binding)
+      forwarded = (await client.bind(binding)).lastSequence
     } catch (error) {
       // The switch went away in the middle: whoever connects again binds again.
       if (error instanceof WorldError && error.code === 'lan-closed') return
@@ -99,7 +101,7 @@ export class LanBackend implements NetworkBackend {
     }
     // Before the answer was heard the connection may have ended, and another one begun.
     if (this.#client !== client) return
-    this.#place.onBound()
+    this.#place.onBound(forwarded)
     for (const delayMs of announceAgainMs) setTimeout(() => this.#client?.announce(), delayMs).unref()
   }
 
@@ -136,11 +138,11 @@ export class LanBackend implements NetworkBackend {
     this.#options.trace('lan: the switch is gone; connecting again')
     try {
       while (!this.#isClosed && !this.#client) {
-        this.#place.giveUpQueue()
         try {
           await this.connect()
           await this.#binding
         } catch (error) {
+          this.#place.giveUpUnconfirmed()
           if (error instanceof WorldError && error.code === 'bind-refused') {
             this.#options.onFenced()
             return

@@ -13,6 +13,9 @@ import { LanBackend } from './lan-backend.ts'
 import type { ReplicaSettings } from './replica-settings.ts'
 import { TapBackend } from './tap-backend.ts'
 
+/** Where a replica is live. */
+export type NetworkBinding = Required<Omit<LanBinding, 'receivedFrameId'>>
+
 export interface NetworkBackend {
   /**
    * Finds out, as early as possible, whether the network can be had.
@@ -24,7 +27,7 @@ export interface NetworkBackend {
    * `logId` names this run of the machine, in which outputs and frames are numbered.
    * @throws WorldError `bind-refused`: another replica is live
    */
-  bind(binding: Required<LanBinding>): Promise<void>
+  bind(binding: NetworkBinding): Promise<void>
   /** An output frame, released. Sequences grow. */
   send(sequence: bigint, bytes: Uint8Array): void
   /** Every frame up to this one is in an acknowledged log entry. */

@@ -52,7 +52,7 @@ function newSwitch(limits?: SwitchLimits): EthernetSwitch {
 }
 
 function bindRequest(generation: bigint, coveredFrameId = 0n, logId = 1n) {
-  return { generation, logId, mac: vm, coveredFrameId }
+  return { generation, logId, mac: vm, coveredFrameId, receivedFrameId: coveredFrameId }
 }
 
 function machineStatistics(lanSwitch: EthernetSwitch) {

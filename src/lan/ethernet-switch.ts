@@ -173,6 +173,7 @@ export class EthernetSwitch {
       lastFrameId,
     })
     for (const { frameId, frame } of machine.kept.all()) {
+      if (frameId <= request.receivedFrameId) continue
       machine.counts.framesRedelivered++
       deliveries.push({ kind: 'machine-frame', port, frameId, frame })
     }

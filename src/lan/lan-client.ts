@@ -50,6 +50,8 @@ export interface LanBinding {
   readonly generation: bigint
   /** Every frame up to this one is in an acknowledged log entry; 0 for none. */
   readonly coveredFrameId: bigint
+  /** The last frame that reached this replica. Default: the covered one. */
+  readonly receivedFrameId?: bigint
   /** Names the log (one boot of the machine) in which sequences and frame ids count. Default 0. */
   readonly logId?: bigint
 }
@@ -57,7 +59,7 @@ export interface LanBinding {
 export interface BoundState {
   /** The highest output sequence the switch has forwarded in this log; 0 for none. */
   readonly lastSequence: bigint
-  /** The highest frame id given; frames after `coveredFrameId` up to it follow at once. */
+  /** The highest frame id given; frames after `receivedFrameId` up to it follow at once. */
   readonly lastFrameId: bigint
 }
 
@@ -133,7 +135,7 @@ export class LanClient {
   }
 
   /**
-   * Binds the machine's MAC to this connection. Kept frames after `coveredFrameId` follow through `onFrame`, in order,
+   * Binds the machine's MAC to this connection. Kept frames after `receivedFrameId` follow through `onFrame`, in order,
    * then live ones; the first may be handed over before the promise's awaiter runs. Throws `WorldError('bind-refused')` when another replica holds the machine, `lan-closed` when the
    * connection ends first.
    */
@@ -142,8 +144,9 @@ export class LanClient {
     if (this.#isClosed) return Promise.reject(closedError())
     const { promise, resolve, reject } = Promise.withResolvers<BoundState>()
     this.#pendingBind = { resolve, reject }
-    const { generation, coveredFrameId, logId = 0n } = binding
-    this.#send({ type: 'bind', request: { generation, logId, mac: this.#mac, coveredFrameId } })
+    const { generation, coveredFrameId, receivedFrameId = coveredFrameId, logId = 0n } = binding
+    const request = { generation, logId, mac: this.#mac, coveredFrameId, receivedFrameId }
+    this.#send({ type: 'bind', request })
     return promise
   }
 

@@ -23,6 +23,11 @@ export interface BindRequest {
   readonly mac: Mac
   /** Every frame up to this one is in an acknowledged log entry; 0 for none. */
   readonly coveredFrameId: bigint
+  /**
+   * The last frame that reached the replica, at least the covered one: on another connection, of the same generation. What it
+   * has is not delivered again, and kept until it is covered, for whoever takes over.
+   */
+  readonly receivedFrameId: bigint
 }
 
 /** Why a replica may not speak for the machine. `fenced` comes unasked, when another replica has taken over. */
@@ -100,7 +105,8 @@ export class MachinePort {
   /** Why `replica` may not bind; undefined when it may. */
   refusalOf(replica: string, request: BindRequest): Refusal | undefined {
     if (request.mac !== this.mac) return 'wrong-mac'
-    if (request.coveredFrameId > highestFrameId) return 'bad-frame-id'
+    const { coveredFrameId, receivedFrameId } = request
+    if (receivedFrameId > highestFrameId || coveredFrameId > receivedFrameId) return 'bad-frame-id'
     const binding = this.#binding
     if (!binding || request.generation > binding.generation) return undefined
     if (request.generation < binding.generation) return 'stale-generation'
@@ -116,8 +122,11 @@ export class MachinePort {
       this.#forwardedSequence = 0n
     }
     this.#binding = { generation: request.generation, replica, logId: request.logId }
-    this.kept.cover(request.coveredFrameId)
-    this.kept.skipTo(request.coveredFrameId)
+    const { coveredFrameId, receivedFrameId } = request
+    // A switch that was started again goes on numbering after what the replica has; what it keeps, it numbered itself.
+    const hasNumberedThem = receivedFrameId <= this.kept.lastFrameId
+    this.kept.cover(hasNumberedThem ? coveredFrameId : receivedFrameId)
+    this.kept.skipTo(receivedFrameId)
     const fenced = this.#port === port ? undefined : this.#port
     this.#port = port
     return fenced

@@ -20,7 +20,16 @@ const bytes = Uint8Array.from({ length: 60 }, (_, index) => index)
 
 const toSwitch: readonly MessageToSwitch[] = [
   { type: 'hello', version: replicaProtocolVersion, machine: 'vm ✓', replica: 'a', proof: bytes.slice(0, 32) },
-  { type: 'bind', request: { generation: big, logId: 7n, mac: parseMac('52:54:00:12:34:56'), coveredFrameId: 9n } },
+  {
+    type: 'bind',
+    request: {
+      generation: big,
+      logId: 7n,
+      mac: parseMac('52:54:00:12:34:56'),
+      coveredFrameId: 9n,
+      receivedFrameId: 11n,
+    },
+  },
   { type: 'output', sequence: big, frame: bytes },
   { type: 'covered', frameId: big },
   { type: 'announce' },

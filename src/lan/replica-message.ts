@@ -4,7 +4,7 @@
  *
  *     switch → replica                           replica → switch
  *     challenge  version, nonce                  hello     version, machine, replica, proof
- *     welcome                                    bind      generation, log id, MAC, covered frame id
+ *     welcome                                    bind      generation, log id, MAC, covered, received frame id
  *     bound      generation, sequence, frame id  output    sequence, frame
  *     refused    generation, reason              covered   frame id
  *     frame      frame id, frame                 announce
@@ -24,7 +24,7 @@ import { encodePrefix, prefixBytes } from './length-prefix.ts'
 import type { BindRequest, Refusal } from './machine-port.ts'
 
 /** Grows with every change of a message. Both sides refuse another version. */
-export const replicaProtocolVersion = 2
+export const replicaProtocolVersion = 3
 
 export const nonceBytes = 32
 export const proofBytes = 32
@@ -113,8 +113,10 @@ export function encodeMessageToSwitch(message: MessageToSwitch): Uint8Array {
         begin('hello', 128).u8(message.version).text(message.machine).text(message.replica).raw(message.proof),
       )
     case 'bind': {
-      const { generation, logId, mac, coveredFrameId } = message.request
-      return withPrefix(begin('bind').u64(generation).u64(logId).raw(macBytes(mac)).u64(coveredFrameId))
+      const { generation, logId, mac, coveredFrameId, receivedFrameId } = message.request
+      return withPrefix(
+        begin('bind', 48).u64(generation).u64(logId).raw(macBytes(mac)).u64(coveredFrameId).u64(receivedFrameId),
+      )
     }
     case 'output':
       return withPrefix(
@@ -160,7 +162,9 @@ function decodeBodyToSwitch(typeByte: number, reader: ByteReader): MessageToSwit
       const generation = reader.u64()
       const logId = reader.u64()
       const mac = macAt(reader.raw(6), 0)
-      return { type: 'bind', request: { generation, logId, mac, coveredFrameId: reader.u64() } }
+      const coveredFrameId = reader.u64()
+      const receivedFrameId = reader.u64()
+      return { type: 'bind', request: { generation, logId, mac, coveredFrameId, receivedFrameId } }
     }
     case typeBytes.output: {
       const sequence = reader.u64()

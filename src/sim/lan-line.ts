@@ -47,6 +47,7 @@ export class LanLine {
         return
       }
       if (!end) {
+        this.place.giveUpUnconfirmed()
         this.#reconnect()
         return
       }
@@ -76,7 +77,6 @@ export class LanLine {
     this.#end = undefined
     this.#attempt++
     this.place.onClosed()
-    this.place.giveUpQueue()
     this.#options.actor.after(reconnectIntervalMs * 1000, () => this.connect())
   }
 
@@ -91,7 +91,7 @@ export class LanLine {
         })
         return
       case 'bound':
-        this.place.onBound()
+        this.place.onBound(message.lastSequence)
         return
       case 'refused':
         this.#options.onFenced()

@@ -105,7 +105,13 @@ let generation = 0n
 
 function politeReplica(prng: Prng, nonce: Uint8Array): Uint8Array[] {
   const proof = proofOf(evil.token, nonce, evil.name, 'x')
-  const request = { generation: ++generation, logId: 1n, mac: evilMac, coveredFrameId: BigInt(prng.below(4)) }
+  const request = {
+    generation: ++generation,
+    logId: 1n,
+    mac: evilMac,
+    coveredFrameId: BigInt(prng.below(4)),
+    receivedFrameId: BigInt(prng.below(6)),
+  }
   const hello: MessageToSwitch = {
     type: 'hello',
     version: replicaProtocolVersion,

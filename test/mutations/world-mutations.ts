@@ -83,4 +83,24 @@ export const worldMutations: readonly Mutation[] = [
       test: 'belongs to the highest generation; the old replica is told, and its outputs reach nobody',
     },
   },
+  {
+    name: 'a replica that binds again says of frames which it merely received that they are covered',
+    file: 'src/lan/machine-place.ts',
+    from: 'const [coveredFrameId, receivedFrameId] = [this.#coveredFrameId, this.#receivedFrameId]',
+    to: 'const [coveredFrameId, receivedFrameId] = [this.#receivedFrameId, this.#receivedFrameId]',
+    noticedBy: {
+      file: 'src/host/lan-backend.test.ts',
+      test: 'a connection that broke, to a switch that lives: no frame is lost in either direction, and none comes twice',
+    },
+  },
+  {
+    name: 'a switch delivers again what the replica has from its connection before',
+    file: 'src/lan/ethernet-switch.ts',
+    from: '      if (frameId <= request.receivedFrameId) continue\n',
+    to: '',
+    noticedBy: {
+      file: 'src/host/lan-backend.test.ts',
+      test: 'a connection that broke, to a switch that lives: no frame is lost in either direction, and none comes twice',
+    },
+  },
 ]
