@@ -9,7 +9,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { ExitCode } from '../src/base/assert.ts'
-import { diskServerSchema, replicaSchema, switchSchema } from '../src/host/host-config.ts'
+import { diskServerSchema, hostSchema, replicaSchema, switchSchema } from '../src/host/host-config.ts'
 import { vmSchema } from '../src/host/vm-config.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -122,8 +122,14 @@ test('the manual has every key of the files of hosts', () => {
     ...[simple, diskServerSchema.shape, switchSchema.shape].flatMap((shape) => Object.keys(shape)),
     ...Object.entries(nested).flatMap(([section, shape]) => Object.keys(shape).map((key) => `${section}.${key}`)),
   ]
-  const section = operations.slice(operations.indexOf('## Two hosts'), operations.indexOf('## Commands'))
+  const section = operations.slice(operations.indexOf('## Two hosts'), operations.indexOf('## Spare hosts'))
   const rows = [...section.matchAll(/^\| (`.+?) \|/gm)].map(([, cell]) => cell!)
   const documented = rows.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, key]) => key!))
   assert.deepEqual(documented.filter((key) => key !== 'key' || keys.includes(key)).sort(), [...new Set(keys)].sort())
+})
+
+test('the manual has every key of the file of a host that offers itself', () => {
+  const section = operations.slice(operations.indexOf('| key of `host.toml`'), operations.indexOf('## Commands'))
+  const documented = [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, key]) => key!)
+  assert.deepEqual(documented.sort(), Object.keys(hostSchema.shape).sort())
 })

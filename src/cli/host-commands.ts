@@ -1,9 +1,9 @@
-/** `replica`, `disk-server`, `switch`: one process of a VM on a host of its own, in the foreground. */
+/** `replica`, `disk-server`, `switch`: one process of a VM on a host of its own; `host`: such a host, for any VM. In the foreground. */
 
 import type { Command } from 'commander'
 import { WorldError } from '../base/assert.ts'
 import { trace } from '../host/child-process.ts'
-import { runDiskServer, runReplica, runSwitch } from '../host/host-processes.ts'
+import { runDiskServer, runHost, runReplica, runSwitch } from '../host/host-processes.ts'
 import { reportError } from './output.ts'
 
 /** Sockets may be open already: an error ends the process, not only the command. */
@@ -25,7 +25,7 @@ export function addHostCommands(program: Command): void {
     .requiredOption(...config)
     .option('--unprotected', 'a primary: wait for no backup')
     .action((options: { config: string; unprotected?: boolean }) =>
-      runToTheEnd(() => runReplica(options.config, { isUnprotected: options.unprotected ?? false })),
+      runToTheEnd(() => runReplica(options.config, { isUnprotected: options.unprotected ?? false, isPatient: true })),
     )
   program
     .command('disk-server')
@@ -37,4 +37,9 @@ export function addHostCommands(program: Command): void {
     .description("run a VM's switch and gateway on this host, in the foreground")
     .requiredOption(...config)
     .action((options: { config: string }) => runToTheEnd(() => runSwitch(options.config)))
+  program
+    .command('host')
+    .description('offer this host to VMs that lack a backup, in the foreground; replicas that come go on without it')
+    .requiredOption(...config)
+    .action((options: { config: string }) => runToTheEnd(() => runHost(options.config)))
 }

@@ -22,8 +22,11 @@ function absences({ protection, replicas, others }: PairStatus): string[] {
   }
   const roles = replicas.map(({ role }) => role)
   if (roles.includes('backup') && !roles.includes('primary')) return ['  the primary is not on this host']
-  if (protection === 'protected' && !roles.includes('backup')) return ['  the backup is on another host']
-  return []
+  if (roles.includes('backup')) return []
+  const elsewhere = replicas.flatMap(({ backups, keeper }) =>
+    backups.map(({ name }) => `  backup ${name} is on ${keeper?.hosts[name] ?? 'another host'}`),
+  )
+  return protection === 'protected' ? elsewhere : []
 }
 
 /** One line of what an operator is paged for: no counters, so that it changes only when something happened. */

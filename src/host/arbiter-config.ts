@@ -33,6 +33,20 @@ export const arbiterSchema = z
 
 export type ArbiterFile = z.output<typeof arbiterSchema>
 
+/** The same in a file: what `etcdOf` reads as these settings. */
+export function etcdFileOf(settings: EtcdSettings): object {
+  const {
+    endpoints: etcd,
+    prefix,
+    caPath: ca,
+    certificatePath: certificate,
+    keyPath: key,
+    user,
+    passwordPath,
+  } = settings
+  return { etcd, prefix, ca, certificate, key, user, password: passwordPath }
+}
+
 /** @returns undefined: the disk server's own. Paths are absolute. */
 export function etcdOf(file: ArbiterFile, configPath: string): EtcdSettings | undefined {
   if (file === 'disk') return undefined

@@ -1,27 +1,44 @@
 /**
- * Keeps a machine protected whose replicas are processes of this host: whenever this replica is the primary, and has
- * fewer backups than are wanted, it starts a process that becomes one. After a failover the new primary does the same, so the
- * machine survives one failure after the other.
+ * Keeps a machine protected: whenever this replica is the primary, and has fewer backups than are wanted, somebody is asked
+ * to start one. After a failover the new primary does the same, so the machine survives one failure after the other.
  *
- *   alone ──► start a replica process ──► it fetches the machine ──► state transfer ──► protected
- *     ▲                                        │ it fails: wait, twice as long each time
- *     └────────────────────────────────────────┘
+ *   alone ──► start a backup ──► it fetches the machine ──► state transfer ──► protected
+ *     ▲                               │ it fails: wait, twice as long each time
+ *     └───────────────────────────────┘
  *
- * Whether one is wanted stands in the VM's `run.json`, because the operator may say so while another replica is live.
+ * Who starts one, and where, is the starter's: a process of this host (sibling-starter.ts), or a spare host (host-placer.ts).
  */
 
-import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { entryFile, startProcess } from './child-process.ts'
 import type { Replica } from './replica.ts'
-import type { ReplicaProcessSettings } from './replica-process.ts'
-import { isAlive, type ReplicaName, replicaNames, type VmFolder } from './vm-folder.ts'
+
+export interface BackupStarter {
+  /** Whether the operator wants a backup to come by itself now. */
+  readonly wantsBackup: boolean
+  /** The operator's word, kept for those that are primary later. */
+  setWantsBackup(wantsBackup: boolean): Promise<void> | void
+  /** For `status`. */
+  readonly status: KeeperStatus
+  /**
+   * Starts one. It is on its way to the primary then, or has given up.
+   * @param isFirst no attempt before it has failed lately
+   * @throws WorldError why there is none
+   */
+  start(isFirst: boolean): Promise<void>
+  /** Whoever asked for a backup has one. */
+  onProtected?(): void
+}
+
+/** What is done for the machine's protection, for people. */
+export interface KeeperStatus {
+  /** `asking host-c to run replica c`; undefined: nothing now. */
+  readonly doing: string | undefined
+  /** On which host each replica is, where they are on hosts of their own. */
+  readonly hosts: Readonly<Record<string, string>>
+}
 
 export interface BackupKeeperOptions {
   readonly replica: Replica
-  /** Of this replica's process: the new one gets the same surroundings. */
-  readonly settings: Omit<ReplicaProcessSettings, 'role'>
-  readonly folder: VmFolder
+  readonly starter: BackupStarter
   readonly trace: (line: string) => void
 }
 
@@ -45,21 +62,31 @@ export class BackupKeeper {
     this.#options = options
   }
 
+  get status(): KeeperStatus {
+    return this.#options.starter.status
+  }
+
+  /** The operator wants a backup, and the next attempt made at once; or none any more. */
+  async want(isWanted: boolean): Promise<void> {
+    await this.#options.starter.setWantsBackup(isWanted)
+    this.#notBeforeMs = 0
+    this.#delayMs = firstDelayMs
+    this.look(performance.now())
+  }
+
   /** Call when the replica's backups may have changed, and at every tick of it. */
   look(nowMs: number): void {
-    const protection = this.#options.replica.protection
+    const { replica, starter } = this.#options
+    const { protection } = replica
     if (!protection) return
     const { state, isComplete, hasTransfer } = protection
     if (state === 'protected' && isComplete) this.#onProtected(nowMs)
     else this.#protectedSinceMs = undefined
     if (isComplete || (state !== 'alone' && state !== 'protected')) return
     this.#lackingSinceMs ??= nowMs
-    if (hasTransfer || this.#isStarting || nowMs < this.#notBeforeMs) return
-    const run = this.#options.folder.readRun()
-    if (!run?.wantsBackup) return
+    if (hasTransfer || this.#isStarting || nowMs < this.#notBeforeMs || !starter.wantsBackup) return
     this.#isStarting = true
-    const isFirst = this.#delayMs === firstDelayMs
-    void this.#start(isFirst ? run.vmPath : undefined).finally(() => {
+    void this.#start(this.#delayMs === firstDelayMs).finally(() => {
       this.#isStarting = false
       this.#notBeforeMs = performance.now() + Math.max(seenWithinMs, this.#delayMs)
       this.#delayMs = Math.min(2 * this.#delayMs, longestDelayMs)
@@ -67,9 +94,11 @@ export class BackupKeeper {
   }
 
   #onProtected(nowMs: number): void {
+    const { starter, trace } = this.#options
     if (this.#lackingSinceMs !== undefined) {
-      this.#options.trace(`protected again after ${Math.round(nowMs - this.#lackingSinceMs)} ms`)
+      trace(`protected again after ${Math.round(nowMs - this.#lackingSinceMs)} ms`)
       this.#lackingSinceMs = undefined
+      starter.onProtected?.()
     }
     this.#protectedSinceMs ??= nowMs
     if (nowMs - this.#protectedSinceMs < steadyMs) return
@@ -77,73 +106,11 @@ export class BackupKeeper {
     this.#notBeforeMs = 0
   }
 
-  async #start(vmPath: string | undefined): Promise<void> {
-    const { folder, trace } = this.#options
-    const name = this.#freeName()
-    trace(`starting replica ${name} as a backup`)
+  async #start(isFirst: boolean): Promise<void> {
     try {
-      await endFormer(folder.readRun()?.replicas[name]?.pid ?? 0)
-      const { pid } = await startProcess<void>('replica', this.#settingsOf(name, vmPath), folder.tracePath(name))
-      noteReplica(folder, name, pid)
+      await this.#options.starter.start(isFirst)
     } catch (error) {
-      trace(`replica ${name} did not become a backup: ${(error as Error).message}`)
+      this.#options.trace(`no backup: ${(error as Error).message}`)
     }
   }
-
-  /** One that no process has; else one whose process is not with us: it may be frozen. */
-  #freeName(): ReplicaName {
-    const { replica, settings, folder } = this.#options
-    const { backups, wantedBackups } = replica.status()
-    const taken: readonly string[] = [settings.replica, ...backups.map(({ name }) => name)]
-    const free = replicaNames.slice(0, wantedBackups + 1).filter((name) => !taken.includes(name))
-    const run = folder.readRun()
-    return free.find((name) => !isAlive(run?.replicas[name]?.pid ?? 0)) ?? free[0]!
-  }
-
-  /**
-   * It reads the VM's files, which is quickest. They may have changed since the machine was started: then its primary refuses
-   * it, and the next one asks its primary for the machine.
-   */
-  #settingsOf(name: ReplicaName, vmPath: string | undefined): ReplicaProcessSettings {
-    const { settings, folder } = this.#options
-    const { vmPath: _, holderHasEnded: __, isProfiled: ___, ...shared } = settings
-    return {
-      ...shared,
-      ...(vmPath === undefined ? {} : { vmPath }),
-      replica: name,
-      role: 'backup',
-      listen: folder.channelEndpoint(name),
-      primaries: [folder.channelEndpoint(settings.replica)],
-      controlPath: folder.controlPath(name),
-      consolePath: folder.consolePath(name),
-      takesPlace: true,
-    }
-  }
-}
-
-/**
- * A process that had this name may live: a frozen one, which the record has dropped. It is ended before another one gets its
- * name: the arbiter knows replicas by their names, and the old one, when it wakes, must not be taken for the new one.
- */
-async function endFormer(pid: number): Promise<void> {
-  if (pid <= 0 || !isReplicaProcess(pid)) return
-  process.kill(pid, 'SIGKILL')
-  while (isReplicaProcess(pid)) await sleep(5)
-}
-
-/** Process ids are used again: this one must still be a replica. A killed one that nobody has waited for has no arguments. */
-function isReplicaProcess(pid: number): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(entryFile('replica'))
-  } catch {
-    return false
-  }
-}
-
-/** A process has taken the place of an earlier one, which may live: a frozen one finds out when it wakes. */
-function noteReplica(folder: VmFolder, name: ReplicaName, pid: number): void {
-  const run = folder.readRun()
-  if (!run) return
-  const former = [...run.former, run.replicas[name]?.pid ?? 0].filter(isAlive)
-  folder.writeRun({ ...run, former, replicas: { ...run.replicas, [name]: { pid } } })
 }

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { TraceFile } from './trace-file.ts'
 
-export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'monitor'
+export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'host-replica' | 'monitor'
 
 /** The first message to a process. */
 interface Assignment {

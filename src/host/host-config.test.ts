@@ -59,7 +59,10 @@ test('an error in a file of a host names the file, the line, the key and the fix
   const cases: readonly [string, RegExp][] = [
     [primary.replace('role = "primary"', 'role = "master"'), /replica\.toml:2: role: write "primary" or "backup"$/],
     [primary.replace('"a"', '"f"'), /replica\.toml:1: name: write a letter/],
-    [primary.replace('vm = ', 'wm = '), /replica\.toml:3: wm: no such key; known here: name, role, vm, machine, key/],
+    [
+      primary.replace('vm = ', 'wm = '),
+      /replica\.toml:3: wm: no such key; known here: name, role, vm, machine, host, key/,
+    ],
     [primary.replace('nbd', 'ndb'), /replica\.toml:11: disk\.ndb: no such key; known here: nbd, arbiter, peer$/],
     [primary.replace('vm = "shop.toml"\n', ''), /vm: a primary needs a VM file$/],
     [primary.replace('listen', 'connect'), /channel\.listen: a primary needs an address to listen on$/],

@@ -5,21 +5,29 @@
  *   replica.toml       who it is, its VM (a backup may be without), the channel, where disk server and network are
  *   disk-server.toml   its VM's disks, and where it listens
  *   switch.toml        its VM's network, and where it listens
+ *   host.toml          a host that offers itself to VMs: their keys, where etcd is, where replicas there listen
  *
  * One key file is shared by all of them. It lets them speak over TCP, and the machine's token is made of it.
  */
 
 import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
-import { parseAddress } from '../net/address.ts'
+import { parseSize } from '../base/units.ts'
+import { nameSchema } from '../disk/names.ts'
+import type { EtcdSettings } from '../etcd/etcd-settings.ts'
+import { parseAddress, type TcpAddress } from '../net/address.ts'
 import { readKeyFile, type SharedKey } from '../net/shared-key.ts'
-import { arbiterSchema } from './arbiter-config.ts'
+import { arbiterSchema, etcdOf } from './arbiter-config.ts'
 import { convert, parseConfigFile, resolveBeside } from './config-file.ts'
-import { readVmConfig, type VmConfig, vmNameSchema } from './vm-config.ts'
+import { metricsSchema, readVmConfig, type VmConfig, vmNameSchema } from './vm-config.ts'
 import { replicaNames, VmFolder } from './vm-folder.ts'
 
 const address = z.string().transform((text, context) => convert(() => parseAddress(text), context))
+const hostName = nameSchema
+  .default(hostname())
+  .describe("this host's name in etcd, where hosts and replicas are registered; default: what the system calls it")
 const key = z.string().describe('the key file of the VM ("understudy keygen"), the same on each of its hosts')
 const vm = z.string().describe('the VM file, or the folder that holds vm.toml')
 const state = z
@@ -33,6 +41,7 @@ export const replicaSchema = z
     role: z.enum(['primary', 'backup'], 'write "primary" or "backup"').describe('what it starts as'),
     vm: vm.optional().describe('the VM file; a backup may be without, and gets the machine from its primary'),
     machine: vmNameSchema.optional().describe('name of the VM, where there is no VM file'),
+    host: hostName,
     key,
     state,
     channel: z
@@ -57,6 +66,7 @@ export const replicaSchema = z
       })
       .describe('where the disk server listens'),
     arbiter: arbiterSchema.optional().describe('as protection.arbiter of the VM file, in whose place it is'),
+    metrics: metricsSchema.optional().describe('as metrics of the VM file, in whose place it is'),
     network: z
       .strictObject({
         switch: address.optional().describe('where the switch listens'),
@@ -89,9 +99,32 @@ export const switchSchema = z.strictObject({
   listen: address.describe('where replicas connect'),
 })
 
-const schemas = { replica: replicaSchema, 'disk-server': diskServerSchema, switch: switchSchema } as const
+export const hostSchema = z.strictObject({
+  name: hostName,
+  address: address
+    .refine(({ path }) => path === undefined, 'write HOST:PORT, as 192.0.2.4:7110')
+    .describe('where the first replica here listens; others take the ports after it'),
+  memory: z
+    .string()
+    .transform((text, context) => convert(() => parseSize(text), context))
+    .optional()
+    .describe('no replica comes that needs more; default: what the system has available'),
+  tap: z.string().optional().describe('a TAP of this host, for VMs on a real network'),
+  arbiter: arbiterSchema.describe('as protection.arbiter of the VMs: the cluster of etcd'),
+  keys: z
+    .record(vmNameSchema, z.string())
+    .refine((keys) => Object.keys(keys).length > 0, 'name a VM and its key file: shop = "shop.key"')
+    .describe('the VMs that may come here, and their key files'),
+})
 
-export const hostFileKinds = ['replica', 'disk-server', 'switch'] as const
+const schemas = {
+  replica: replicaSchema,
+  'disk-server': diskServerSchema,
+  switch: switchSchema,
+  host: hostSchema,
+} as const
+
+export const hostFileKinds = ['replica', 'disk-server', 'switch', 'host'] as const
 
 /** What such a file may hold, as JSON Schema. */
 export function hostFileJsonSchema(kind: (typeof hostFileKinds)[number]): unknown {
@@ -131,6 +164,33 @@ export function readHostConfig<Schema extends z.ZodType<HostFile>>(
   }
   const folder = folderOf(path, file.state, machine)
   return { file, machine, vm, key: readKeyFile(resolveBeside(path, file.key)), folder }
+}
+
+/** What `understudy host` is told. Paths are absolute. */
+export interface HostSettings {
+  readonly name: string
+  readonly address: TcpAddress
+  readonly memoryBytes: number | undefined
+  readonly tap: string | undefined
+  readonly etcd: EtcdSettings
+  /** The key file of each VM that may come. */
+  readonly machines: ReadonlyMap<string, string>
+}
+
+/** @throws WorldError of one line: the file or one of the keys is not in order */
+export function readHostSettings(path: string): HostSettings {
+  const { name, address, memory, tap, arbiter, keys } = parseConfigFile(hostSchema, readText(path), path)
+  const etcd = etcdOf(arbiter, path)
+  if (etcd === undefined) {
+    throw new WorldError(
+      'bad-configuration',
+      `${path}: arbiter: hosts are registered in etcd: write { etcd = ["https://HOST:PORT", …] }`,
+      ExitCode.badConfiguration,
+    )
+  }
+  const machines = new Map(Object.entries(keys).map(([machine, file]) => [machine, resolveBeside(path, file)]))
+  for (const file of machines.values()) readKeyFile(file)
+  return { name, address: address as TcpAddress, memoryBytes: memory, tap, etcd, machines }
 }
 
 /** The state folder of the VM that a host's file belongs to, for commands that look after it. */

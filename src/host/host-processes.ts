@@ -7,62 +7,83 @@
 
 import { rmSync } from 'node:fs'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { HostRegistry } from '../etcd/host-registry.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { ensureHostTool } from '../guest/host-tools.ts'
 import type { Endpoint, SocketAddress } from '../net/address.ts'
 import { etcdOf } from './arbiter-config.ts'
 import { ask } from './control.ts'
 import { serveDisks } from './disk-process.ts'
-import { diskServerSchema, readHostConfig, replicaSchema, switchSchema } from './host-config.ts'
+import { HostAgent } from './host-agent.ts'
+import { diskServerSchema, readHostConfig, readHostSettings, replicaSchema, switchSchema } from './host-config.ts'
+import { HostPlacer } from './host-placer.ts'
 import { serveLan } from './lan-process.ts'
 import { tokenOfKey } from './machine-token.ts'
-import { openReplica } from './replica-process.ts'
+import { startMonitor } from './monitor.ts'
+import { openReplica, type ReplicaProcessSettings } from './replica-process.ts'
 import { TraceFile } from './trace-file.ts'
 import type { ProcessTrace, VmFolder } from './vm-folder.ts'
 
 export interface ReplicaOptions {
   /** A primary that waits for no backup. */
-  readonly isUnprotected: boolean
+  readonly isUnprotected?: boolean
+  /** Waits for the others. */
+  readonly isPatient: boolean
+  /** Default: to stderr, and into the state folder. */
+  readonly trace?: (line: string) => void
 }
 
 /** @throws WorldError before the replica has its role; afterwards it ends the process itself */
-export async function runReplica(path: string, { isUnprotected }: ReplicaOptions): Promise<void> {
+export async function runReplica(path: string, options: ReplicaOptions): Promise<void> {
   const { file, machine, vm, key, folder } = readHostConfig(replicaSchema, path)
   const { name, role, channel, disk, network } = file
+  const { isUnprotected = false, isPatient } = options
   if (isUnprotected && role === 'backup') {
     throw new WorldError('usage', `${path}: role: a backup cannot run unprotected`, ExitCode.usage)
   }
-  const trace = await moveIn(folder, name)
+  const trace = await moveIn(folder, name, options.trace)
   rmSync(folder.consolePath(name), { force: true })
   const etcd = file.arbiter === undefined ? vm?.config.etcd : etcdOf(file.arbiter, path)
   const at = (address: SocketAddress): Endpoint => ({ address, key })
   const tap = network ? network.tap : vm?.config.network?.tap
-  const replica = await openReplica(
-    {
-      machine,
-      ...(vm ? { vmPath: vm.path } : {}),
-      replica: name,
-      role: isUnprotected ? 'alone' : role,
-      token: tokenOfKey(key, machine),
-      disk: at(disk.nbd),
-      arbiter: at(disk.arbiter),
-      ...(etcd ? { etcd } : {}),
-      ...(disk.peer ? { peerDisk: at(disk.peer) } : {}),
-      ...(network?.switch ? { lan: at(network.switch) } : {}),
-      ...(tap === undefined ? {} : { tap }),
-      ...(channel.listen ? { listen: at(channel.listen) } : {}),
-      ...(role === 'backup' ? { primaries: channel.connect!.map(at) } : {}),
-      isPatient: true,
-      folderPath: folder.path,
-      controlPath: folder.controlPath(name),
-      consolePath: folder.consolePath(name),
-    },
-    { trace, onOff: (exitCode) => process.exit(exitCode) },
-  )
+  const settings: ReplicaProcessSettings = {
+    machine,
+    ...(vm ? { vmPath: vm.path } : {}),
+    replica: name,
+    role: isUnprotected ? 'alone' : role,
+    token: tokenOfKey(key, machine),
+    disk: at(disk.nbd),
+    arbiter: at(disk.arbiter),
+    ...(etcd ? { etcd } : {}),
+    ...(disk.peer ? { peerDisk: at(disk.peer) } : {}),
+    ...(network?.switch ? { lan: at(network.switch) } : {}),
+    ...(tap === undefined ? {} : { tap }),
+    ...(channel.listen ? { listen: at(channel.listen) } : {}),
+    ...(role === 'backup' ? { primaries: channel.connect!.map(at) } : {}),
+    isPatient,
+    folderPath: folder.path,
+    controlPath: folder.controlPath(name),
+    consolePath: folder.consolePath(name),
+  }
+  const registry = etcd && new HostRegistry(etcd, trace)
+  const isAutomatic = vm?.config.protection.automatic
+  const announcement = registry?.announce(machine, name, file.host)
+  const replica = await openReplica(settings, {
+    trace,
+    onOff: (exitCode) => process.exit(exitCode),
+    onEnding: async () => announcement?.close(),
+    starterOf: (replica) => registry && new HostPlacer({ replica, settings, registry, isAutomatic, trace }),
+  })
+  const metrics = file.metrics ?? vm?.config.metrics
+  if (metrics) {
+    const monitor = await startMonitor(folder, metrics.listen)
+    trace(`metrics at ${monitor.address}`)
+  }
   let isEnding = false
-  onTermination(trace, () => {
+  onTermination(trace, async () => {
     isEnding = true
-    return replica.stop()
+    await replica.stop()
+    await announcement?.close()
   })
   try {
     await replica.start()
@@ -92,6 +113,14 @@ export async function runDiskServer(path: string): Promise<void> {
   )
   onTermination(trace, close)
   trace('the disk server serves')
+}
+
+/** Offers this host to VMs until it is ended. @throws WorldError `bad-configuration` */
+export async function runHost(path: string): Promise<void> {
+  const trace = (line: string): void => console.error(`${new Date().toISOString()} ${line}`)
+  const agent = new HostAgent(readHostSettings(path), trace)
+  onTermination(trace, () => agent.close())
+  await agent.run()
 }
 
 /** @throws WorldError before it serves */
@@ -124,7 +153,11 @@ export async function runSwitch(path: string): Promise<void> {
 }
 
 /** The state folder is there, and no other process has this one's place in it. @returns where to trace */
-async function moveIn(folder: VmFolder, name: ProcessTrace): Promise<(line: string) => void> {
+async function moveIn(
+  folder: VmFolder,
+  name: ProcessTrace,
+  trace?: (line: string) => void,
+): Promise<(line: string) => void> {
   folder.create()
   const control = folder.controlPath(name)
   const other = await ask<{ pid: number }>(control, 'status')
@@ -136,6 +169,7 @@ async function moveIn(folder: VmFolder, name: ProcessTrace): Promise<(line: stri
     )
   }
   rmSync(control, { force: true })
+  if (trace) return trace
   const file = new TraceFile(folder.tracePath(name))
   return (line) => {
     console.error(`${new Date().toISOString()} ${line}`)

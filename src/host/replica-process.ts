@@ -1,6 +1,8 @@
 /** One replica as a process: the replica, its console, its control socket. Whoever starts it, `up` or its host's operator. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, type WorldError } from '../base/assert.ts'
+import { BackupKeeper, type BackupStarter } from './backup-keeper.ts'
 import { ConsolePort } from './console-port.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
@@ -17,15 +19,24 @@ export interface ReplicaProcessEvents {
   readonly trace: (line: string) => void
   /** The guest is off: the replica has ended, and its process is to end. */
   readonly onOff: (exitCode: ExitCode) => void
-  readonly onBackupsMayDiffer?: () => void
+  /** The process is about to end: others may be told, for a moment. */
+  readonly onEnding?: () => Promise<void>
+  /** Who starts backups when the replica lacks some; undefined: nobody. */
+  readonly starterOf?: (replica: Replica) => BackupStarter | undefined
 }
+
+const farewellMs = 500
 
 /**
  * Makes the replica and opens its sockets; `start` is the caller's. After a halt the process ends with the halt's exit
  * code, after `stop` with 0.
  */
 export async function openReplica(settings: ReplicaProcessSettings, events: ReplicaProcessEvents): Promise<Replica> {
-  const { trace, onOff, onBackupsMayDiffer } = events
+  const { trace, onOff } = events
+  const end = (exitCode: ExitCode): void => {
+    const told = events.onEnding?.() ?? Promise.resolve()
+    void Promise.race([told, sleep(farewellMs)]).then(() => process.exit(exitCode))
+  }
   const viewers = new ConsolePort({ onKeys: (bytes) => replica.sendConsoleInput(bytes) })
   const replica: Replica = new Replica(settings, {
     onConsole: (output) => viewers.onReleased(output),
@@ -38,17 +49,20 @@ export async function openReplica(settings: ReplicaProcessSettings, events: Repl
     },
     onHalt: (error: WorldError) => {
       trace(`halted: ${error.message}`)
-      process.exit(error.exitCode)
+      end(error.exitCode)
     },
-    ...(onBackupsMayDiffer ? { onBackupsMayDiffer } : {}),
+    onBackupsMayDiffer: () => keeper?.look(performance.now()),
     trace,
   })
   const { controlPath: path, consolePath, takesPlace } = settings
+  const starter = events.starterOf?.(replica)
+  const keeper = starter && new BackupKeeper({ replica, starter, trace })
   await listenForReplicaControl({
     path,
     takesPlace: takesPlace ?? false,
     replica,
-    onStopped: () => process.exit(ExitCode.ok),
+    ...(keeper ? { keeper } : {}),
+    onStopped: () => end(ExitCode.ok),
   })
   await viewers.listen(consolePath, takesPlace)
   return replica

@@ -7,6 +7,7 @@ import type { FailoverTiming } from '../replication/effects.ts'
 import type { PrimaryStatus } from '../replication/primary-options.ts'
 import type { Reach } from '../replication/reach.ts'
 import type { PrimaryState } from '../replication/roles.ts'
+import type { KeeperStatus } from './backup-keeper.ts'
 import type { ChannelBytes } from './channel-traffic.ts'
 import type { DelaySummary } from './delay-histogram.ts'
 import type { OutputDelaySummaries } from './output-delays.ts'
@@ -94,6 +95,8 @@ export interface ReplicaStatus {
   /** The guest switched itself off. */
   readonly isOff: boolean
   readonly haltReason: string | undefined
+  /** What its process does for the machine's protection; undefined: nothing. */
+  readonly keeper?: KeeperStatus | undefined
 }
 
 /** What whoever keeps the machine protected has to know of a primary. */

@@ -267,6 +267,12 @@ export class Replica {
     return this.#outputDelays.counts
   }
 
+  /** What its machine needs of any host. */
+  get needs(): { readonly memoryBytes: number; readonly hasOwnDisks: boolean } {
+    const { artefacts, hasOwnDisks } = this.#equipped
+    return { memoryBytes: artefacts.config.ramBytes, hasOwnDisks }
+  }
+
   status(): ReplicaStatus {
     const { role } = this.#core
     const primary = role.kind === 'primary' ? role.primary.status : undefined

@@ -11,6 +11,7 @@ import { endSurroundings, requireNobodyHere, requireNotRunning, waitForEnd } fro
 import type { MachineProfile } from './profiler.ts'
 import { Replica } from './replica.ts'
 import { listenForReplicaControl } from './replica-control.ts'
+import { SiblingStarter } from './sibling-starter.ts'
 import { startSurroundings } from './surroundings.ts'
 import { attachTerminal } from './terminal.ts'
 import { TraceFile } from './trace-file.ts'
@@ -73,10 +74,12 @@ export async function runAlone(
       trace: (line) => traceFile.write(line),
     },
   )
-  const keeper = new BackupKeeper({ replica, settings, folder, trace: (line) => traceFile.write(line) })
+  const trace = (line: string): void => traceFile.write(line)
+  const keeper = new BackupKeeper({ replica, starter: new SiblingStarter({ replica, settings, folder, trace }), trace })
   const control = await listenForReplicaControl({
     path: folder.controlPath('a'),
     replica,
+    keeper,
     onStopped: () => ended.resolve(ExitCode.ok),
   })
   await viewers.listen(folder.consolePath('a'))

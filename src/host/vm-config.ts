@@ -57,6 +57,14 @@ const disk = z
   .refine(({ shared, path }) => shared || path !== undefined, 'a disk that is not shared has a path')
   .refine(({ shared, copy }) => !shared || copy === undefined, 'copy is for a disk that is not shared')
 
+export const metricsSchema = z.strictObject({
+  listen: z
+    .string()
+    .regex(listenPattern, 'write HOSTADDRESS:PORT, as 127.0.0.1:9100, or unix:/PATH')
+    .refine((text) => text.startsWith('unix:') || Number(text.split(':')[1]) <= 65_535, 'a port is at most 65535')
+    .describe('where /metrics and /readyz are served'),
+})
+
 export const vmSchema = z
   .strictObject({
     name: vmNameSchema,
@@ -129,15 +137,7 @@ export const vmSchema = z
         arbiter: arbiterSchema.default('disk'),
       })
       .prefault({}),
-    metrics: z
-      .strictObject({
-        listen: z
-          .string()
-          .regex(listenPattern, 'write HOSTADDRESS:PORT, as 127.0.0.1:9100, or unix:/PATH')
-          .refine((text) => text.startsWith('unix:') || Number(text.split(':')[1]) <= 65_535, 'a port is at most 65535')
-          .describe('where /metrics and /readyz are served'),
-      })
-      .optional(),
+    metrics: metricsSchema.optional(),
   })
   .refine(({ disks, protection }) => protection.backups <= 1 || disks.every(({ shared }) => shared), {
     path: ['protection', 'backups'],

@@ -99,7 +99,7 @@ async function waitForPowerOff(
  */
 export async function unprotect(vm: string): Promise<PairStatus> {
   const folder = await runningFolder(vm)
-  wantBackup(folder, false)
+  await wantBackup(folder, false)
   const deadline = performance.now() + unprotectWithinMs
   for (;;) {
     const status = await statusOf(folder)
@@ -124,27 +124,22 @@ export async function unprotect(vm: string): Promise<PairStatus> {
 export async function protect(vm: string, onProgress: (text: string) => void): Promise<PairStatus> {
   const folder = await runningFolder(vm)
   const deadline = performance.now() + protectWithinMs
-  wantBackup(folder, true)
+  const isKept = await wantBackup(folder, true)
   for (;;) {
     const status = await pairStatus(vm)
     if (status.protection === 'protected') {
-      wantBackup(folder, isAutomatic(folder))
+      if (folder.readRun()) await wantBackup(folder, isAutomatic(folder))
       return status
     }
     await primaryOf(folder)
-    const transfer = status.replicas.find(({ role }) => role === 'primary')?.transfer
-    if (!folder.readRun() && !transfer) {
-      throw new WorldError(
-        'no-spare-host',
-        `no host waits to become the backup of VM ${folder.name}: start "understudy replica" on one, with role = "backup" and channel.connect to this one`,
-        ExitCode.wrongState,
-      )
-    }
-    onProgress(describeTransfer(transfer))
+    const { transfer, keeper } = status.replicas.find(({ role }) => role === 'primary') ?? {}
+    if (!isKept && !transfer) throw noSpareHost(folder)
+    onProgress(describeTransfer(transfer, keeper?.doing))
     if (performance.now() > deadline) {
+      const why = keeper?.doing ?? '"understudy logs" says why'
       throw new WorldError(
         'timed-out',
-        `VM ${folder.name} is not protected after ${protectWithinMs / 1000} s: "understudy logs" says why`,
+        `VM ${folder.name} is not protected after ${protectWithinMs / 1000} s: ${why}`,
         ExitCode.timedOut,
       )
     }
@@ -152,8 +147,16 @@ export async function protect(vm: string, onProgress: (text: string) => void): P
   }
 }
 
-function describeTransfer(transfer: TransferStatus | undefined): string {
-  if (transfer === undefined) return 'starting a backup'
+function noSpareHost(folder: VmFolder): WorldError {
+  return new WorldError(
+    'no-spare-host',
+    `no host waits to become the backup of VM ${folder.name}: start "understudy replica" on one, with role = "backup" and channel.connect to this one`,
+    ExitCode.wrongState,
+  )
+}
+
+function describeTransfer(transfer: TransferStatus | undefined, doing = 'starting a backup'): string {
+  if (transfer === undefined) return doing
   return transfer.sentBytes === undefined
     ? 'the backup joins'
     : `copying the machine, ${formatBytes(transfer.sentBytes)}`
@@ -177,6 +180,8 @@ export async function move(
 ): Promise<PairStatus> {
   const folder = await runningFolder(vm)
   if (role === 'backup') {
+    // Without somebody who starts another one, the VM would only lose its backup.
+    if (!(await isKept(folder))) throw noSpareHost(folder)
     await unprotect(vm)
     return await protect(vm, onProgress)
   }
@@ -201,10 +206,27 @@ export async function move(
   return folder.readRun() ? await protect(vm, onProgress) : await pairStatus(vm)
 }
 
-/** What `up` started is looked after by its primary; on hosts of their own nobody starts a replica but the operator. */
-function wantBackup(folder: VmFolder, wantsBackup: boolean): void {
+/**
+ * Says it to whoever starts backups by himself: of a VM of `up` that stands in its run, which outlives any replica; on hosts
+ * of their own the primary keeps it.
+ * @returns whether somebody does
+ */
+async function wantBackup(folder: VmFolder, wantsBackup: boolean): Promise<boolean> {
   const run = folder.readRun()
-  if (run) folder.writeRun({ ...run, wantsBackup })
+  if (run) {
+    folder.writeRun({ ...run, wantsBackup })
+    return true
+  }
+  const primary = await findPrimary(folder)
+  if (primary === undefined) return false
+  const answer = await ask<{ isKept: boolean }>(folder.controlPath(primary), 'wantBackup', { isWanted: wantsBackup })
+  return answer?.isKept ?? false
+}
+
+/** Whether somebody starts backups by himself. */
+async function isKept(folder: VmFolder): Promise<boolean> {
+  const { replicas } = await statusOf(folder)
+  return replicas.find(({ role }) => role === 'primary')?.keeper !== undefined
 }
 
 async function runningFolder(vm: string): Promise<VmFolder> {

@@ -14,7 +14,8 @@ import type { LoadReport } from '../../src/host/redis-load.ts'
 import { type ReadyGuest, readyGuest } from '../../src/host/redis-vm.ts'
 import { becomesTrue } from '../support/becomes-true.ts'
 import { ownNetwork, whyNoTap } from '../support/own-network.ts'
-import { type EmulatedHost, emulateHosts, type HostProcess } from './emulated-hosts.ts'
+import { type EmulatedHost, emulateHosts } from './emulated-hosts.ts'
+import type { HostProcess } from './host-process.ts'
 
 const examples = fileURLToPath(new URL('../../examples/', import.meta.url))
 const clientFile = fileURLToPath(new URL('increment-client.ts', import.meta.url))

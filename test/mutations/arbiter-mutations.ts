@@ -132,4 +132,14 @@ export const arbiterMutations: readonly Mutation[] = [
       test: 'there is one arbiter: who only fences grants nothing, and who grants adopts nothing',
     },
   },
+  {
+    name: 'a host that has a replica of the machine is asked to run another one',
+    file: 'src/etcd/host-registry.ts',
+    from: 'freeMemoryBytes >= memoryBytes && !taken.includes(name)',
+    to: 'freeMemoryBytes >= memoryBytes',
+    noticedBy: {
+      file: 'src/etcd/host-registry.test.ts',
+      test: 'spare is who has the key, room, and no replica of the machine; the one with the most room comes first',
+    },
+  },
 ]
