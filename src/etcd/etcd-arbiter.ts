@@ -202,11 +202,13 @@ export class EtcdArbiter implements ArbiterAccess {
   /** Both keys as they stand now; a holder whose hold is over learns it here. */
   async #look(deadlineMs: number): Promise<Situation> {
     const { machine, replica } = this.#options
+    // As of now: what is opened while the answer is on its way is later than what it says.
+    const held = this.#held
     const [entry, holder] = await this.#client.read([this.#recordKey, this.#holderKey], leftMs(deadlineMs))
     const record = entry
       ? parseRecord(entry.value, machine, `${this.#recordKey} in etcd`)
       : ArbiterRecord.fresh(machine)
-    if (this.#held !== undefined && !record.isHeldBy(replica, this.#held)) {
+    if (held !== undefined && this.#held !== undefined && !record.isHeldBy(replica, held)) {
       this.#held = undefined
       this.#options.onFenced?.({ generation: record.fields.generation, holder: record.fields.holder })
     }

@@ -68,6 +68,7 @@ test('what answers and is not etcd is told apart from nobody', async (t) => {
 async function lossyWay(t: TestContext, endpoint: string) {
   let losses = 0
   let lost = 0
+  let readToHold: { readonly held: () => void; readonly released: Promise<void> } | undefined
   const proxy = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -79,7 +80,15 @@ async function lossyWay(t: TestContext, endpoint: string) {
         losses--
         lost++
         response.destroy()
-      } else response.writeHead(answer.status).end(text)
+        return
+      }
+      if (readToHold && request.url === '/v3/kv/txn' && !body.includes('requestPut')) {
+        const { held, released } = readToHold
+        readToHold = undefined
+        held()
+        await released
+      }
+      response.writeHead(answer.status).end(text)
     })
   }).listen(0, '127.0.0.1')
   await new Promise((resolve) => proxy.once('listening', resolve))
@@ -92,6 +101,16 @@ async function lossyWay(t: TestContext, endpoint: string) {
     /** The answer to the next change is lost. */
     loseNext: () => {
       losses = 1
+    },
+    /** The answer to the next reading comes only after `work`. */
+    overtakeNextRead: async (read: () => Promise<unknown>, work: () => Promise<unknown>) => {
+      const [held, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+      readToHold = { held: held.resolve, released: released.promise }
+      const reading = read()
+      await held.promise
+      await work()
+      released.resolve()
+      await reading
     },
     get lost() {
       return lost
@@ -137,6 +156,23 @@ test(
     })
   },
 )
+
+test('a reading that a change of our own overtakes fences nobody', needsEtcd, async (t) => {
+  const cluster = await (await EtcdCluster.start(1)).ready()
+  t.after(() => cluster.end())
+  const way = await lossyWay(t, cluster.settings.endpoints[0]!)
+  let fenced = 0
+  const options = { machine: 'web', replica: 'a', onFenced: () => fenced++ }
+  const holder = new EtcdArbiter({ endpoints: [way.endpoint], prefix: 'p/' }, options)
+  t.after(() => holder.close())
+  await holder.start(timeoutMs)
+  await way.overtakeNextRead(
+    () => holder.read(timeoutMs),
+    () => holder.openGeneration(1, ['b'], timeoutMs),
+  )
+  assert.equal(fenced, 0)
+  assert.deepEqual(await holder.openGeneration(2, [], timeoutMs), { accepted: true, generation: 3 })
+})
 
 /** An authority made for the test, and what it signs. */
 function makeAuthority(folder: string) {

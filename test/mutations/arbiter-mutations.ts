@@ -142,4 +142,14 @@ export const arbiterMutations: readonly Mutation[] = [
       test: 'spare is who has the key, room, and no replica of the machine; the one with the most room comes first',
     },
   },
+  {
+    name: 'a reading of etcd from before a change of our own is taken for the loss of the machine',
+    file: 'src/etcd/etcd-arbiter.ts',
+    from: '!record.isHeldBy(replica, held)) {',
+    to: '!record.isHeldBy(replica, this.#held)) {',
+    noticedBy: {
+      file: 'src/etcd/etcd-client.test.ts',
+      test: 'a reading that a change of our own overtakes fences nobody',
+    },
+  },
 ]
