@@ -50,9 +50,11 @@ export class Checkers implements Witness {
   entries = 0
   /** Boundaries of log entries that were passed (witness.ts). */
   boundaries = 0
-  /** For exhaustive runs: told at each boundary, with its number from 1. */
   /** For faults: told when a backup is listed next, once. */
   onListedNext: (() => void) | undefined
+  /** … and when one goes live. */
+  onLiveNext: ((replica: string) => void) | undefined
+  /** For exhaustive runs: told at each boundary, with its number from 1. */
   onBoundaryReached: ((boundary: number) => void) | undefined
   #batches: LogBatch[] = []
   #writer = ''
@@ -195,6 +197,10 @@ export class Checkers implements Witness {
     this.#isDiskBroken = true
   }
 
+  onFlushFailed(): void {
+    this.count('reprotection_flush_failed')
+  }
+
   onListed(): void {
     const hook = this.onListedNext
     this.onListedNext = undefined
@@ -239,6 +245,9 @@ export class Checkers implements Witness {
 
   onLive(replica: string, _generation: number, logEnd: LogEnd): void {
     this.count('failover')
+    const hook = this.onLiveNext
+    this.onLiveNext = undefined
+    hook?.(replica)
     if (this.#isAnotherBackup(replica)) this.count('promoted_with_another_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++

@@ -25,6 +25,8 @@ export interface DiskLineOptions {
   readonly onFenced: () => void
   /** The disk refuses to take again what its crash may have undone: the guest hears of it with its next flush. */
   readonly onRestoreRefused: () => void
+  /** A flush for the sake of a new backup has failed. */
+  readonly onFlushFailed: () => void
 }
 
 const reconnectIntervalMs = 50
@@ -75,8 +77,10 @@ export class DiskLine implements DisksPort {
 
   flush(done: () => void, failed: (detail: string) => void): void {
     this.steady.secure((error) => {
-      if (error) failed(error.message)
-      else done()
+      if (error) {
+        this.#options.onFlushFailed()
+        failed(error.message)
+      } else done()
     })
   }
 

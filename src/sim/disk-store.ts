@@ -1,7 +1,8 @@
 /**
  * The image behind a fake disk server: what its kernel has (the cache) and what is on stable storage. A write takes time, and
  * more than one is in execution. If the host's power goes, each unflushed sector is there or not, as chance wills, and a
- * write in execution may be torn: some of its sectors written, some not.
+ * write in execution may be torn: some of its sectors written, some not. What a failed flush could not write stays in the
+ * cache, and no later flush tries it again: Linux reports a failed write-back once.
  */
 
 import { sectorBytes } from '../base/units.ts'
@@ -12,6 +13,8 @@ import type { Chance } from './chance.ts'
 export interface DiskWeather {
   /** Of a request to be refused with an I/O error. */
   errorChance: number
+  /** The same, of flushes only. */
+  flushErrorChance: number
   /** How much longer than usual everything takes. */
   slowness: number
 }
@@ -28,8 +31,10 @@ export class DiskStore {
   readonly #stable: Uint8Array
   /** Sectors whose cached content is not known to be stable. */
   readonly #dirty = new Set<number>()
+  /** Those that a flush has failed on. */
+  readonly #abandoned = new Set<number>()
   readonly #executing = new Set<DiskWork>()
-  readonly weather: DiskWeather = { errorChance: 0, slowness: 1 }
+  readonly weather: DiskWeather = { errorChance: 0, flushErrorChance: 0, slowness: 1 }
   readonly #chance: Chance
   /** Writes that a crash cut in two. */
   tornWrites = 0
@@ -42,10 +47,10 @@ export class DiskStore {
   }
 
   execute(work: DiskWork): Execution {
-    const { errorChance, slowness } = this.weather
+    const { slowness } = this.weather
     const usualUs = work.operation === 'flush' ? 800 : 150
     const durationUs = Math.round((usualUs + this.#chance.below(usualUs)) * slowness)
-    const isRefused = errorChance > 0 && this.#chance.chance(errorChance)
+    const isRefused = this.#isRefused(work)
     const flushed = work.operation === 'flush' ? [...this.#dirty] : []
     this.#executing.add(work)
     return {
@@ -54,6 +59,7 @@ export class DiskStore {
         if (!this.#executing.delete(work)) return undefined
         if (isRefused) {
           this.errors++
+          for (const sector of flushed) this.#abandon(sector)
           return 'ioError'
         }
         if (work.operation === 'read') return this.cache.slice(work.offset, work.offset + work.lengthBytes)
@@ -73,7 +79,19 @@ export class DiskStore {
       if (this.#chance.chance(0.5)) this.#settle(sector)
       else this.#copy(this.#stable, this.cache, sector)
     }
+    for (const sector of this.#abandoned) this.#copy(this.#stable, this.cache, sector)
     this.#dirty.clear()
+    this.#abandoned.clear()
+  }
+
+  #isRefused({ operation }: DiskWork): boolean {
+    const { errorChance, flushErrorChance } = this.weather
+    const chance = operation === 'flush' ? Math.max(errorChance, flushErrorChance) : errorChance
+    return chance > 0 && this.#chance.chance(chance)
+  }
+
+  #abandon(sector: number): void {
+    if (this.#dirty.delete(sector)) this.#abandoned.add(sector)
   }
 
   #change(work: Exclude<DiskWork, { operation: 'read' | 'flush' }>): void {
@@ -88,6 +106,7 @@ export class DiskStore {
       this.cache.set(work.data.subarray(position * sectorBytes, (position + 1) * sectorBytes), at)
     } else if (work.operation === 'writeZeroes') this.cache.fill(0, at, at + sectorBytes)
     this.#dirty.add(sector)
+    this.#abandoned.delete(sector)
   }
 
   #tear(work: DiskWork): void {

@@ -16,6 +16,8 @@ export const faultKinds = [
   'killAny',
   'hurtReprotection',
   'hurtReprotection',
+  'failFlushOfReprotection',
+  'killWinner',
   'crashAtBoundary',
   'crashPrimaryAtBoundary',
   'pausePrimary',
@@ -130,6 +132,18 @@ export class Faults {
           world.timeline.after(this.#chance.between(1, 40) * 500, () => this.happen(second))
         }
         return
+      case 'failFlushOfReprotection':
+        this.#kill(this.#anyone())
+        world.onProtecting = () => this.#failFlushes()
+        return
+      case 'killWinner':
+        this.#kill(this.#primary())
+        world.checkers.onLiveNext = (name) => {
+          world.timeline.after(this.#chance.below(4000), () =>
+            this.#kill(world.replicas.find((replica) => replica.name === name)),
+          )
+        }
+        return
       case 'crashAtBoundary':
         this.#crashSoon(this.#chance.pick(victims))
         return
@@ -158,7 +172,7 @@ export class Faults {
       case 'cutFromAll': {
         const { name } = this.#anyone() ?? { name: 'a' }
         world.mayLoseFrames = true
-        world.checkers.count('arbiter_out_of_reach')
+        this.#countReach()
         this.#cut(
           [...this.#names, diskHost, lanHost]
             .filter((other) => other !== name)
@@ -304,6 +318,7 @@ export class Faults {
     this.#world.checkers.onBoundaryReached = undefined
     this.#world.onProtecting = undefined
     this.#world.checkers.onListedNext = undefined
+    this.#world.checkers.onLiveNext = undefined
     for (const end of [...this.#lasting]) end()
     this.#world.trace(() => 'all faults are over')
   }
@@ -386,7 +401,7 @@ export class Faults {
   #cutFrom(server: string): void {
     const { name } = this.#anyone() ?? { name: 'a' }
     if (server === lanHost) this.#world.mayLoseFrames = true
-    else this.#world.checkers.count('arbiter_out_of_reach')
+    else this.#countReach()
     const there = this.#cable(name, server)
     const back = this.#cable(server, name)
     if (this.#chance.chance(0.6)) this.#cut([there, back])
@@ -394,6 +409,12 @@ export class Faults {
       this.#world.checkers.count('one_way_cut')
       this.#cut([this.#chance.pick([there, back])])
     }
+  }
+
+  /** One replica loses the arbiter, the others do not. */
+  #countReach(): void {
+    this.#world.checkers.count('arbiter_out_of_reach')
+    this.#world.checkers.count('arbiter_out_of_reach_on_one_side')
   }
 
   #pair(): readonly [string, string] {
@@ -466,6 +487,16 @@ export class Faults {
     checkers.count('slow_disk')
     store.weather.slowness = this.#chance.between(10, 200)
     this.#last(50, 400, () => (store.weather.slowness = 1))
+  }
+
+  /** While a backup is given the machine; then the host of the disk server may crash, with what nobody has flushed. */
+  #failFlushes(): void {
+    const { weather } = this.#world.store
+    weather.flushErrorChance = 0.8
+    this.#last(50, 250, () => (weather.flushErrorChance = 0))
+    if (this.#chance.chance(0.7)) {
+      this.#world.timeline.after(this.#chance.between(10, 200) * 1000, () => this.#killDiskServerNow())
+    }
   }
 
   /** Also while it is busy: so that writes are torn. */

@@ -21,6 +21,9 @@ export class Cable {
   /** On top of the ordinary delay. */
   extraDelayUs = 0
   readonly #stalled = new Set<() => void>()
+  /** Of the message sent last among those that have arrived: when, and from which end. */
+  #newestUs = 0
+  #newestFrom: End | undefined
 
   constructor(name: string) {
     this.name = name
@@ -35,6 +38,14 @@ export class Cable {
     const stalled = [...this.#stalled]
     this.#stalled.clear()
     for (const goOn of stalled) goOn()
+  }
+
+  /** @returns whether something that was sent later on another connection was here before */
+  onArrived(sentUs: number, from: End): boolean {
+    if (sentUs < this.#newestUs) return from !== this.#newestFrom
+    this.#newestUs = sentUs
+    this.#newestFrom = from
+    return false
   }
 
   onMended(goOn: () => void): void {
@@ -59,6 +70,20 @@ export interface Delays {
   readonly mostUs: number
 }
 
+/** For who counts what a network does to its users. */
+export interface NetworkWitness {
+  /** A message overtook an older one on another connection between the same hosts. */
+  onOvertaken(): void
+  /** Messages of this process got lost with their connection. */
+  onLostInFlight(from: string): void
+}
+
+interface InFlight<Message> {
+  /** Undefined is the end of the stream. */
+  readonly message: Message | undefined
+  readonly sentUs: number
+}
+
 /** One end. What is sent before the other end listens waits in its kernel. */
 export class End<Sent = unknown, Received = unknown> {
   readonly actor: Actor
@@ -66,8 +91,9 @@ export class End<Sent = unknown, Received = unknown> {
   readonly #chance: Chance
   readonly #cable: Cable
   readonly #delays: Delays
-  /** In flight from here to the peer, in order; undefined is the end of the stream. */
-  #flight: (Sent | undefined)[] = []
+  readonly #witness: NetworkWitness
+  /** In flight from here to the peer, in order. */
+  #flight: InFlight<Sent>[] = []
   #lastArrivalUs = 0
   #events: EndEvents<Received> | undefined
   #unread: (Received | undefined)[] = []
@@ -78,8 +104,9 @@ export class End<Sent = unknown, Received = unknown> {
   peer!: End<Received, Sent>
   readonly #mourner = (how: Death): void => this.#onDeath(how)
 
-  constructor(actor: Actor, timeline: Timeline, chance: Chance, cable: Cable, delays: Delays) {
+  constructor(actor: Actor, timeline: Timeline, chance: Chance, cable: Cable, delays: Delays, witness: NetworkWitness) {
     this.actor = actor
+    this.#witness = witness
     this.#timeline = timeline
     this.#chance = chance
     this.#cable = cable
@@ -126,8 +153,13 @@ export class End<Sent = unknown, Received = unknown> {
     this.#loseNext = messages
   }
 
-  #break(): void {
+  #loseFlight(): void {
+    if (this.#flight.some(({ message }) => message !== undefined)) this.#witness.onLostInFlight(this.actor.name)
     this.#flight = []
+  }
+
+  #break(): void {
+    this.#loseFlight()
     this.#isBroken = true
     if (this.#isClosed || this.actor.isDead) return
     this.#isClosed = true
@@ -138,7 +170,7 @@ export class End<Sent = unknown, Received = unknown> {
   #onDeath(how: Death): void {
     if (how === 'host') {
       this.#isClosed = true
-      this.#flight = []
+      this.#loseFlight()
       this.#isBroken = true
       this.#timeline.after(keepAliveUs, () => this.peer.#receive(undefined))
     } else {
@@ -149,7 +181,7 @@ export class End<Sent = unknown, Received = unknown> {
 
   #put(message: Sent | undefined): void {
     if (this.#isBroken) return
-    this.#flight.push(message)
+    this.#flight.push({ message, sentUs: this.#timeline.nowUs })
     const { leastUs, mostUs } = this.#delays
     const delayUs = leastUs + this.#chance.below(mostUs - leastUs + 1) + this.#cable.extraDelayUs
     this.#lastArrivalUs = Math.max(this.#lastArrivalUs, this.#timeline.nowUs + delayUs)
@@ -171,7 +203,8 @@ export class End<Sent = unknown, Received = unknown> {
       })
       return
     }
-    const message = this.#flight.shift()
+    const { message, sentUs } = this.#flight.shift()!
+    if (this.#cable.onArrived(sentUs, this as unknown as End)) this.#witness.onOvertaken()
     this.peer.#receive(message)
   }
 
@@ -210,8 +243,10 @@ export class Network {
   readonly #cables = new Map<string, Cable>()
   readonly #listening = new Map<string, Listening>()
   readonly #ends = new Map<string, Set<End>>()
+  readonly #witness: NetworkWitness
 
-  constructor(timeline: Timeline, chance: Chance, delays: Delays) {
+  constructor(timeline: Timeline, chance: Chance, delays: Delays, witness: NetworkWitness) {
+    this.#witness = witness
     this.#timeline = timeline
     this.#chance = chance
     this.#delays = delays
@@ -267,8 +302,8 @@ export class Network {
       let end: End<Sent, Received> | undefined
       if (listening && !listening.actor.isDead && !from.isDead) {
         const { actor, accept } = listening
-        end = new End<Sent, Received>(from, this.#timeline, this.#chance, there, this.#delays)
-        const peer = new End<Received, Sent>(actor, this.#timeline, this.#chance, back, this.#delays)
+        end = new End<Sent, Received>(from, this.#timeline, this.#chance, there, this.#delays, this.#witness)
+        const peer = new End<Received, Sent>(actor, this.#timeline, this.#chance, back, this.#delays, this.#witness)
         end.peer = peer
         peer.peer = end
         this.#remember(from.name, to, end as unknown as End)

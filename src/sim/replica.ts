@@ -107,6 +107,7 @@ export class SimReplica {
       replica: this.name,
       onAnswer: (answer) => this.#core.input({ kind: 'diskCompletion', ...answer }),
       onRestoreRefused: () => witness.onRestoreRefused(),
+      onFlushFailed: () => witness.onFlushFailed(),
       onFenced,
     })
     this.lan = new LanLine({

@@ -56,6 +56,8 @@ export interface Witness {
   onListed(): void
   /** The disk lost a write and does not take it again: from here on what it holds says nothing. */
   onRestoreRefused(): void
+  /** What the disk answered before a new backup came could not be made safe: there is no backup. */
+  onFlushFailed(): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */

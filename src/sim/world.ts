@@ -127,7 +127,13 @@ export class World {
     )
     const { timeline, chance } = this
     const leastUs = chance.pick([20, 60, 400])
-    this.network = new Network(timeline, chance, { leastUs, mostUs: leastUs * chance.between(2, 6) })
+    const delays = { leastUs, mostUs: leastUs * chance.between(2, 6) }
+    this.network = new Network(timeline, chance, delays, {
+      onOvertaken: () => this.checkers.count('overtaken_on_another_connection'),
+      onLostInFlight: (from) => {
+        if (from === diskHost) this.checkers.count('disk_answer_lost')
+      },
+    })
     this.store = new DiskStore(diskSectors, chance)
     this.backups = options.backups ?? (chance.chance(0.25) ? 2 : 1)
     this.times = timesOf(seed, chance, this.backups)
@@ -272,8 +278,20 @@ export class World {
     if (this.replicas.some(({ backup }) => backup?.state === 'joining') || primary?.state === 'starting') {
       this.checkers.count('fault_while_joining')
     }
+    if (replica.isLive && this.#hasUnlistedSiblings(replica)) this.checkers.count('died_before_siblings_were_listed')
     this.trace(() => `kill ${replica.name} (${how})`)
     replica.actor.kill(how)
+  }
+
+  /** It won the machine, and has not named its siblings yet: whoever of them could take over may not. */
+  #hasUnlistedSiblings(winner: SimReplica): boolean {
+    const { holder, generation, heldSince, takenBy } = this.#records.load().fields
+    const isNew = holder === winner.name && takenBy === 'testAndSet' && generation === heldSince
+    const isSibling = ({ backup, isGone }: SimReplica): boolean =>
+      !isGone &&
+      backup !== undefined &&
+      (['replaying', 'asking', 'rejoining'] as const).some((state) => state === backup.state)
+    return isNew && this.replicas.some((other) => other !== winner && isSibling(other))
   }
 
   // ---- the end of a run of the machine -------------------------------------------------------------------------------

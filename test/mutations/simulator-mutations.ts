@@ -193,4 +193,11 @@ export const simulatorMutations: readonly Mutation[] = [
     to: '    while (this.#copy.duePages > 0) this.#copy.takePages(this.#policy.piecePages)\n',
     noticedBy: { seeds: 100 },
   },
+  {
+    name: 'simulator: what the disk answered is forgotten when the flush for a new backup fails',
+    file: 'src/disk/steady-requests.ts',
+    from: '        if (waiting.isOwn) {\n',
+    to: '        if (waiting.isOwn && waiting.work.operation !== "flush") {\n',
+    noticedBy: { seeds: 1000 },
+  },
 ]
