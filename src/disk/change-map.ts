@@ -46,6 +46,11 @@ export class ChangeCountingStore implements BlockStore {
     return new ChangeMapStore(this.#counters)
   }
 
+  /** How often this piece has changed; wraps around at 2^32. */
+  changesOf(piece: number): number {
+    return this.#counters.readUInt32LE(piece * counterBytes)
+  }
+
   async read(offset: number, lengthBytes: number): Promise<Buffer> {
     return await this.#store.read(offset, lengthBytes)
   }
@@ -81,28 +86,16 @@ export class ChangeCountingStore implements BlockStore {
     } finally {
       const end = Math.ceil((offset + lengthBytes) / changePieceBytes)
       for (let piece = Math.floor(offset / changePieceBytes); piece < end; piece++) {
-        const at = piece * counterBytes
-        this.#counters.writeUInt32LE((this.#counters.readUInt32LE(at) + 1) >>> 0, at)
+        this.#counters.writeUInt32LE((this.changesOf(piece) + 1) >>> 0, piece * counterBytes)
       }
     }
   }
 }
 
-/** The counters as a read-only disk. */
-class ChangeMapStore implements BlockStore {
-  readonly #counters: Buffer
-
-  constructor(counters: Buffer) {
-    this.#counters = counters
-  }
-
-  get sizeBytes(): number {
-    return this.#counters.length
-  }
-
-  async read(offset: number, lengthBytes: number): Promise<Buffer> {
-    return Buffer.from(this.#counters.subarray(offset, offset + lengthBytes))
-  }
+/** What is told of a disk, as a disk of its own. */
+export abstract class ReadOnlyStore implements BlockStore {
+  abstract readonly sizeBytes: number
+  abstract read(offset: number, lengthBytes: number): Promise<Buffer>
 
   write(): Promise<void> {
     return refused()
@@ -121,6 +114,23 @@ class ChangeMapStore implements BlockStore {
   async close(): Promise<void> {}
 }
 
+class ChangeMapStore extends ReadOnlyStore {
+  readonly #counters: Buffer
+
+  constructor(counters: Buffer) {
+    super()
+    this.#counters = counters
+  }
+
+  get sizeBytes(): number {
+    return this.#counters.length
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    return Buffer.from(this.#counters.subarray(offset, offset + lengthBytes))
+  }
+}
+
 async function refused(): Promise<never> {
-  throw new NbdError('io', 'counters of changes are read-only', NbdErrno.permission)
+  throw new NbdError('io', 'what is told of a disk is read-only', NbdErrno.permission)
 }

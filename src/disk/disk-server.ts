@@ -26,6 +26,7 @@ import { nameSchema, tokenSchema } from './names.ts'
 import { NbdConnection } from './nbd-connection.ts'
 import { acceptStartTls } from './nbd-starttls.ts'
 import { NbdStore } from './nbd-store.ts'
+import { digestsSuffix, PieceDigestStore } from './piece-digests.ts'
 import { FileRecordStorage, type RecordStorage } from './record-storage.ts'
 
 /** What an export stands on: a raw image file, or the export of another NBD server. */
@@ -149,7 +150,8 @@ async function openExport(
   if (owner === undefined) return [stored]
   const counting = new ChangeCountingStore(stored.store)
   const counters = { ...stored, name: `${name}${changesSuffix}`, store: counting.map, readOnly: true }
-  return [{ ...stored, store: counting, owner }, counters]
+  const digests = { ...counters, name: `${name}${digestsSuffix}`, store: new PieceDigestStore(counting) }
+  return [{ ...stored, store: counting, owner }, counters, digests]
 }
 
 /** Opens what an export stands on. `identity`: what makes two of them the same; `what`: how an error line calls it. */

@@ -1,7 +1,7 @@
 /**
  * Makes a replica's own copy of a disk equal to its primary's, while the primary's is written to, in rounds: everything
- * first, then what has changed during the round before (`disk/change-map.ts`). Both copies are read and what differs is
- * written, so a copy that followed until a moment ago costs reading only.
+ * first, then what has changed during the round before (`disk/change-map.ts`). Both servers tell the digests of the pieces
+ * (`disk/piece-digests.ts`), and what differs is read and written: a copy that followed until a moment ago costs little.
  *
  * No round makes them equal for good while the guest runs. The last one does, by its place: it begins after the moment S of
  * which the backup has the machine's state, and ends before the backup changes anything itself. What the primary changed
@@ -9,13 +9,15 @@
  * in the same order; so do the requests that were under way at S, which the state names.
  */
 
+import { sectorBytes } from '../base/units.ts'
 import { changeCounters, changePieceBytes, changesSuffix } from '../disk/change-map.ts'
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
+import { digestBytes, digestsSuffix, piecesPerSector } from '../disk/piece-digests.ts'
 import type { DiskPlace } from './disk-of-replica.ts'
 
-const piecesAtOnce = 16
+const readsAtOnce = 16
 /** When a round has left so little, the next one is short. */
 const littleBytes = 8 * 1024 * 1024
 /** A guest that writes faster than it is copied is not waited for. */
@@ -32,13 +34,20 @@ export class DiskCopy {
   readonly #source: NbdClient
   readonly #changes: NbdClient
   readonly #target: NbdClient
+  readonly #digests: readonly [ofSource: NbdClient, ofTarget: NbdClient]
   /** The counters before the round that was last. */
   #known: readonly number[] = []
 
-  private constructor(source: NbdClient, changes: NbdClient, target: NbdClient) {
+  private constructor(
+    source: NbdClient,
+    changes: NbdClient,
+    target: NbdClient,
+    digests: readonly [ofSource: NbdClient, ofTarget: NbdClient],
+  ) {
     this.#source = source
     this.#changes = changes
     this.#target = target
+    this.#digests = digests
   }
 
   /** @throws NbdError */
@@ -51,13 +60,16 @@ export class DiskCopy {
     }
     try {
       const source = await connect(from)
-      const changes = await connect({ ...from, exportName: `${from.exportName}${changesSuffix}` })
+      const beside = ({ endpoint, exportName }: DiskPlace, suffix: string): Promise<NbdClient> =>
+        connect({ endpoint, exportName: `${exportName}${suffix}` })
+      const changes = await beside(from, changesSuffix)
       const target = await connect(to, pass)
       if (target.sizeBytes !== source.sizeBytes) {
         const sizes = `has ${target.sizeBytes} bytes, and the primary's has ${source.sizeBytes}`
         throw new NbdError('refused', `${to.exportName}, the own copy of a disk, ${sizes}: make it as large`)
       }
-      return new DiskCopy(source, changes, target)
+      const digests = [await beside(from, digestsSuffix), await beside(to, digestsSuffix)] as const
+      return new DiskCopy(source, changes, target, digests)
     } catch (error) {
       for (const client of clients) client.destroy()
       throw error
@@ -83,29 +95,39 @@ export class DiskCopy {
     const pieces = counters.flatMap((count, piece) => (this.#known[piece] === count ? [] : [piece]))
     this.#known = counters
     const comparedBytes = pieces.length * changePieceBytes
-    const changes = await Promise.all(Array.from({ length: piecesAtOnce }, () => this.#copySome(pieces)))
+    const groups = [...Map.groupBy(pieces, (piece) => Math.floor(piece / piecesPerSector))]
+    const changes = await Promise.all(Array.from({ length: readsAtOnce }, () => this.#copySome(groups)))
     await this.#target.flush()
     return { comparedBytes, changedBytes: changes.reduce((sum, bytes) => sum + bytes, 0) }
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#source, this.#changes, this.#target].map((client) => client.close()))
+    const clients = [this.#source, this.#changes, this.#target, ...this.#digests]
+    await Promise.all(clients.map((client) => client.close()))
   }
 
-  /** Takes pieces until there are none. @returns bytes that were written */
-  async #copySome(pieces: number[]): Promise<number> {
+  /** Takes groups of pieces until there are none. @returns bytes that were written */
+  async #copySome(groups: [sector: number, pieces: number[]][]): Promise<number> {
     let changedBytes = 0
-    for (let piece = pieces.pop(); piece !== undefined; piece = pieces.pop()) {
-      const offset = piece * changePieceBytes
-      const lengthBytes = Math.min(changePieceBytes, this.sizeBytes - offset)
-      const [good, own] = await Promise.all([
-        this.#source.read(offset, lengthBytes),
-        this.#target.read(offset, lengthBytes),
-      ])
-      if (good.equals(own)) continue
-      await this.#target.write(offset, good)
-      changedBytes += lengthBytes
+    for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
+      const [sector, pieces] = group
+      const [good, own] = await Promise.all(
+        this.#digests.map((digests) => digests.read(sector * sectorBytes, sectorBytes)),
+      )
+      for (const piece of pieces) {
+        const at = (piece % piecesPerSector) * digestBytes
+        if (good!.compare(own!, at, at + digestBytes, at, at + digestBytes) === 0) continue
+        changedBytes += await this.#copy(piece)
+      }
     }
     return changedBytes
+  }
+
+  /** @returns its length */
+  async #copy(piece: number): Promise<number> {
+    const offset = piece * changePieceBytes
+    const lengthBytes = Math.min(changePieceBytes, this.sizeBytes - offset)
+    await this.#target.write(offset, await this.#source.read(offset, lengthBytes))
+    return lengthBytes
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The few calls of the C library that Node does not offer and a TAP needs: ioctl, poll, and read and write that say
- * "not now" by a number and not by an exception.
+ * The few calls of the C library that Node does not offer: what a TAP needs (ioctl, poll, and read and write that say "not
+ * now" by a number and not by an exception), and madvise.
  *
- * koffi makes them callable. It is an optional package: only whoever asks for a TAP needs it, so it is loaded then.
+ * koffi makes them callable. It is an optional package: without it there is no TAP, and no advice (large-pages.ts).
  */
 
 import { WorldError } from '../base/assert.ts'
@@ -18,6 +18,8 @@ export interface SystemCalls {
   eventfd(initial: number, flags: number): number
   /** Waits on one of Node's pool threads. The bytes hold `count` struct pollfd, filled in when `done` is called. */
   poll(descriptors: Uint8Array, count: number, timeoutMs: number, done: () => void): void
+  /** @returns 0, or -1 with `errorNumber` */
+  madvise(memory: Uint8Array, lengthBytes: number, advice: number): number
   /** errno of the last call that failed. */
   errorNumber(): number
 }
@@ -47,6 +49,7 @@ async function load(): Promise<SystemCalls> {
     read: library.func('long read(int descriptor, void *into, size_t length)'),
     write: library.func('long write(int descriptor, void *from, size_t length)'),
     eventfd: library.func('int eventfd(unsigned int initial, int flags)'),
+    madvise: library.func('int madvise(void *memory, size_t length, int advice)'),
     poll: (descriptors, count, timeoutMs, done) => poll.async(descriptors, count, timeoutMs, done),
     errorNumber: () => koffi.errno(),
   }

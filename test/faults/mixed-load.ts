@@ -57,6 +57,8 @@ export class MixedLoad {
   #nextValue = 0
   #nextLine = 0
   #downloadHash: string | undefined
+  /** For answers since `startMeasuring` (`performance.now()`). */
+  #waits: { readonly from: number; readonly until: number }[] = []
 
   /** @param type types at the guest's console */
   constructor(port: number, seed: number, type: (text: string) => Promise<unknown>, trace: (line: string) => void) {
@@ -70,6 +72,13 @@ export class MixedLoad {
   /** Forgets stalls so far. */
   startMeasuring(): void {
     this.findings.longestStallMs = 0
+    this.#waits = []
+  }
+
+  /** @returns the longest wait for an answer of those that were waited for between these two moments (`performance.now()`) */
+  longestWaitMs(from: number, until: number): number {
+    const then = this.#waits.filter((wait) => wait.from < until && wait.until > from)
+    return Math.max(0, ...then.map((wait) => wait.until - wait.from))
   }
 
   /** Every connection has ended. */
@@ -232,7 +241,9 @@ export class MixedLoad {
   async #timed(reply: Promise<Reply | undefined>): Promise<Reply | undefined> {
     const startedAt = performance.now()
     const answer = await reply
-    this.findings.longestStallMs = Math.max(this.findings.longestStallMs, performance.now() - startedAt)
+    const endedAt = performance.now()
+    this.#waits.push({ from: startedAt, until: endedAt })
+    this.findings.longestStallMs = Math.max(this.findings.longestStallMs, endedAt - startedAt)
     return answer
   }
 

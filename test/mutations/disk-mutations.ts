@@ -216,8 +216,18 @@ export const diskMutations: readonly Mutation[] = [
   {
     name: 'changes of an own copy are not counted for who copies it',
     file: 'src/disk/change-map.ts',
-    from: 'this.#counters.writeUInt32LE((this.#counters.readUInt32LE(at) + 1) >>> 0, at)',
-    to: 'this.#counters.writeUInt32LE(this.#counters.readUInt32LE(at), at)',
+    from: '(this.changesOf(piece) + 1) >>> 0',
+    to: 'this.changesOf(piece)',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a later round copies what has changed since the one before, whatever changed it',
+    },
+  },
+  {
+    name: 'the digest of a piece is kept when the piece has changed',
+    file: 'src/disk/piece-digests.ts',
+    from: 'if (this.#madeAt[piece] === count) return',
+    to: 'if (this.#madeAt[piece] !== undefined) return',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'a later round copies what has changed since the one before, whatever changed it',
