@@ -12,6 +12,7 @@ import { HartDriver } from '../replica/hart-driver.ts'
 import type { HartPolicy, HartWorld } from '../replica/hart-world.ts'
 import { DelayHistogram } from './delay-histogram.ts'
 import { type HartSettings, nobodyAcknowledges, progressCell } from './hart-messages.ts'
+import { adviseLargePages } from './large-pages.ts'
 import { Profiler } from './profiler.ts'
 
 export interface HartOfHost {
@@ -54,7 +55,12 @@ export function createHartOfHost(
   const translation = settings.engine === 'interpret' ? 'off' : {}
   const profiler = isProfiled ? new Profiler(translation) : undefined
   const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
-  const machine = createMachine(config, image, profiler?.createEngine ?? createOwnEngine)
+  const machine = createMachine(config, image, (parts) => {
+    const engine = (profiler?.createEngine ?? createOwnEngine)(parts)
+    // Before any of it is touched. Without large pages it is only slower.
+    adviseLargePages(engine.ram)
+    return engine
+  })
   return {
     driver: new HartDriver(machine, mode, world),
     profiler,

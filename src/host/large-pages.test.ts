@@ -21,12 +21,12 @@ function largeKib(): number {
   return Number(/^AnonHugePages:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))![1])
 }
 
-test('guest RAM that is touched after the advice is in large pages', async (t) => {
+test('guest RAM that is touched after the advice is in large pages', (t) => {
   if (!hostGivesThem()) return t.skip(`this host gives no large pages (${settingPath})`)
   const memory = new WebAssembly.Memory({ initial: (64 * MiB) / 65_536 })
   // As an engine has it: not from the memory's beginning.
   const ram = new Uint8Array(memory.buffer, 65_536, 63 * MiB)
-  const refused = await adviseLargePages(ram)
+  const refused = adviseLargePages(ram)
   if (refused?.includes('koffi')) return t.skip(refused)
   assert.equal(refused, undefined)
   const before = largeKib()

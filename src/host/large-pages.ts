@@ -18,9 +18,9 @@ const useHugePages = 14
  * Asks for large pages for what of `memory` is touched from now on.
  * @returns why there are none; undefined if the kernel took the advice
  */
-export async function adviseLargePages(memory: Uint8Array): Promise<string | undefined> {
+export function adviseLargePages(memory: Uint8Array): string | undefined {
   try {
-    const { madvise, errorNumber } = await systemCalls()
+    const { madvise, errorNumber } = systemCalls()
     return madvise(memory, memory.length, useHugePages) === 0 ? undefined : `madvise fails with errno ${errorNumber()}`
   } catch (error) {
     if (!(error instanceof WorldError)) throw error

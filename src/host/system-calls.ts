@@ -5,6 +5,7 @@
  * koffi makes them callable. It is an optional package: without it there is no TAP, and no advice (large-pages.ts).
  */
 
+import { createRequire } from 'node:module'
 import { WorldError } from '../base/assert.ts'
 
 export interface SystemCalls {
@@ -27,21 +28,13 @@ export interface SystemCalls {
 let loaded: SystemCalls | undefined
 
 /** @throws WorldError `no-koffi` */
-export async function systemCalls(): Promise<SystemCalls> {
-  loaded ??= await load()
+export function systemCalls(): SystemCalls {
+  loaded ??= load()
   return loaded
 }
 
-async function load(): Promise<SystemCalls> {
-  const koffi = await import('koffi').then(
-    ({ default: library }) => library,
-    (error: Error) => {
-      throw new WorldError(
-        'no-koffi',
-        `a TAP needs the npm package koffi, which cannot be loaded (${error.message.split('\n')[0]}): run "npm ci --include=optional"`,
-      )
-    },
-  )
+function load(): SystemCalls {
+  const koffi = requireKoffi()
   const library = koffi.load(null)
   const poll = library.func('int poll(void *descriptors, unsigned long count, int timeout)')
   return {
@@ -52,5 +45,17 @@ async function load(): Promise<SystemCalls> {
     madvise: library.func('int madvise(void *memory, size_t length, int advice)'),
     poll: (descriptors, count, timeoutMs, done) => poll.async(descriptors, count, timeoutMs, done),
     errorNumber: () => koffi.errno(),
+  }
+}
+
+/** Not imported, for an import has to be awaited, and who makes a machine does not wait. */
+function requireKoffi(): typeof import('koffi') {
+  try {
+    return createRequire(import.meta.url)('koffi')
+  } catch (error) {
+    throw new WorldError(
+      'no-koffi',
+      `a TAP needs the npm package koffi, which cannot be loaded (${(error as Error).message.split('\n')[0]}): run "npm ci --include=optional"`,
+    )
   }
 }

@@ -61,7 +61,7 @@ export class TapDevice {
    * @throws WorldError `no-koffi`, `no-tun`, `tap-permission`, `no-interface`, `not-a-tap`, `tap-busy`: one line that says what to do
    */
   static async attach(name: string): Promise<TapDevice> {
-    const calls = await systemCalls()
+    const calls = systemCalls()
     const descriptor = openTun()
     try {
       // Whoever may make interfaces would otherwise make one that leads nowhere.
@@ -145,7 +145,7 @@ export class TapDevice {
 /** What stands in the way of attaching to any TAP on this host, with what to do; undefined when nothing does. */
 export async function obstacleToTaps(): Promise<string | undefined> {
   try {
-    await systemCalls()
+    systemCalls()
     closeSync(openTun())
     return undefined
   } catch (error) {
