@@ -45,7 +45,40 @@ export function cellName({ workload, surroundings }: Column, protocol: EpochProt
 }
 
 export const costName = 'epoch/cost'
-export const roundTripName = 'epoch/round-trip'
+export const channelNames = ['unix socket', 'TCP with TLS', 'line of 10 Mbit/s'] as const
+export type ChannelName = (typeof channelNames)[number]
+
+/** `roundTripUs`, and `epochUs` by original P2. */
+export function originalName(channel: ChannelName): string {
+  return `epoch/original/${channel}`
+}
+
+interface Original {
+  readonly channel: ChannelName
+  readonly roundTripUs: number
+  readonly epochUs: number
+}
+
+function originals(samples: Samples): Original[] {
+  return channelNames.flatMap((channel) => {
+    const name = originalName(channel)
+    const roundTripUs = samples.median(name, 'roundTripUs')
+    const epochUs = samples.median(name, 'epochUs')
+    return roundTripUs === undefined || epochUs === undefined ? [] : [{ channel, roundTripUs, epochUs }]
+  })
+}
+
+function originalsTable(all: readonly Original[]): string {
+  const lines = all.map(
+    ({ channel, roundTripUs, epochUs }) =>
+      `| ${channel} | ${roundTripUs.toFixed(1)} | ${epochUs.toFixed(1)} | ${(epochUs / roundTripUs).toFixed(2)} |`,
+  )
+  return [
+    '| channel | round trip, µs | epoch by original P2, µs | round trips per epoch |',
+    '|---|---|---|---|',
+    ...lines,
+  ].join('\n')
+}
 
 interface Cell {
   /** Time in epochs / time bare. */
@@ -95,18 +128,19 @@ export function epochReport(samples: Samples, knownLengths: readonly number[]): 
   const [shortest] = lengths
   if (shortest === undefined) return undefined
   const cpuUs = samples.median(costName, 'cpuUs')!
-  const roundTripUs = samples.median(roundTripName, 'medianUs')!
+  const original = originals(samples)
   const [cpuColumn] = columns
   const bareMips = samples.median(cellName(cpuColumn!, 'bare', 0), 'instructions')! / 1e6
-  const epochUs = shortest / cell(samples, cpuColumn!, 'original', shortest)!.mips
-  const roundTripsPerEpoch = epochUs / roundTripUs
   const rounds = samples.of(cellName(cpuColumn!, 'original', shortest)).length
   const text = `Normalized performance, time in epochs / time bare, original → revised P2; medians of ${rounds} rounds. Bare: ${bareMips.toFixed(0)} MIPS.
 
 ${table(samples, lengths)}
 
 - Revised: an epoch costs the primary's hart **${cpuUs.toFixed(2)} µs** of CPU beside its instructions (goal: ${goalCpuUs}).
-- Original: an epoch of ${shortest} instructions takes ${epochUs.toFixed(1)} µs. A round trip on the same channel, between the main threads of the same two processes, takes ${roundTripUs.toFixed(1)} µs: **${roundTripsPerEpoch.toFixed(2)}** round trips per epoch (goal: ${goalRoundTrips}).`
+
+Original, epochs of ${shortest} instructions (goal: ${goalRoundTrips} round trips per epoch). A round trip: the entries of an epoch there, an acknowledgement back, between the main threads of the same two processes on the same channel; medians.
+
+${originalsTable(original)}`
   const rows = lengths.flatMap((length) =>
     columns.flatMap((column) =>
       epochProtocols.flatMap((protocol) => {
@@ -123,9 +157,12 @@ ${table(samples, lengths)}
     text,
     figures: {
       cpu_us_per_epoch: round2(cpuUs),
-      original_us_per_epoch: round2(epochUs),
-      round_trip_us: round2(roundTripUs),
-      round_trips_per_epoch: round2(roundTripsPerEpoch),
+      original: original.map(({ channel, roundTripUs, epochUs }) => ({
+        channel,
+        round_trip_us: round2(roundTripUs),
+        us_per_epoch: round2(epochUs),
+        round_trips_per_epoch: round2(epochUs / roundTripUs),
+      })),
       bare_mips: Math.round(bareMips),
       rounds,
       rows,

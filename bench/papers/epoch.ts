@@ -6,8 +6,10 @@
  * others, disk operations. These are measured twice: with a disk and a channel as fast as they go, and with their disk of
  * 25 ms and their link of 10 Mbit/s injected.
  *
- * Under original P2 every epoch takes a round trip. What that is, is measured on the same kind of channel between the same
- * two processes, while no hart runs: small messages there and back, one at a time.
+ * Under original P2 every epoch takes a round trip. What that is, is measured on the same channel between the same two
+ * processes, while no hart runs: the entries of an epoch there, an acknowledgement back, one at a time. Both are medians: on
+ * two cores somebody is in the way now and then. A unix socket is what two replicas on one host have; between hosts it is
+ * TCP with TLS, here without the network between; and a line of 10 Mbit/s is what theirs had.
  */
 
 import { readFileSync } from 'node:fs'
@@ -17,20 +19,20 @@ import { MiB } from '../../src/base/units.ts'
 import { type Discipline, epochProtocols } from '../../src/log/discipline.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
 import { buildKernel } from '../engine/kernels.ts'
-import { median } from '../support/figures.ts'
 import { cpuPerEpoch } from './cpu-per-epoch.ts'
 import {
+  type ChannelName,
   type Column,
   cellName,
   columns,
   costName,
   epochReport,
-  roundTripName,
+  originalName,
   type SurroundingsKind,
   type Workload,
   workloads,
 } from './epoch-report.ts'
-import { MeasuredPair, roundTrips, type Surroundings } from './measured-pair.ts'
+import { MeasuredPair, type Surroundings } from './measured-pair.ts'
 import type { Part, Session } from './part.ts'
 
 const lengths = [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 385_000, 1_000_000]
@@ -44,10 +46,15 @@ const surroundings: Readonly<Record<SurroundingsKind, Surroundings>> = {
   fast: { diskMs: 0, channelBitsPerSecond: 0 },
   theirs: { diskMs: 25, channelBitsPerSecond: 10_000_000 },
 }
+const channels: readonly (Omit<Surroundings, 'diskMs'> & { readonly name: ChannelName })[] = [
+  { name: 'unix socket', channelBitsPerSecond: 0 },
+  { name: 'TCP with TLS', channelBitsPerSecond: 0, isSecured: true },
+  { name: 'line of 10 Mbit/s', channelBitsPerSecond: 10_000_000 },
+]
 const windowMs: Readonly<Record<SurroundingsKind, number>> = { fast: 1000, theirs: 2000 }
 /** Until code is hot, on both sides. */
 const warmUpMs = 500
-const roundTripCount = 20_000
+const roundTripCount = 10_000
 
 /** Each works until it is stopped. What computes is bench:engine's CoreMark-like kernel; theirs was Dhrystone. */
 const sources: Readonly<Record<Workload, string>> = {
@@ -112,11 +119,18 @@ async function measureColumn(session: Session, column: Column, image: BootImage,
   }
 }
 
-async function measureRoundTrip({ folder, samples, say }: Session, image: BootImage): Promise<void> {
+/** Original P2 beside a round trip between the same two processes, on each kind of channel. */
+async function measureOriginal({ folder, samples, say }: Session, image: BootImage): Promise<void> {
   const discipline = { kind: 'epoch', protocol: 'original', instructions: lengths[0]! } as const
-  const medianUs = median(await roundTrips({ config, image, discipline, folder }, roundTripCount))
-  samples.add(roundTripName, { medianUs })
-  say(`  a round trip: ${medianUs.toFixed(1)} µs`)
+  for (const { name, ...line } of channels) {
+    const options = { config, image, discipline, folder, surroundings: { diskMs: 0, ...line } }
+    const { pair, roundTripUs } = await MeasuredPair.startAfterRoundTrips(options, roundTripCount)
+    await sleep(warmUpMs)
+    const epochUs = await pair.batchTime(windowMs.fast)
+    await pair.end()
+    samples.add(originalName(name), { roundTripUs, epochUs })
+    say(`  ${name}: a round trip ${roundTripUs.toFixed(1)} µs, an epoch by original P2 ${epochUs.toFixed(1)} µs`)
+  }
 }
 
 export const epochPart: Part = {
@@ -128,7 +142,7 @@ export const epochPart: Part = {
     const cpuUs = cpuPerEpoch(config, images[0]!, isQuick ? 100_000_000n : 300_000_000n)
     samples.add(costName, { cpuUs })
     say(`  CPU per epoch, revised: ${cpuUs.toFixed(2)} µs`)
-    await measureRoundTrip(session, images[0]!)
+    await measureOriginal(session, images[0]!)
     for (const column of columns) {
       await measureColumn(session, column, images[workloads.indexOf(column.workload)]!, round)
     }

@@ -1,6 +1,7 @@
 /**
  * The backup of a measured pair, a process of its own: the real hart thread, the real Backup, the real logging channel. Until it
- * is told to begin it sends back what it gets, so that a round trip can be measured on the very channel.
+ * is told to begin it acknowledges what it gets and does nothing with it, so that a round trip can be measured on the very
+ * channel.
  */
 
 import { once } from 'node:events'
@@ -9,16 +10,17 @@ import type { FromHartThread } from '../../src/host/hart-messages.ts'
 import { LoggingChannel } from '../../src/host/logging-channel.ts'
 import type { Discipline } from '../../src/log/discipline.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
+import type { Endpoint } from '../../src/net/address.ts'
 import { connectTo } from '../../src/net/connect.ts'
 import { Backup } from '../../src/replication/backup.ts'
 import type { BackupEffect } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import { Line } from './line.ts'
-import { hartOptions, identity, policyOf } from './measured-settings.ts'
+import { acknowledgement, hartOptions, identity, policyOf } from './measured-settings.ts'
 
 /** What the other process sends first, and all it sends besides `'begin'`. */
 export interface BackupSettings {
-  readonly path: string
+  readonly endpoint: Endpoint
   readonly config: MachineConfig
   readonly image: BootImage
   readonly discipline: Discipline
@@ -32,9 +34,8 @@ class MeasuredBackup {
   readonly #backup: Backup
   readonly #line: Line
 
-  constructor(settings: BackupSettings, channel: LoggingChannel) {
-    const { config, image, discipline, channelBitsPerSecond } = settings
-    this.#line = new Line(channelBitsPerSecond, (message) => channel.send(message))
+  constructor({ config, image, discipline }: BackupSettings, line: Line) {
+    this.#line = line
     this.#hart = new Hart({
       ...hartOptions(config, image, discipline),
       mode: 'replaying',
@@ -77,19 +78,17 @@ class MeasuredBackup {
 }
 
 const [settings] = (await once(process, 'message')) as [BackupSettings]
-const channel: LoggingChannel = new LoggingChannel(
-  await connectTo({ address: { path: settings.path } }, { purpose: 'bench' }),
-  {
-    onMessage: (message) => channel.send(message),
-    onBadMessage: (detail) => {
-      throw new Error(detail)
-    },
-    // The other process has ended.
-    onClosed: () => process.exit(0),
+const channel: LoggingChannel = new LoggingChannel(await connectTo(settings.endpoint, { purpose: 'bench' }), {
+  onMessage: () => line.send(acknowledgement),
+  onBadMessage: (detail) => {
+    throw new Error(detail)
   },
-)
+  // The other process has ended.
+  onClosed: () => process.exit(0),
+})
+const line = new Line(settings.channelBitsPerSecond, (message) => channel.send(message))
 process.once('message', () => {
-  const backup = new MeasuredBackup(settings, channel)
+  const backup = new MeasuredBackup(settings, line)
   channel.listen({
     onMessage: (message) => backup.onMessage(message),
     onBadMessage: (detail) => {

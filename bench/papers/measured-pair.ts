@@ -7,25 +7,31 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Hart } from '../../src/host/hart.ts'
 import type { FromHartThread } from '../../src/host/hart-messages.ts'
 import { LoggingChannel } from '../../src/host/logging-channel.ts'
 import type { Discipline } from '../../src/log/discipline.ts'
 import type { Output } from '../../src/log/entry.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
+import type { Endpoint } from '../../src/net/address.ts'
 import { Listener } from '../../src/net/listener.ts'
+import { generateKey } from '../../src/net/shared-key.ts'
 import type { PrimaryEffect } from '../../src/replication/effects.ts'
 import type { Message } from '../../src/replication/messages.ts'
 import { Primary } from '../../src/replication/primary.ts'
+import { median } from '../support/figures.ts'
 import { Line } from './line.ts'
 import type { BackupSettings } from './measured-backup.ts'
-import { hartOptions, identity, policyOf } from './measured-settings.ts'
+import { entriesOfAnEpoch, hartOptions, identity, policyOf } from './measured-settings.ts'
 
 export interface Surroundings {
   /** How long the disk takes for a request. */
   readonly diskMs: number
   /** 0: as fast as it goes. */
   readonly channelBitsPerSecond: number
+  /** TCP with TLS, as between two hosts, instead of a unix socket. */
+  readonly isSecured?: boolean
 }
 
 export interface MeasuredPairOptions {
@@ -41,8 +47,6 @@ export interface MeasuredPairOptions {
 /** The primary's name for its one channel. */
 const channelId = 1
 const tickMs = 20
-/** What a round trip is measured with: about as long as the end of an epoch and its acknowledgement. */
-const ping: Message = { kind: 'confirmed', ends: { frame: 1_000_000n, console: 1000n } }
 
 /** The other process, connected, and not a backup yet. */
 class Peer {
@@ -68,18 +72,30 @@ class Peer {
     })
   }
 
-  static async start(settings: BackupSettings): Promise<Peer> {
+  static async start({ config, image, discipline, surroundings, folder }: MeasuredPairOptions): Promise<Peer> {
+    if (!discipline) throw new Error('a bare machine has no backup')
+    const { channelBitsPerSecond, isSecured } = surroundings
     const connected = Promise.withResolvers<LoggingChannel>()
+    const endpoint: Endpoint = isSecured
+      ? { address: { host: '127.0.0.1', port: 0 }, key: generateKey() }
+      : { address: { path: join(folder, 'channel.socket') } }
     const listener = await Listener.open({
       purpose: 'bench',
-      endpoint: { address: { path: settings.path } },
+      endpoint,
       takesPlace: true,
       onConnection: (socket) =>
         connected.resolve(new LoggingChannel(socket, { onMessage() {}, onBadMessage() {}, onClosed() {} })),
     })
     const child = fork(join(import.meta.dirname, 'measured-backup.ts'), { serialization: 'advanced' })
+    const settings: BackupSettings = {
+      endpoint: { ...endpoint, address: listener.address },
+      config,
+      image,
+      discipline,
+      channelBitsPerSecond,
+    }
     child.send(settings)
-    return new Peer(child, listener, await connected.promise, settings.channelBitsPerSecond)
+    return new Peer(child, listener, await connected.promise, channelBitsPerSecond)
   }
 
   /** Becomes the backup. */
@@ -91,18 +107,21 @@ class Peer {
     this.#line.send(message)
   }
 
-  /** Microseconds of each of so many messages there and back, one at a time. Before `begin`. */
-  async roundTrips(count: number): Promise<number[]> {
+  /** Median, in microseconds, of so many messages there and back, one at a time. Before `begin`. */
+  async roundTrip(count: number): Promise<number> {
     const times: number[] = []
-    for (let sent = 0; sent < count; sent++) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.onMessage = () => resolve()
-      const sentAt = performance.now()
-      this.#channel.send(ping)
-      await promise
-      times.push((performance.now() - sentAt) * 1000)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    let sentAt = performance.now()
+    this.onMessage = () => {
+      const nowMs = performance.now()
+      times.push((nowMs - sentAt) * 1000)
+      sentAt = nowMs
+      if (times.length === count) resolve()
+      else this.send(entriesOfAnEpoch)
     }
-    return times
+    this.send(entriesOfAnEpoch)
+    await promise
+    return median(times)
   }
 
   async end(): Promise<void> {
@@ -113,25 +132,6 @@ class Peer {
   }
 }
 
-/** Microseconds of so many round trips on the channel of a measured pair, between its two processes. */
-export async function roundTrips(options: Omit<MeasuredPairOptions, 'surroundings'>, count: number): Promise<number[]> {
-  const peer = await Peer.start(backupSettings(options, 0))
-  try {
-    await peer.roundTrips(1000)
-    return await peer.roundTrips(count)
-  } finally {
-    await peer.end()
-  }
-}
-
-function backupSettings(
-  { config, image, discipline, folder }: Omit<MeasuredPairOptions, 'surroundings'>,
-  channelBitsPerSecond: number,
-): BackupSettings {
-  if (!discipline) throw new Error('a bare machine has no backup')
-  return { path: join(folder, 'channel.socket'), config, image, discipline, channelBitsPerSecond }
-}
-
 export class MeasuredPair {
   readonly #hart: Hart
   readonly #primary: Primary
@@ -140,6 +140,7 @@ export class MeasuredPair {
   readonly #ticker: NodeJS.Timeout
   #isOn = false
   #hasEnded = false
+  #onBatch: () => void = () => {}
   /** Requests that the disk has answered. */
   operations = 0
 
@@ -164,8 +165,35 @@ export class MeasuredPair {
 
   static async start(options: MeasuredPairOptions): Promise<MeasuredPair> {
     if (!options.discipline) return new MeasuredPair(options, undefined)
-    const peer = await Peer.start(backupSettings(options, options.surroundings.channelBitsPerSecond))
-    return new MeasuredPair(options, peer)
+    return new MeasuredPair(options, await Peer.start(options))
+  }
+
+  /** A round trip between the two processes, in microseconds; then the pair begins. */
+  static async startAfterRoundTrips(
+    options: MeasuredPairOptions,
+    count: number,
+  ): Promise<{ readonly pair: MeasuredPair; readonly roundTripUs: number }> {
+    const peer = await Peer.start(options)
+    await peer.roundTrip(count / 10)
+    const roundTripUs = await peer.roundTrip(count)
+    return { pair: new MeasuredPair(options, peer), roundTripUs }
+  }
+
+  /**
+   * Median, in microseconds, of the time from one batch of the hart's to the next. Under original P2, of a guest that only
+   * computes, that is an epoch.
+   */
+  async batchTime(windowMs: number): Promise<number> {
+    const times: number[] = []
+    let lastMs = performance.now()
+    this.#onBatch = () => {
+      const nowMs = performance.now()
+      times.push((nowMs - lastMs) * 1000)
+      lastMs = nowMs
+    }
+    await sleep(windowMs)
+    this.#onBatch = () => {}
+    return median(times)
   }
 
   get instructions(): bigint {
@@ -185,7 +213,10 @@ export class MeasuredPair {
 
   #onHart(message: FromHartThread): void {
     if (message.kind !== 'recorded') return
-    for (const batch of message.batches) this.#onPrimary(this.#primary.onBatch(batch, performance.now()))
+    for (const batch of message.batches) {
+      this.#onBatch()
+      this.#onPrimary(this.#primary.onBatch(batch, performance.now()))
+    }
     if (message.outputs.length > 0) this.#onPrimary(this.#primary.onOutputs(message.outputs))
   }
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { cellName, columns, costName, epochReport, roundTripName } from './epoch-report.ts'
+import { cellName, columns, costName, epochReport, originalName } from './epoch-report.ts'
 import { Samples } from './samples.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'understudy-samples-'))
@@ -30,13 +30,13 @@ test("normalized performance is time in epochs / time bare, and stands beside th
   const samples = new Samples()
   const [cpu] = columns
   samples.add(costName, { cpuUs: 1.5 })
-  samples.add(roundTripName, { medianUs: 10 })
+  samples.add(originalName('unix socket'), { roundTripUs: 10, epochUs: 20 })
   samples.add(cellName(cpu!, 'bare', 0), { instructions: 2e9, operations: 0 })
   samples.add(cellName(cpu!, 'original', 1000), { instructions: 50e6, operations: 0 })
   samples.add(cellName(cpu!, 'revised', 1000), { instructions: 200e6, operations: 0 })
   const report = epochReport(samples, [1000, 2000])!
   assert.match(report.text, /^\| 1000 \| 50 → 200 \| 40.0 → 10.0 \| 22.2 → 11.7 \| {2}\|/m)
-  assert.match(report.text, /takes 20.0 µs.*\*\*2.00\*\* round trips per epoch/)
+  assert.match(report.text, /^\| unix socket \| 10.0 \| 20.0 \| 2.00 \|$/m)
   assert.doesNotMatch(report.text, /^\| 2000/m)
   assert.equal(epochReport(new Samples(), [1000]), undefined)
 })
