@@ -90,6 +90,25 @@ export class UnflushedWrites {
     return [...this.#kept.values()]
   }
 
+  /**
+   * Makes `data`, read at `offset`, what it would be if the disk had lost nothing. For whoever reads a disk that is written by
+   * somebody else, and may meet it after a crash and before its writer has written it again.
+   */
+  mend(offset: number, data: Uint8Array): void {
+    let asRead: Uint8Array | undefined
+    for (const change of this.#kept.values()) {
+      const from = Math.max(offset, change.offset)
+      const to = Math.min(offset + data.length, change.offset + lengthOf(change))
+      if (from >= to) continue
+      asRead ??= data.slice()
+      if (change.operation === 'write') {
+        data.set(change.data.subarray(from - change.offset, to - change.offset), from - offset)
+      } else if (change.operation === 'writeZeroes') data.fill(0, from - offset, to - offset)
+      // Only the disk knows what is there after a trim.
+      else data.set(asRead.subarray(from - offset, to - offset), from - offset)
+    }
+  }
+
   #forget(order: number): void {
     const change = this.#kept.get(order)!
     this.#kept.delete(order)

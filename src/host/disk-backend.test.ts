@@ -16,9 +16,8 @@ import {
   token,
 } from '../disk/test-disk.ts'
 import type { DiskAnswer as DiskAnswerEntry } from '../hypervisor/replayer.ts'
-import { logIndex, type MarkedOutput } from '../log/entry.ts'
+import { type DiskRequest, logIndex, type MarkedOutput } from '../log/entry.ts'
 import type { DiskAnswer } from '../replica/disk-requests.ts'
-import type { DiskRequest } from '../replica/hart-messages.ts'
 import { DiskBackend } from './disk-backend.ts'
 
 const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
@@ -58,6 +57,7 @@ async function heldDisk(t: TestContext) {
     replica: 'a',
     token,
     onAnswer: (answer) => answers.push(answer),
+    onRead: () => {},
     onFenced: (error) => assert.fail(error.message),
     trace: () => {},
   })
@@ -113,7 +113,8 @@ function follow(backend: DiskBackend, log: readonly (DiskRequest | { answer: big
   const answers: DiskAnswerEntry[] = []
   log.forEach((entry, at) => {
     const index = logIndex(BigInt(at))
-    if ('answer' in entry) answers.push({ index, sequence: entry.answer, status: entry.status ?? 'ok' })
+    if ('answer' in entry)
+      answers.push({ index, sequence: entry.answer, status: entry.status ?? 'ok', isOwnRead: false })
     else outputs.push({ output: entry, markerIndex: index })
   })
   backend.onReplayed(outputs, answers)
@@ -132,6 +133,7 @@ test('a backup keeps what its log says is written and not flushed, and begins wi
     replica: 'a',
     token,
     onAnswer: () => {},
+    onRead: () => {},
     onFenced: (error) => assert.fail(error.message),
     trace: () => {},
   })
@@ -202,6 +204,7 @@ test('after every prefix of its requests the host of the disk may crash, and the
       replica: 'a',
       token,
       onAnswer: (answer) => answers.set(answer.sequence, answer),
+      onRead: () => {},
       onFenced: (error) => assert.fail(error.message),
       trace: () => {},
     })

@@ -9,17 +9,19 @@
  * whether the server it meets is the one that answered. The device bounds what is kept: it flushes by itself, in both
  * replicas at the same instruction.
  *
+ * It reads for itself what the log leaves out (replayed-reads.ts).
+ *
  * Of a disk each replica may have its own copy instead: then a backup makes the same changes as its machine replays
  * (disk-of-replica.ts).
  */
 
+import { assert } from '../base/assert.ts'
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { MarkedOutput } from '../log/entry.ts'
+import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
 import { followInOrder } from '../replica/disk-requests.ts'
-import type { DiskRequest } from '../replica/hart-messages.ts'
 import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
 
 export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> {
@@ -31,6 +33,8 @@ export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> 
   readonly token: string
   /** Numbers of the disks of which this replica has its own copy. Default: none. */
   readonly own?: OwnDisksOptions
+  /** The log is going to leave out what is read: a backup reads as soon as its machine asks. Default: when the log says so. */
+  readonly readsAhead?: boolean
 }
 
 export interface OwnDisksOptions {
@@ -54,6 +58,8 @@ export async function diskSizes(endpoint: Endpoint, exports: readonly string[]):
 export class DiskBackend {
   readonly #options: DiskBackendOptions
   readonly #disks: readonly DiskOfReplica[]
+  /** Reads that a backup's machine made again and its log has no answer to. */
+  readonly #openReads = new Map<bigint, DiskRequest>()
 
   constructor(options: DiskBackendOptions) {
     // A mistake in the configuration is told now, not as a disk out of reach.
@@ -77,6 +83,7 @@ export class DiskBackend {
    * was a backup has followed the whole log by now.
    */
   async connect(generation: bigint): Promise<void> {
+    this.#openReads.clear()
     const pass = this.#passIn(Number(generation))
     await Promise.all(this.#disks.map((disk) => disk.goLive(pass)))
   }
@@ -90,8 +97,9 @@ export class DiskBackend {
     followInOrder(
       outputs,
       answers,
-      (request) => this.#disks[request.disk]!.followRequest(request),
+      (request) => this.#follow(request),
       (answer) => {
+        this.#openReads.delete(answer.sequence)
         for (const disk of this.#disks) disk.followAnswer(answer)
       },
     )
@@ -99,7 +107,22 @@ export class DiskBackend {
 
   /** A backup begins in the middle: its machine has these requests under way. */
   follow(requests: readonly DiskRequest[]): void {
-    for (const request of requests) this.#disks[request.disk]!.followRequest(request)
+    for (const request of requests) this.#follow(request)
+  }
+
+  #follow(request: DiskRequest): void {
+    const disk = this.#disks[request.disk]!
+    disk.followRequest(request)
+    if (request.operation !== 'read') return
+    this.#openReads.set(request.sequence, request)
+    if (this.#options.readsAhead) disk.readAgain(request)
+  }
+
+  /** A backup's log has the answer to this request without its data. */
+  readAgain(sequence: bigint): void {
+    const request = this.#openReads.get(sequence)
+    assert(request, `disk read ${sequence} is not open`)
+    this.#disks[request.disk]!.readAgain(request)
   }
 
   /** Everything the disks have answered so far will outlive a crash of their server. @throws NbdError */

@@ -1,13 +1,17 @@
 /**
  * One disk of the machine, from a replica's side: of which kinds there are two.
  *
- * - `SharedDisk`: one for both replicas, a part of the world outside. Only the primary sends requests to it; a backup keeps
- *   what its log says is written and not flushed, and begins with that when it goes live.
+ * - `SharedDisk`: one for both replicas, a part of the world outside. Only the primary changes it; a backup keeps what its
+ *   log says is written and not flushed, and begins with that when it goes live.
  * - `OwnDisk`: each replica has its own copy, a part of the machine (VMware FT: non-shared disks). A backup makes the same
  *   changes to its copy as its machine replays; the primary's answers are in the log, and its own are thrown away.
+ *
+ * What the guest reads is in the log, or a backup reads it too (replayed-reads.ts): then from a shared disk without a pass,
+ * which is good for reading only and in every generation, and from its own copy in turn with the changes that it makes there.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sectorBytes } from '../base/units.ts'
 import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
@@ -15,12 +19,15 @@ import { SteadyDisk } from '../disk/steady-disk.ts'
 import type { DiskWork } from '../disk/steady-requests.ts'
 import { Turns } from '../disk/turns.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskRequest } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, workOf } from '../replica/disk-requests.ts'
-import type { DiskRequest } from '../replica/hart-messages.ts'
+import { ReplayedReads } from './replayed-reads.ts'
 
 export interface DiskEvents {
   readonly onAnswer: (answer: DiskAnswer) => void
+  /** A backup has read what its primary read. */
+  readonly onRead: (sequence: bigint, data: Uint8Array) => void
   /** The arbiter has given the disk to a later generation: this replica must stop. */
   readonly onFenced: (error: Error) => void
   /** This replica's own copy has failed while another replica has a good one. */
@@ -42,6 +49,8 @@ export interface DiskOfReplica {
   issue(request: DiskRequest): void
   /** A backup's machine made this request again. */
   followRequest(request: DiskRequest): void
+  /** … and wants what it reads: the log has it without data, or may have. */
+  readAgain(request: DiskRequest): void
   /** … and its log has the answer. */
   followAnswer(answer: LoggedDiskAnswer): void
   /** What the disk has answered and might lose is on stable storage, where a new backup would have to know it. @throws NbdError */
@@ -56,12 +65,16 @@ export class SharedDisk implements DiskOfReplica {
   readonly #place: DiskPlace
   readonly #events: DiskEvents
   readonly #followed: FollowedRequests
+  readonly #reads: ReplayedReads
+  /** A backup's connection, made for its first read. */
+  #reader: SteadyDisk | undefined
 
   constructor(place: DiskPlace, events: DiskEvents) {
     this.#place = place
     this.#events = events
     this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
     this.#followed = new FollowedRequests(this.#steady.unflushed)
+    this.#reads = new ReplayedReads({ ...events, read: (request) => this.#read(request) })
   }
 
   get inFlight(): number {
@@ -72,6 +85,8 @@ export class SharedDisk implements DiskOfReplica {
 
   async goLive(pass: ReplicaPass): Promise<void> {
     this.#followed.clear()
+    this.#reads.end()
+    void this.#reader?.close()
     const { endpoint, exportName } = this.#place
     await this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
   }
@@ -84,7 +99,27 @@ export class SharedDisk implements DiskOfReplica {
     this.#followed.onRequest(request)
   }
 
+  readAgain(request: DiskRequest): void {
+    void this.#reads.begin(request)
+  }
+
+  async #read(request: DiskRequest): Promise<Uint8Array> {
+    this.#reader ??= this.#connectReader()
+    const data = (await this.#reader.request(workOf(request)))!
+    // After a crash of its server the disk may lack writes until the primary has sent them again.
+    this.#steady.unflushed.mend(rangeOf(request).offset, data)
+    return data
+  }
+
+  #connectReader(): SteadyDisk {
+    const { endpoint, exportName } = this.#place
+    const reader = new SteadyDisk({ bootIdOf, trace: this.#events.trace })
+    void reader.connect(() => NbdClient.connect({ ...endpoint, exportName }))
+    return reader
+  }
+
   followAnswer(answer: LoggedDiskAnswer): void {
+    this.#reads.onAnswer(answer.sequence)
     this.#followed.onAnswer(answer)
   }
 
@@ -93,10 +128,13 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   async close(): Promise<void> {
-    await this.#steady.close()
+    this.#reads.end()
+    await Promise.all([this.#reader?.close(), this.#steady.close()])
   }
 
   drop(): void {
+    this.#reads.end()
+    this.#reader?.drop()
     this.#steady.drop()
   }
 }
@@ -114,6 +152,7 @@ export class OwnDisk implements DiskOfReplica {
   readonly #events: DiskEvents
   /** Whether another replica has a good copy: then an error here is no error of the machine's. */
   readonly #hasOther: () => boolean
+  readonly #reads: ReplayedReads
   #behindBytes = 0
   #isConnected = false
   #isLive = false
@@ -124,6 +163,10 @@ export class OwnDisk implements DiskOfReplica {
     this.#events = events
     this.#hasOther = hasOther
     this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+    this.#reads = new ReplayedReads({
+      ...events,
+      read: async (request) => (await this.#steady.request(workOf(request)))!,
+    })
   }
 
   get inFlight(): number {
@@ -142,6 +185,7 @@ export class OwnDisk implements DiskOfReplica {
   async goLive(pass: ReplicaPass): Promise<void> {
     this.begin(pass)
     this.#isLive = true
+    this.#reads.end()
     await this.#perform({ operation: 'flush' })
   }
 
@@ -170,19 +214,28 @@ export class OwnDisk implements DiskOfReplica {
       })
   }
 
+  /** In turn: what the machine changes afterwards waits until it was read. */
+  readAgain(request: DiskRequest): void {
+    void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request))
+  }
+
   /** The log's answers are the primary's disk's: this one answers for itself. */
-  followAnswer(): void {}
+  followAnswer({ sequence }: LoggedDiskAnswer): void {
+    this.#reads.onAnswer(sequence)
+  }
 
   /** A backup has what it needs on its own copy. */
   async secure(): Promise<void> {}
 
   async close(): Promise<void> {
+    this.#reads.end()
     if (!this.#isDropped) await Promise.race([this.#turns.afterChanges(async () => {}), sleep(closeTimeoutMs)])
     await this.#steady.close()
   }
 
   drop(): void {
     this.#isDropped = true
+    this.#reads.end()
     this.#steady.drop()
   }
 
@@ -207,4 +260,8 @@ function answerWith(
       onAnswer(answerOf(request, error), error)
     },
   )
+}
+
+function rangeOf({ sector, lengthBytes }: DiskRequest) {
+  return { offset: Number(sector) * sectorBytes, lengthBytes, isChange: false }
 }

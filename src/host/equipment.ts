@@ -33,6 +33,8 @@ export interface Equipment {
 export interface EquipmentEvents {
   readonly onHart: (message: FromHartThread) => void
   readonly onDiskAnswer: (answer: DiskAnswer) => void
+  /** A backup has read what its primary read. */
+  readonly onDiskRead: (sequence: bigint, data: Uint8Array) => void
   /** @returns whether the machine takes it */
   readonly onFrame: (frameId: bigint, bytes: Uint8Array) => boolean
   /** Whether another replica could go on with the machine. */
@@ -57,6 +59,8 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     replica,
     token,
     onAnswer: events.onDiskAnswer,
+    onRead: events.onDiskRead,
+    readsAhead: protection.backupReads,
     onFenced,
     own: {
       disks: ownDisks,
@@ -81,6 +85,7 @@ export function equip(settings: ReplicaSettings, artefacts: BootArtefacts, event
     mode: settings.role === 'backup' ? 'replaying' : 'live',
     digestEveryMs: protection.digestEveryMs,
     discipline,
+    leavesOutReads: protection.backupReads,
     isProfiled: settings.isProfiled ?? false,
     engine,
     onMessage: events.onHart,

@@ -18,6 +18,7 @@ export interface HartSettings {
   /** Live: writes the log from the start. Replaying: reads it. */
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
+  readonly leavesOutReads: boolean
   readonly discipline: Discipline
   /** Count where the work goes, and say so at the end. */
   readonly isProfiled: boolean

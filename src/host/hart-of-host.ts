@@ -29,7 +29,7 @@ export function createHartOfHost(
   policy: HartPolicy,
   seat: Pick<HartWorld, 'post' | 'isRung'>,
 ): HartOfHost {
-  const { discipline, digestEveryMs, config, image, mode, isProfiled } = settings
+  const { discipline, digestEveryMs, leavesOutReads, config, image, mode, isProfiled } = settings
   const progress = new BigInt64Array(settings.progress)
   const frameDelays = new DelayHistogram(settings.frameDelays)
   const world: HartWorld = {
@@ -37,6 +37,7 @@ export function createHartOfHost(
     policy,
     discipline,
     digestEveryMs,
+    leavesOutReads,
     nowNs: () => process.hrtime.bigint(),
     wallClockNs: () => BigInt(Date.now()) * 1_000_000n,
     randomBytes: (lengthBytes) => getRandomValues(new Uint8Array(lengthBytes)),

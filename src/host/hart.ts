@@ -25,6 +25,8 @@ export interface HartOptions {
   readonly mode: 'live' | 'replaying'
   readonly digestEveryMs: number
   readonly discipline: Discipline
+  /** See HartWorld. Default: no. */
+  readonly leavesOutReads?: boolean
   readonly isProfiled?: boolean
   /** Default: it translates. */
   readonly engine?: EngineSetting
@@ -46,9 +48,17 @@ export class Hart {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8 * progressCells))
 
   constructor(options: HartOptions) {
-    const { isProfiled = false, engine = 'translate', onMessage, onFailed, ...machine } = options
+    const {
+      leavesOutReads = false,
+      isProfiled = false,
+      engine = 'translate',
+      onMessage,
+      onFailed,
+      ...machine
+    } = options
     const settings: HartSettings = {
       ...machine,
+      leavesOutReads,
       isProfiled,
       engine,
       progress: this.#progress.buffer as SharedArrayBuffer,

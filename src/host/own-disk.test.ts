@@ -20,10 +20,9 @@ import {
   temporaryFolder,
   token,
 } from '../disk/test-disk.ts'
-import { logIndex, type MarkedOutput } from '../log/entry.ts'
+import { type DiskRequest, logIndex, type MarkedOutput } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { DiskAnswer } from '../replica/disk-requests.ts'
-import type { DiskRequest } from '../replica/hart-messages.ts'
 import { CopyStamp } from './copy-stamp.ts'
 import { DiskBackend } from './disk-backend.ts'
 import { DiskCopy } from './disk-copy.ts'
@@ -92,6 +91,7 @@ async function ownCopies(t: TestContext, hasOther = true, sizeBytes = MiB) {
     replica: 'b',
     token,
     onAnswer: (answer) => answers.push(answer),
+    onRead: () => {},
     onFenced: (error) => assert.fail(error.message),
     own: { disks: new Set([0]), hasOther: () => hasOther, onFailed: (error) => failures.push(error) },
     trace: () => {},
@@ -123,7 +123,7 @@ test('own changes that overlap are made in the order of the log, although the lo
   backend.begin()
   backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
   await held
-  const answer = { index: logIndex(2n), sequence: 1n, status: 'ok' } as const
+  const answer = { index: logIndex(2n), sequence: 1n, status: 'ok', isOwnRead: false } as const
   backend.onReplayed([replayed(write(3n, 5n, 0x22)), replayed(write(4n, 9n, 0x99))], [answer])
   await until(() => readFileSync(images.b)[9 * 512] === 0x99)
   assert.equal(store.counts.write, 2, 'the second one waits for the first, and a third goes past both')

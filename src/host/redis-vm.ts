@@ -35,6 +35,8 @@ export interface VmOptions extends GuestChoice {
   readonly etcd?: readonly string[]
   /** Each replica has its own copy of the disk, b in `root-b.ext4`; default: one disk for both. */
   readonly ownDisks?: boolean
+  /** Backups read the disk themselves; default false. */
+  readonly backupReads?: boolean
 }
 
 export type ReadyGuest = Pick<GuestImage, 'kernelPath' | 'initrdPath' | 'rootPath'>
@@ -104,8 +106,10 @@ ${protectionOf(options)}`,
   return path
 }
 
-function protectionOf({ discipline = exactDiscipline, automatic = false, backups = 1, etcd }: VmOptions): string {
+function protectionOf(options: VmOptions): string {
+  const { discipline = exactDiscipline, automatic = false, backups = 1, backupReads = false, etcd } = options
   const section = ['', '[protection]', `backups = ${backups}`, `automatic = ${automatic}`]
+  if (backupReads) section.push('backupReads = true')
   if (etcd) section.push(`arbiter = { etcd = ${JSON.stringify(etcd)} }`)
   if (discipline.kind === 'epoch') {
     section.push('discipline = "epoch"', `protocol = "${discipline.protocol}"`, `epoch = ${discipline.instructions}`)

@@ -121,11 +121,12 @@ export class ReplicaStart {
     const { disk, replica } = this.#options.settings
     const exports = exportsOf(config.disks, replica)
     const sizes = await this.#untilThere(() => diskSizes(disk, exports))
-    const { backups, heartbeat, timeout, digestEvery, lag } = config.protection
+    const { backups, heartbeat, timeout, digestEvery, lag, backupReads } = config.protection
+    const times = { heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery, lagMs: lag }
     return {
       config: machineConfig(config, sizes),
       image,
-      protection: { backups, heartbeatMs: heartbeat, timeoutMs: timeout, digestEveryMs: digestEvery, lagMs: lag },
+      protection: { backups, ...times, backupReads },
       discipline: disciplineOf(config),
     }
   }

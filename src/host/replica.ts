@@ -314,6 +314,7 @@ export class Replica {
   #equip(artefacts: BootArtefacts): Equipment {
     this.#equipment = equip(this.#settings, artefacts, {
       onHart: (message) => this.#onHart(message),
+      onDiskRead: (sequence, data) => this.#hart.send({ kind: 'read', sequence, data }),
       onDiskAnswer: (answer) => this.#core.input({ kind: 'diskCompletion', ...answer }),
       onFrame: (frameId, bytes) => this.#core.input({ kind: 'frame', frameId, bytes }),
       onFrameConfirmed: (sequence) => this.#core.onConfirmed('frame', sequence),
@@ -409,6 +410,7 @@ export class Replica {
           this.#keepCopies()
           this.#disk.onReplayed(outputs, answers)
         },
+        readAgain: (sequence) => this.#disk.readAgain(sequence),
         onRestored: (inFlight, done) => {
           this.#disk.follow(inFlight)
           void this.#finishCopies().then(done)

@@ -118,6 +118,10 @@ export const vmSchema = z
           .boolean()
           .default(true)
           .describe('start a new backup by itself after a failover or the loss of a backup'),
+        backupReads: z
+          .boolean()
+          .default(false)
+          .describe('what the guest reads from its disks is left out of the log: each backup reads it itself'),
         lag: duration.default(30).describe('a backup that stays further behind slows the primary'),
         digestEvery: duration.default(1000).describe('how often primary and backup compare digests'),
         discipline: z

@@ -148,5 +148,6 @@ export function openState(machine: Machine, state: Uint8Array): Replayer {
   if (machine.digest() !== digest) {
     throw new WorldError('copy-differs', 'the copied machine is not the one it was copied from (its digest differs)')
   }
+  for (const request of machine.inFlightDiskRequests()) obligations.onOutput(request)
   return new Replayer(machine, nextIndex, obligations)
 }

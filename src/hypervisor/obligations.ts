@@ -5,10 +5,12 @@
  */
 
 import type { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { type LogEntry, logIndex, type ReadOrdered } from '../log/entry.ts'
 import { readOutput, writeOutput } from '../log/output-codec.ts'
 import { readBoundedVarint, writeVarint } from '../log/varint.ts'
 import type { Input, Output } from '../machine/types.ts'
 import { EpochPosition } from './epoch/epoch-position.ts'
+import { ReadLedger } from './read-ledger.ts'
 
 export type EntropyRequest = Extract<Output, { kind: 'entropyRequest' }>
 export type PowerRequest = Extract<Output, { kind: 'power' }>
@@ -21,6 +23,8 @@ export class Obligations {
   #power: PowerRequest | undefined
   /** Where the log has come to in its epochs; in the epoch discipline, the end of the one under way is owed. */
   readonly epochs = new EpochPosition()
+  /** Reads whose data is not in the log: what this replica owes the others is not to overwrite it too early. */
+  readonly reads = new ReadLedger()
 
   /** Not answered yet, oldest first. */
   get entropyRequests(): readonly EntropyRequest[] {
@@ -42,9 +46,23 @@ export class Obligations {
     }
   }
 
+  /** Call for each entry, after its input was applied. */
+  onEntry({ index, count, body }: LogEntry): void {
+    this.epochs.onEntry(count, body)
+    if (body.kind === 'diskCompletion') this.reads.onAnswer(body.sequence)
+    if (body.kind === 'diskRead') this.reads.onAnswer(body.sequence, logIndex(index + 1n))
+  }
+
   onOutput(output: Output): void {
+    this.reads.onOutput(output)
     if (output.kind === 'entropyRequest') this.#entropy.push(output)
     if (output.kind === 'power') this.#power = output
+  }
+
+  /** What an output has to wait for, as a part of it. */
+  orderOf(output: Output): Pick<ReadOrdered, 'afterReadsEnd'> {
+    const afterReadsEnd = this.reads.endBefore(output)
+    return afterReadsEnd === undefined ? {} : { afterReadsEnd }
   }
 
   /** For a copy of the machine: it owes the same. */
@@ -53,13 +71,15 @@ export class Obligations {
     writeVarint(writer, requests.length)
     for (const request of requests) writeOutput(writer, request)
     this.epochs.save(writer)
+    writer.u64(this.reads.lastEnd)
   }
 
-  /** @throws WorldError */
+  /** The machine's disk requests in flight are to be reported by `onOutput` too. @throws WorldError */
   load(reader: ByteReader): void {
     for (let left = readBoundedVarint(reader, maxRequests, 'number of requests'); left > 0; left--) {
       this.onOutput(readOutput(reader))
     }
     this.epochs.load(reader)
+    this.reads.beginAfter(logIndex(reader.u64()))
   }
 }

@@ -7,12 +7,17 @@
  *
  * It is the same machine and the same `apply` as in the Replayer: a different observer, not a different path.
  * It does not send, hold or release anything, and does not know who else exists.
+ *
+ * What a disk read has brought is in the log, unless the backups are to read for themselves (VMware FT, "Disk reads on the
+ * backup"): then only its digest is. A read that failed is in the log as it is, in either case: nobody reads it again.
  */
 
+import { hash64 } from '../base/digest.ts'
 import { BatchBuilder, type LogBatch } from '../log/batch.ts'
 import {
   addBytesByCause,
   type BytesByCause,
+  type EntryBody,
   type LogIndex,
   logIndex,
   type MarkedOutput,
@@ -31,9 +36,15 @@ export interface RecordedRun {
   readonly outputs: readonly MarkedOutput[]
 }
 
+export interface RecorderOptions {
+  /** Disk reads get `diskRead` entries, without their data. Default: no, the data is in the log. */
+  readonly leavesOutReads?: boolean
+}
+
 export class Recorder {
   readonly machine: Machine
   readonly obligations: Obligations
+  readonly #leavesOutReads: boolean
   readonly #builder: BatchBuilder
   readonly #closed: LogBatch[] = []
   readonly #bytesByCause = noBytesByCause()
@@ -42,9 +53,15 @@ export class Recorder {
    * @param nextIndex index of the first entry to write: 0 for a new machine, one past the last replayed entry at go-live
    * @param obligations what the replayed part of the log left unanswered
    */
-  constructor(machine: Machine, nextIndex: LogIndex = logIndex(0n), obligations: Obligations = new Obligations()) {
+  constructor(
+    machine: Machine,
+    nextIndex: LogIndex = logIndex(0n),
+    obligations: Obligations = new Obligations(),
+    { leavesOutReads = false }: RecorderOptions = {},
+  ) {
     this.machine = machine
     this.obligations = obligations
+    this.#leavesOutReads = leavesOutReads
     this.#builder = new BatchBuilder(nextIndex)
   }
 
@@ -65,11 +82,12 @@ export class Recorder {
 
   /** Lets an input in, now. Returns the outputs it caused (a queued disk request that could start). */
   apply(input: Input): readonly MarkedOutput[] {
-    this.#builder.append(this.machine.count, input)
+    const body = this.#bodyOf(input)
+    const index = this.#builder.append(this.machine.count, body)
     this.#closeIfFull()
     this.machine.apply(input)
     this.obligations.onInput(input)
-    this.obligations.epochs.onEntry(this.machine.count, input)
+    this.obligations.onEntry({ index, count: this.machine.count, body })
     return this.#markOutputs()
   }
 
@@ -88,10 +106,10 @@ export class Recorder {
   /** Writes [end, E] (the epoch discipline). */
   entryEpochEnd(): void {
     const { epochs } = this.obligations
-    const end = { kind: 'epochEnd', epoch: epochs.epoch } as const
-    this.#builder.append(this.machine.count, end)
+    const body = { kind: 'epochEnd', epoch: epochs.epoch } as const
+    const index = this.#builder.append(this.machine.count, body)
     this.#closeIfFull()
-    epochs.onEntry(this.machine.count, end)
+    this.obligations.onEntry({ index, count: this.machine.count, body })
   }
 
   /** Everything written since the last call, in order. The caller sends it at once (the primary flushes at once). */
@@ -110,8 +128,13 @@ export class Recorder {
       const marker = { kind: 'marker', sequence, outputKind, checksum: outputChecksum(output) } as const
       const markerIndex = this.#builder.append(this.machine.count, marker)
       this.obligations.onOutput(output)
-      return { output, markerIndex }
+      return { output, markerIndex, ...this.obligations.orderOf(output) }
     })
+  }
+
+  #bodyOf(input: Input): EntryBody {
+    const isLeftOut = this.#leavesOutReads && input.kind === 'diskCompletion' && input.data !== undefined
+    return isLeftOut ? { kind: 'diskRead', sequence: input.sequence, dataDigest: hash64(input.data!) } : input
   }
 
   #markOutputs(): readonly MarkedOutput[] {

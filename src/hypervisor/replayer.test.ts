@@ -253,12 +253,12 @@ test('outputs whose markers were lost with the primary get new markers, and a di
       const issued = [...outputs, ...live.outputs].map(({ output }) => output.sequence)
       assert.equal(new Set(issued).size, issued.length)
       for (const request of live.reissue) {
-        assert.ok(!live.outputs.some(({ output }) => output.sequence === request.sequence))
+        assert.ok(!live.outputs.some(({ output }) => output.sequence === request.output.sequence))
       }
       assert.deepEqual(
         live.recorder.machine.inFlightDiskRequests().map(({ sequence }) => sequence),
-        [...live.reissue, ...live.outputs.map(({ output }) => output).filter(({ kind }) => kind === 'disk')].map(
-          ({ sequence }) => sequence,
+        [...live.reissue, ...live.outputs.filter(({ output }) => output.kind === 'disk')].map(
+          ({ output }) => output.sequence,
         ),
       )
     }

@@ -10,14 +10,27 @@
  * It never runs past the count of the last entry it has (invariant 7): with no entries left it stands still, however
  * long. A difference is returned as data; after one, the replayer is finished for good.
  *
+ * A disk read whose data is not in the log (`diskRead`) waits for `provide`: this replica reads the disk itself (VMware FT,
+ * "Disk reads on the backup"). The entry's digest tells whether it has read the same.
+ *
  * `goLive` turns it into a Recorder at the end of the log. Which replica may do that is not decided here.
  */
 
 import { assert, WorldError } from '../base/assert.ts'
-import { formatDigest } from '../base/digest.ts'
+import { formatDigest, hash64 } from '../base/digest.ts'
 import { decodeBatch, type LogBatch } from '../log/batch.ts'
 import type { Divergence, DivergenceKind } from '../log/divergence.ts'
-import { type LogEnd, type LogEntry, type LogIndex, logIndex, type MarkedOutput, type Marker } from '../log/entry.ts'
+import {
+  type DiskRead,
+  type LogEnd,
+  type LogEntry,
+  type LogIndex,
+  logIndex,
+  type MarkedOutput,
+  type Marker,
+  type ReissuedRequest,
+} from '../log/entry.ts'
+
 import { outputChecksum } from '../log/output-codec.ts'
 import {
   type DiskStatus,
@@ -27,13 +40,15 @@ import {
   type Output,
 } from '../machine/types.ts'
 import { Obligations } from './obligations.ts'
-import { Recorder } from './recorder.ts'
+import { Recorder, type RecorderOptions } from './recorder.ts'
 
 export interface ReplayedRun {
   readonly state:
     | { readonly kind: 'progress' }
     /** Everything appended is replayed. */
     | { readonly kind: 'needsEntries' }
+    /** The next entry waits for what this disk request reads: `provide` it. */
+    | { readonly kind: 'needsRead'; readonly sequence: bigint }
     | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Regenerated outputs that agreed with their markers, in order. */
   readonly outputs: readonly MarkedOutput[]
@@ -46,9 +61,9 @@ export interface DiskAnswer {
   readonly index: LogIndex
   readonly sequence: bigint
   readonly status: DiskStatus
+  /** Its data was not in the log: this replica has read it. */
+  readonly isOwnRead: boolean
 }
-
-type DiskRequest = Extract<Output, { kind: 'disk' }>
 
 /** What a replica starts its live life with. */
 export interface GoneLive {
@@ -59,7 +74,7 @@ export interface GoneLive {
    */
   readonly outputs: readonly MarkedOutput[]
   /** Disk requests with a start and no completion in the log: to issue again, in order. None of `outputs` is here. */
-  readonly reissue: readonly DiskRequest[]
+  readonly reissue: readonly ReissuedRequest[]
 }
 
 export class Replayer {
@@ -74,6 +89,8 @@ export class Replayer {
   #agreedEnd: LogEnd
   /** Outputs of the instruction at `machine.count` whose markers were not reached yet. */
   #unmarked: Output[] = []
+  /** What was read for requests whose answers the log has without data, or is going to have. */
+  readonly #reads = new Map<bigint, Uint8Array>()
   #divergence: Divergence | undefined
   #isLive = false
   #digestsCompared = 0n
@@ -124,6 +141,11 @@ export class Replayer {
     this.#head = 0
   }
 
+  /** What this replica's disk gave for the read of this number. One that the log has answered by now is of no use. */
+  provide(sequence: bigint, data: Uint8Array): void {
+    if (this.#obligations.reads.isOpen(sequence)) this.#reads.set(sequence, data)
+  }
+
   /** Replays what was appended, for at most `maxInstructions`. */
   run(maxInstructions: bigint): ReplayedRun {
     assert(!this.#isLive, 'a live machine replays nothing')
@@ -137,9 +159,15 @@ export class Replayer {
         if (this.machine.count >= until) return { state: { kind: 'progress' }, outputs, diskAnswers }
         this.#runTowards(entry, until)
       } else {
-        this.#replay(entry, outputs)
         const { index, body } = entry
-        if (body.kind === 'diskCompletion') diskAnswers.push({ index, sequence: body.sequence, status: body.status })
+        if (body.kind === 'diskRead' && !this.#reads.has(body.sequence)) {
+          return { state: { kind: 'needsRead', sequence: body.sequence }, outputs, diskAnswers }
+        }
+        this.#replay(entry, outputs)
+        if (body.kind === 'diskCompletion' || body.kind === 'diskRead') {
+          const status = body.kind === 'diskRead' ? 'ok' : body.status
+          diskAnswers.push({ index, sequence: body.sequence, status, isOwnRead: body.kind === 'diskRead' })
+        }
       }
     }
     return { state: { kind: 'diverged', divergence: this.#divergence }, outputs, diskAnswers }
@@ -149,15 +177,18 @@ export class Replayer {
    * Stops replaying and starts recording. Only when everything appended is replayed, and nothing diverged; who may go
    * live is the replication protocol's decision.
    */
-  goLive(): GoneLive {
+  goLive(options?: RecorderOptions): GoneLive {
     assert(this.#divergence === undefined, 'a diverged replica must not go live')
     assert(this.#replayedEnd === this.#appendedEnd, 'everything acknowledged is replayed before going live')
     assert(!this.#isLive, 'goes live once')
     this.#isLive = true
-    const recorder = new Recorder(this.machine, this.#replayedEnd, this.#obligations)
+    const recorder = new Recorder(this.machine, this.#replayedEnd, this.#obligations, options)
     const outputs = recorder.mark(this.#unmarked.splice(0))
     const ownFirst = new Set(outputs.map(({ output }) => output.sequence))
-    const reissue = this.machine.inFlightDiskRequests().filter((request) => !ownFirst.has(request.sequence))
+    const reissue = this.machine
+      .inFlightDiskRequests()
+      .filter((request) => !ownFirst.has(request.sequence))
+      .map((output) => ({ output, ...this.#obligations.orderOf(output) }))
     return { recorder, outputs, reissue }
   }
 
@@ -203,14 +234,32 @@ export class Replayer {
       }
       this.#digestsCompared++
       this.#agreedEnd = logIndex(entry.index + 1n)
+    } else if (body.kind === 'diskRead') {
+      if (!this.#applyRead(body, entry)) return
     } else if (body.kind !== 'epochEnd') {
       this.machine.apply(body)
       this.#obligations.onInput(body)
+      // A read that failed for the primary has failed, whatever this replica's disk says.
+      if (body.kind === 'diskCompletion') this.#reads.delete(body.sequence)
       this.#unmarked = this.machine.takeOutputs()
     }
-    this.#obligations.epochs.onEntry(entry.count, body)
+    this.#obligations.onEntry(entry)
     this.#head++
     this.#replayedEnd = logIndex(entry.index + 1n)
+  }
+
+  /** @returns whether this replica has read what the primary has */
+  #applyRead({ sequence, dataDigest }: DiskRead, entry: LogEntry): boolean {
+    const data = this.#reads.get(sequence)!
+    this.#reads.delete(sequence)
+    const found = hash64(data)
+    if (found !== dataDigest) {
+      this.#diverge('differentRead', entry, `disk read ${sequence} of ${formatDigest(dataDigest)}`, formatDigest(found))
+      return false
+    }
+    this.machine.apply({ kind: 'diskCompletion', sequence, status: 'ok', data })
+    this.#unmarked = this.machine.takeOutputs()
+    return true
   }
 
   #diverge(kind: DivergenceKind, entry: LogEntry, expected: string, found: string): void {

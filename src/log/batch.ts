@@ -31,7 +31,7 @@ import { readBoundedVarint, readFlag, readVarint, readVarintBytes, writeVarint, 
 
 export const batchVersion = 1
 
-/** No batch is longer: one entry is at most a disk read, and a builder closes its batch long before. */
+/** No batch is longer: one entry is at most what a disk has read, and a builder closes its batch long before. */
 export const maxBatchBytes = 64 * MiB
 
 /** A run of consecutive entries, encoded. Never empty. */
@@ -59,6 +59,7 @@ const kindTags = {
   marker: 8,
   digest: 9,
   epochEnd: 10,
+  diskRead: 11,
 } as const satisfies Record<EntryBody['kind'], number>
 
 const kindsByTag: ReadonlyMap<number, EntryBody['kind']> = new Map(
@@ -88,6 +89,10 @@ function writeBody(writer: ByteWriter, body: EntryBody): void {
       writer.u8(diskStatuses.indexOf(body.status))
       writer.bool(body.data !== undefined)
       if (body.data !== undefined) writeVarintBytes(writer, body.data)
+      return
+    case 'diskRead':
+      writeVarint(writer, body.sequence)
+      writer.u64(body.dataDigest)
       return
     case 'consoleInput':
     case 'entropy':
@@ -130,6 +135,8 @@ function readBody(reader: ByteReader): EntryBody {
       if (status === undefined) throw new WorldError('bad-log-entry', 'unknown disk status')
       return readFlag(reader) ? { kind, sequence, status, data: readVarintBytes(reader) } : { kind, sequence, status }
     }
+    case 'diskRead':
+      return { kind, sequence: readVarint(reader), dataDigest: reader.u64() }
     case 'consoleInput':
     case 'entropy':
       return { kind, bytes: readVarintBytes(reader) }

@@ -21,7 +21,7 @@ const linux: BootArtefacts = {
     initrd: Uint8Array.from({ length: 200 }, (_, index) => 7 * index),
     bootArguments: 'console=ttyS0 näme',
   },
-  protection: { backups: 2, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
+  protection: { backups: 2, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30, backupReads: true },
   discipline: { kind: 'exact' },
 }
 

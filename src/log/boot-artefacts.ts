@@ -24,6 +24,8 @@ export interface ProtectionSettings {
   readonly digestEveryMs: number
   /** The execution lag that a backup may have. */
   readonly lagMs: number
+  /** What is read from disks is left out of the log: each backup reads it itself. */
+  readonly backupReads: boolean
 }
 
 export interface BootArtefacts {
@@ -51,9 +53,10 @@ export class EncodedArtefacts {
     const [first, second] = image.kind === 'linux' ? [image.kernel, image.initrd] : [image.file, new Uint8Array()]
     const header = new ByteWriter()
     writeConfig(header, config)
-    const { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs } = protection
+    const { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs, backupReads } = protection
     for (const number of [backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs])
       writeVarint(header, Math.round(number))
+    header.bool(backupReads)
     writeDiscipline(header, discipline)
     header.bool(image.kind === 'linux')
     if (image.kind === 'linux') writeVarintText(header, image.bootArguments)
@@ -119,6 +122,7 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   const backups = readBoundedVarint(header, maxBackups, 'number of backups')
   const [heartbeatMs, timeoutMs] = [readTime(header), readTime(header)]
   const [digestEveryMs, lagMs] = [readTime(header), readTime(header)]
+  const backupReads = readFlag(header)
   const discipline = readDiscipline(header)
   const isLinux = readFlag(header)
   const bootArguments = isLinux ? readVarintText(header, maxHeaderBytes) : ''
@@ -131,7 +135,8 @@ function readArtefacts(reader: ByteReader): BootArtefacts {
   const image: BootImage = isLinux
     ? { kind: 'linux', kernel: first, initrd: second, bootArguments }
     : { kind: 'elf', file: first }
-  return { config, image, protection: { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs }, discipline }
+  const protection = { backups, heartbeatMs, timeoutMs, digestEveryMs, lagMs, backupReads }
+  return { config, image, protection, discipline }
 }
 
 /** A time of 0 would make a ticker that never rests. */

@@ -21,6 +21,8 @@ export const divergenceKinds = [
   'differentDigest',
   /** The machine stopped (waiting, off) before it reached the next entry. */
   'stopped',
+  /** The disk gave this replica other data than the primary, for a read whose data is not in the log. */
+  'differentRead',
 ] as const
 
 export type DivergenceKind = (typeof divergenceKinds)[number]

@@ -9,10 +9,10 @@
  *   body      clock     frame    marker    marker   digest
  *                                 └── the outputs of instruction 1007: one store sent two frames
  *
- * Four sorts of body: an `Input`, which enters the machine; a `marker`, which says that the machine produced an output
- * here (the Output Rule's log entry of the output operation); a `digest`, which says what the whole machine looked like;
- * an `epochEnd`, with which the epoch discipline divides the log. Markers and digests enter nothing: they are what a
- * backup compares itself against.
+ * Five sorts of body: an `Input`, which enters the machine; a `diskRead`, which is one too, but whose data every replica reads
+ * from the disk itself; a `marker`, which says that the machine produced an output here (the Output Rule's log entry of the
+ * output operation); a `digest`, which says what the whole machine looked like; an `epochEnd`, with which the epoch
+ * discipline divides the log. Markers and digests enter nothing: they are what a backup compares itself against.
  *
  * This folder does not send, store or apply anything.
  */
@@ -59,7 +59,19 @@ export interface EpochEnd {
   readonly epoch: bigint
 }
 
-export type EntryBody = Input | Marker | DigestCheck | EpochEnd
+/**
+ * The disk answered a read with success, and what it read is left out (VMware FT, "Disk reads on the backup"): whoever
+ * replays the entry reads the same sectors itself.
+ */
+export interface DiskRead {
+  readonly kind: 'diskRead'
+  /** The request's number, `Output.sequence`. */
+  readonly sequence: bigint
+  /** XXH64 of what the primary read. */
+  readonly dataDigest: bigint
+}
+
+export type EntryBody = Input | DiskRead | Marker | DigestCheck | EpochEnd
 
 export interface LogEntry {
   readonly index: LogIndex
@@ -79,6 +91,7 @@ const causeOfKind = {
   clock: 'clock',
   frame: 'frame',
   diskCompletion: 'disk',
+  diskRead: 'disk',
   consoleInput: 'console',
   entropy: 'entropy',
   marker: 'marker',
@@ -102,11 +115,26 @@ export function addBytesByCause(total: BytesByCause, more: Readonly<BytesByCause
   for (const cause of causes) total[cause] += more[cause]
 }
 
-/** An output of the machine together with the log entry that names it: what the output gate holds and a backup keeps. */
-export interface MarkedOutput {
+/** An output that may have to wait for reads of the backups. */
+export interface ReadOrdered {
   readonly output: Output
+  /**
+   * Of a change of a disk: every `diskRead` entry whose sectors it touches has an index below this. A backup that has not
+   * replayed them has not read what the output would overwrite. Undefined: there is none.
+   */
+  readonly afterReadsEnd?: LogEnd
+}
+
+/** An output of the machine together with the log entry that names it: what the output gate holds and a backup keeps. */
+export interface MarkedOutput extends ReadOrdered {
   readonly markerIndex: LogIndex
 }
 
 /** Outputs as the layers above know them, who may import the log but not the machine. */
+/** An output to a disk. */
+export type DiskRequest = Extract<Output, { kind: 'disk' }>
+
+/** A disk request that may have been carried out already. */
+export type ReissuedRequest = ReadOrdered & { readonly output: DiskRequest }
+
 export type { Output, OutputKind }

@@ -10,9 +10,8 @@ import { NbdError } from '../disk/nbd-error.ts'
 import type { DiskOutcome, DiskWork } from '../disk/steady-requests.ts'
 import type { FlushReach, UnflushedWrites } from '../disk/unflushed-writes.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { LogIndex, MarkedOutput } from '../log/entry.ts'
+import type { DiskRequest, LogIndex, MarkedOutput } from '../log/entry.ts'
 import type { DiskStatus } from '../machine/types.ts'
-import type { DiskRequest } from './hart-messages.ts'
 
 /** A disk's answer to one request, for the machine. */
 export interface DiskAnswer {

@@ -3,8 +3,10 @@
  * for whatever has come, then `turn`, and sleeps as that asks for. Nothing waits in here.
  */
 
+import { Obligations } from '../hypervisor/obligations.ts'
 import { Recorder } from '../hypervisor/recorder.ts'
 import { Replayer } from '../hypervisor/replayer.ts'
+import { logIndex } from '../log/entry.ts'
 import type { Machine } from '../machine/types.ts'
 import type { ToHart } from './hart-messages.ts'
 import type { HartMode, HartWorld, Turn } from './hart-world.ts'
@@ -26,7 +28,7 @@ export class HartDriver {
     this.#world = world
     this.#mode =
       mode === 'live'
-        ? newLiveHart(new Recorder(machine), world)
+        ? newLiveHart(new Recorder(machine, logIndex(0n), new Obligations(), world), world)
         : new ReplayingHart(new Replayer(machine), world, (live) => {
             this.#mode = live
           })

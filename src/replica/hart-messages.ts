@@ -10,8 +10,7 @@ import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { DiskAnswer } from '../hypervisor/replayer.ts'
 import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
-import type { BytesByCause, LogEnd, MarkedOutput } from '../log/entry.ts'
-import type { Output } from '../machine/types.ts'
+import type { BytesByCause, DiskRequest, LogEnd, MarkedOutput, ReissuedRequest } from '../log/entry.ts'
 
 export type ToHart =
   /** `arrivedNs`: the hart's clock (`HartWorld.nowNs`) when it reached the replica. */
@@ -26,11 +25,11 @@ export type ToHart =
   /** Replaying, before the first batch: the machine is one that runs elsewhere. */
   | { readonly kind: 'loadPages'; readonly bytes: Uint8Array }
   | { readonly kind: 'loadState'; readonly state: Uint8Array }
+  /** Replaying: what this replica's disk gave for a request whose answer the log has without data, or is going to have. */
+  | { readonly kind: 'read'; readonly sequence: bigint; readonly data: Uint8Array }
   | { readonly kind: 'pause'; readonly isPaused: boolean }
   /** Lag control: run this share of real time. */
   | { readonly kind: 'cpuPercent'; readonly percent: number }
-
-export type DiskRequest = Extract<Output, { kind: 'disk' }>
 
 export type FromHart =
   | {
@@ -46,10 +45,12 @@ export type FromHart =
       readonly replayedEnd: LogEnd
       readonly outputs: readonly MarkedOutput[]
       readonly diskAnswers: readonly DiskAnswer[]
+      /** It stands still until it gets the data of this disk request, with `read`. */
+      readonly needsRead: bigint | undefined
     }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Everything appended is replayed and the machine runs on by itself; its first own outputs follow as `recorded`. */
-  | { readonly kind: 'live'; readonly reissue: readonly DiskRequest[] }
+  | { readonly kind: 'live'; readonly reissue: readonly ReissuedRequest[] }
   /** Live: memory of the machine that is being copied. */
   | { readonly kind: 'pages'; readonly copy: number; readonly bytes: Uint8Array }
   /** Live: the rest of it, as it is at the end of all that was `recorded` so far. The guest stood still for `pauseMs`. */

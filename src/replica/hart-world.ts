@@ -41,6 +41,8 @@ export interface HartWorld {
   readonly discipline: Discipline
   /** Backups compare digests so often. */
   readonly digestEveryMs: number
+  /** A log that this hart writes leaves out what is read from disks: the backups read for themselves. */
+  readonly leavesOutReads: boolean
   /** Time that only goes on, in nanoseconds since whenever. */
   nowNs(): bigint
   /** What the host's calendar says, in nanoseconds since 1970. */

@@ -4,10 +4,10 @@ import { WorldError } from '../base/assert.ts'
 import { EpochBackup } from '../hypervisor/epoch/epoch-backup.ts'
 import { openState } from '../hypervisor/live-copy.ts'
 import type { Replayer } from '../hypervisor/replayer.ts'
-import type { MarkedOutput } from '../log/entry.ts'
+import type { MarkedOutput, ReissuedRequest } from '../log/entry.ts'
 import { EpochHart } from './epoch-hart.ts'
 import { ExactHart } from './exact-hart.ts'
-import type { DiskRequest, ToHart } from './hart-messages.ts'
+import type { ToHart } from './hart-messages.ts'
 import type { HartMode, HartWorld, Turn } from './hart-world.ts'
 import type { LiveHart } from './live-hart.ts'
 
@@ -18,6 +18,7 @@ export class ReplayingHart implements HartMode {
   /** In the epoch discipline. */
   #epochs: EpochBackup | undefined
   #reported = -1n
+  #reportedNeed: bigint | undefined
   #mayGoLive = false
   #isFinished = false
   readonly #early: ToHart[] = []
@@ -33,6 +34,7 @@ export class ReplayingHart implements HartMode {
   onMessage(message: ToHart): void {
     if (this.#isFinished) return
     if (message.kind === 'append') this.#replayer.append(message.batch)
+    if (message.kind === 'read') this.#replayer.provide(message.sequence, message.data)
     if (message.kind === 'loadPages') this.#restore(() => this.#loadPages(message.bytes))
     if (message.kind === 'loadState') this.#restore(() => this.#loadState(message.state))
     if (message.kind === 'goLive') {
@@ -76,9 +78,11 @@ export class ReplayingHart implements HartMode {
     world.showDigestsCompared(replayer.digestsCompared)
     world.showProgress(replayer.machine)
     const { replayedEnd } = replayer
-    if (outputs.length > 0 || replayedEnd !== this.#reported) {
+    const needsRead = state.kind === 'needsRead' ? state.sequence : undefined
+    if (outputs.length > 0 || replayedEnd !== this.#reported || needsRead !== this.#reportedNeed) {
       this.#reported = replayedEnd
-      world.post({ kind: 'replayed', replayedEnd, outputs, diskAnswers })
+      this.#reportedNeed = needsRead
+      world.post({ kind: 'replayed', replayedEnd, outputs, diskAnswers, needsRead })
     }
     if (state.kind === 'diverged') {
       this.#isFinished = true
@@ -86,7 +90,7 @@ export class ReplayingHart implements HartMode {
       return { sleepUntilNs: undefined }
     }
     if (state.kind === 'progress') return 'again'
-    if (!this.#mayGoLive) return { sleepUntilNs: undefined }
+    if (!this.#mayGoLive || needsRead !== undefined) return { sleepUntilNs: undefined }
     this.#goLive()
     return 'again'
   }
@@ -94,14 +98,14 @@ export class ReplayingHart implements HartMode {
   #goLive(): void {
     const world = this.#world
     const { discipline } = world
-    let gone: { readonly outputs: readonly MarkedOutput[]; readonly reissue: readonly DiskRequest[] }
+    let gone: { readonly outputs: readonly MarkedOutput[]; readonly reissue: readonly ReissuedRequest[] }
     let live: LiveHart
     if (this.#epochs && discipline.kind === 'epoch') {
-      const failover = this.#epochs.failOver(discipline)
+      const failover = this.#epochs.failOver(discipline, world)
       live = new EpochHart(failover.primary, world)
       gone = failover
     } else {
-      const goneLive = this.#replayer.goLive()
+      const goneLive = this.#replayer.goLive(world)
       live = new ExactHart(goneLive.recorder, world)
       gone = goneLive
     }

@@ -194,10 +194,13 @@ export class ReplicaCore {
         if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
-        const { replayedEnd, outputs, diskAnswers } = message
+        const { replayedEnd, outputs, diskAnswers, needsRead } = message
         disks.onReplayed(outputs, diskAnswers)
+        if (needsRead !== undefined) disks.readAgain(needsRead)
         for (const { output } of outputs) if (output.kind === 'console') console.onRegenerated(output)
-        const report = { replayedEnd, outputs, count: hart.instructions }
+        const hasRead = diskAnswers.some(({ isOwnRead }) => isOwnRead)
+        const waitsForRead = needsRead !== undefined
+        const report = { replayedEnd, outputs, count: hart.instructions, hasRead, waitsForRead }
         this.#withBackup((backup, nowMs) => backup.onReplayed(report, nowMs))
         return
       }
@@ -205,7 +208,7 @@ export class ReplicaCore {
         this.#withBackup((backup, nowMs) => backup.onDivergence(message.divergence, nowMs))
         return
       case 'live':
-        for (const request of message.reissue) disks.issue(request)
+        this.#withPrimary((primary) => primary.onReissue(message.reissue))
         return
       case 'pages':
         this.#withPrimary((primary, nowMs) => primary.onPages(message.copy, message.bytes, nowMs))
@@ -287,6 +290,9 @@ export class ReplicaCore {
         return
       case 'release':
         for (const { output } of effect.outputs) this.#release(output)
+        return
+      case 'reissue':
+        for (const request of effect.requests) disks.issue(request)
         return
       case 'acknowledged':
         hart.acknowledged(effect.end)

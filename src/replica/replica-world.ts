@@ -5,10 +5,10 @@
 
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { LogEnd, MarkedOutput, Output } from '../log/entry.ts'
+import type { DiskRequest, LogEnd, MarkedOutput, Output } from '../log/entry.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, HaltReason, PrimaryEffect } from '../replication/effects.ts'
 import type { Generation, Message, ReplicaName, Sibling } from '../replication/messages.ts'
-import type { DiskRequest, ToHart } from './hart-messages.ts'
+import type { ToHart } from './hart-messages.ts'
 
 export type ConsoleOutput = Extract<Output, { kind: 'console' }>
 
@@ -42,6 +42,8 @@ export interface DisksPort {
   issue(request: DiskRequest): void
   /** A backup's machine replayed these: requests that it made again, and answers that entered it. Each in log order. */
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void
+  /** A backup's log has the answer to this read without its data: what the disk gives goes to the hart (`read`). */
+  readAgain(sequence: bigint): void
   /** A backup begins in the middle: its machine has these requests under way. `done`: its own copies, if any, are equal. */
   onRestored(inFlight: readonly DiskRequest[], done: () => void): void
   /** What was answered so far will outlive a crash of its server. `failed` says why it will not. */

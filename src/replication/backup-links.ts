@@ -55,7 +55,7 @@ export class BackupLink {
     this.channel = newcomer.channel
     this.replica = newcomer.replica
     this.address = newcomer.address
-    this.buffer = new LogBuffer(newcomer.nextIndex)
+    this.buffer = new LogBuffer(newcomer.nextIndex, newcomer.replayedEnd)
     this.detector = new FailureDetector(policy.detector, nowMs)
     this.confirmedAtMs = nowMs
     this.#barrier = logEnd
@@ -84,6 +84,8 @@ export interface Newcomer extends Sibling {
   readonly channel: ChannelId
   /** Index of the first entry that it is sent. */
   readonly nextIndex: LogEnd
+  /** It has replayed every entry below this, and done its reads. */
+  readonly replayedEnd: LogEnd
 }
 
 export interface BackupStatus {
@@ -153,6 +155,18 @@ export class BackupLinks {
     let end: LogEnd | undefined
     for (const { buffer, isWaitedFor } of this.#links.values()) {
       if (isWaitedFor && (end === undefined || buffer.receivedEnd < end)) end = buffer.receivedEnd
+    }
+    return end
+  }
+
+  /**
+   * Every entry below it is replayed by every backup, lost ones and those that catch up included: what is read there has
+   * been read. Undefined: there is no backup.
+   */
+  get replayedEnd(): LogEnd | undefined {
+    let end: LogEnd | undefined
+    for (const { buffer } of this.#links.values()) {
+      if (end === undefined || buffer.replayedEnd < end) end = buffer.replayedEnd
     }
     return end
   }

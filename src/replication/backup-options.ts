@@ -29,6 +29,10 @@ export interface ReplayReport {
   readonly count: bigint
   /** Regenerated since the last report, in order, verified against their markers. */
   readonly outputs: readonly MarkedOutput[]
+  /** It has read the disk for itself since the last report: the primary may have changes that wait for that. */
+  readonly hasRead?: boolean
+  /** The replayer stands still until its disk gives what the primary's gave. */
+  readonly waitsForRead?: boolean
 }
 
 export interface BackupStatus {

@@ -71,6 +71,7 @@ export class Backup {
   /** Its primary said that the arbiter lists it. */
   #isListed = false
   #retryAtMs: number | undefined
+  #waitsForReadSinceMs: number | undefined
   #timing: FailoverTiming | undefined
   #effects: BackupEffect[] = []
 
@@ -100,7 +101,8 @@ export class Backup {
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    if (this.#state === 'restoring' || this.#state === 'replaying') return this.#detector.dueMs
+    if (this.#state === 'restoring') return this.#detector.dueMs
+    if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStallsAtMs)
     const dueMs = {
       asking: this.#retryAtMs,
       goingLive: this.#fetch?.deadlineMs,
@@ -165,12 +167,15 @@ export class Backup {
   }
 
   /** The replayer came further. */
-  onReplayed({ replayedEnd, count, outputs }: ReplayReport, nowMs: number): BackupEffect[] {
+  onReplayed(report: ReplayReport, nowMs: number): BackupEffect[] {
+    const { replayedEnd, count, outputs, hasRead = false, waitsForRead = false } = report
     // While it restores, what is reported is of the empty machine that it began with.
     if (this.#state === 'halted' || this.#state === 'restoring') return []
     assert(this.#state !== 'live', 'a live machine replays nothing')
     this.#log.onReplayed(replayedEnd, count)
     for (const marked of outputs) this.#unconfirmed.add(marked)
+    this.#waitsForReadSinceMs = waitsForRead ? (this.#waitsForReadSinceMs ?? nowMs) : undefined
+    if (hasRead && this.#state === 'replaying') this.#acknowledge(nowMs)
     this.#goLiveIfReady(nowMs)
     return this.#takeEffects()
   }
@@ -226,6 +231,7 @@ export class Backup {
       if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
       else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
       else if (this.#detector.isOutplaced(nowMs)) this.#suspect(this.#primaryLacks(), nowMs)
+      else if (nowMs >= this.#readStallsAtMs) this.#leaveForDisk(nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#ask()
@@ -408,6 +414,17 @@ export class Backup {
     this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)
   }
 
+  get #readStallsAtMs(): number {
+    return (this.#waitsForReadSinceMs ?? Number.POSITIVE_INFINITY) + this.#policy.readStallMs
+  }
+
+  /** Its primary lives and has a disk; this one only holds the machine back. */
+  #leaveForDisk(nowMs: number): void {
+    const reason = `the disk has not given this backup for ${this.#policy.readStallMs} ms what it gave its primary`
+    this.#send({ kind: 'goodbye', reason }, nowMs)
+    this.#halt('diskStalled', reason)
+  }
+
   /** Only who is listed may think of taking over: another one's question is refused, and that would be its end. */
   #compareReach(nowMs: number): void {
     this.#detector.setBetterPlaced(this.#isListed && isBetterPlaced(this.#reach, this.#primaryReach), nowMs)
@@ -584,7 +601,7 @@ export class Backup {
   // ---- small change --------------------------------------------------------------------------------------------------
 
   #sayHello(nowMs: number): void {
-    this.#send(helloOfBackup(this.#own, this.#hold, this.#log.end), nowMs)
+    this.#send(helloOfBackup(this.#own, this.#hold, this.#log.end, this.#log.replayedEnd), nowMs)
   }
 
   #send(message: Message, nowMs: number): void {

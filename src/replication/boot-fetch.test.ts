@@ -16,7 +16,7 @@ function artefactsWith(seed: number): BootArtefacts {
       initrd: Uint8Array.from({ length: 1000 }, (_, index) => index + seed),
       bootArguments: 'quiet',
     },
-    protection: { backups: 1, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
+    protection: { backups: 1, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30, backupReads: false },
     discipline: { kind: 'exact' },
   }
 }

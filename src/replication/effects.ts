@@ -11,7 +11,7 @@
 import { ExitCode } from '../base/assert.ts'
 import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
-import type { LogEnd, MarkedOutput } from '../log/entry.ts'
+import type { DiskRequest, LogEnd, MarkedOutput } from '../log/entry.ts'
 import type { Generation, Message, ReplicaName, Sibling } from './messages.ts'
 import type { Joiner } from './tail-fetch.ts'
 import type { TransferredState } from './transferred-state.ts'
@@ -36,6 +36,8 @@ export type HaltReason =
   | 'handedOver'
   /** Its own host asked for it. */
   | 'shutdown'
+  /** Its disk does not give what its primary's gave. */
+  | 'diskStalled'
 
 export function exitCodeOfHalt(reason: HaltReason): ExitCode {
   switch (reason) {
@@ -46,6 +48,8 @@ export function exitCodeOfHalt(reason: HaltReason): ExitCode {
     case 'refused':
     case 'neverPaired':
       return ExitCode.failure
+    case 'diskStalled':
+      return ExitCode.diskOrArbiterUnreachable
     case 'goodbye':
     case 'handedOver':
     case 'shutdown':
@@ -81,6 +85,8 @@ export type PrimaryEffect =
       readonly outputs: readonly MarkedOutput[]
       readonly afterAcknowledged: LogEnd | undefined
     }
+  /** Issue these disk requests again: a replica that went live found them without an answer in its log. */
+  | { readonly kind: 'reissue'; readonly requests: readonly DiskRequest[] }
   /**
    * For a hart that waits for acknowledgements itself (epoch discipline, P2): every entry below `end` is acknowledged by
    * every backup; undefined: nobody to wait for.

@@ -25,14 +25,17 @@ export function mismatchOf(own: Pick<Introduction, 'identity' | 'discipline'>, h
   return identityMismatch(own.identity, hello.identity) ?? disciplineMismatch(own.discipline, hello.discipline)
 }
 
-/** Of a backup that follows `hold`'s log (0: nobody's yet) and lacks it from `nextIndex` on. */
-export function helloOfBackup(own: Introduction, hold: Generation, nextIndex: LogEnd): Hello {
-  return { kind: 'hello', ...own, role: 'backup', generation: 0, nextIndex, runId: 0n, hold }
+/** Of a backup that follows `hold`'s log (0: nobody's yet), has it up to `nextIndex`, and its machine up to `replayedEnd`. */
+export function helloOfBackup(own: Introduction, hold: Generation, nextIndex: LogEnd, replayedEnd: LogEnd): Hello {
+  return { kind: 'hello', ...own, role: 'backup', generation: 0, nextIndex, replayedEnd, runId: 0n, hold }
 }
 
 /** Of a primary, to a backup that it is going to send the log from `nextIndex` on. */
-export function helloOfPrimary(own: Introduction, terms: Omit<Hello, 'kind' | 'role' | keyof Introduction>): Hello {
-  return { kind: 'hello', ...own, role: 'primary', ...terms }
+export function helloOfPrimary(
+  own: Introduction,
+  terms: Omit<Hello, 'kind' | 'role' | 'replayedEnd' | keyof Introduction>,
+): Hello {
+  return { kind: 'hello', ...own, role: 'primary', replayedEnd: terms.nextIndex, ...terms }
 }
 
 /** The log that a backup which follows another primary from now on must be able to continue. */

@@ -7,7 +7,7 @@
  */
 
 import { assert } from '../base/assert.ts'
-import { type LogEnd, logIndex } from '../log/entry.ts'
+import type { LogEnd } from '../log/entry.ts'
 
 interface SentBatch {
   readonly end: LogEnd
@@ -24,11 +24,14 @@ export class LogBuffer {
   #unreceivedBytes = 0
   #unreplayedBytes = 0
 
-  constructor(nextIndex: LogEnd) {
+  /**
+   * @param replayedEnd how far it has come in the log below `nextIndex`, at least: what it has to replay of that yet is not
+   *   ours to count
+   */
+  constructor(nextIndex: LogEnd, replayedEnd: LogEnd = nextIndex) {
     this.#sentEnd = nextIndex
     this.#receivedEnd = nextIndex
-    // A backup that joins may have entries of before to replay yet: they are not ours to count.
-    this.#replayedEnd = logIndex(0n)
+    this.#replayedEnd = replayedEnd
   }
 
   get sentEnd(): LogEnd {

@@ -107,6 +107,7 @@ function writeFields(writer: ByteWriter, message: Message): void {
       writer.bool(message.role === 'primary')
       writeVarint(writer, message.generation)
       writeVarint(writer, message.nextIndex)
+      writeVarint(writer, message.replayedEnd)
       writer.u64(message.runId)
       writeVarint(writer, message.hold)
       writeVarintText(writer, message.address)
@@ -196,6 +197,7 @@ function readFields(reader: ByteReader, kind: MessageKind): Message {
         role,
         generation: readGeneration(reader),
         nextIndex: logIndex(readVarint(reader)),
+        replayedEnd: logIndex(readVarint(reader)),
         runId: reader.u64(),
         hold: readGeneration(reader),
         address: readVarintText(reader, maxAddressBytes),

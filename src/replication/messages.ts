@@ -102,6 +102,8 @@ export type Message =
        * has nothing of the machine, and gets its state first.
        */
       readonly nextIndex: LogEnd
+      /** Every entry below it is replayed; so a backup has done the disk reads that it does itself. */
+      readonly replayedEnd: LogEnd
       /**
        * Primary: the generation in which it went live, or started. Backup: that of the primary whose log it followed last, 0
        * if it followed none. Logs of different holds may differ.

@@ -2,18 +2,19 @@
  * The way out of the machine, on a primary: what an output passes from the hart to its receiver, and what an inbound frame
  * waits for until the switch may forget it.
  *
- *   output ──► OutputGate: held ──acknowledged──► released ──► UnconfirmedOutputs ──receiver confirms──► forgotten
- *          └─► need not wait (`obeysOutputRule`) ─────┘
+ *   output ──► OutputGate ──acknowledged──► ReadBarrier ──► released ──► UnconfirmedOutputs ──receiver confirms──► forgotten
+ *          └─► need not wait (`obeysOutputRule`) ─────────────┘
  *   frame in the log: uncovered ──acknowledged──► covered
  *
  * It decides nothing about backups: it is told up to which entry all of them have acknowledged.
  */
 
-import type { LogEnd, MarkedOutput } from '../log/entry.ts'
+import type { LogEnd, MarkedOutput, ReissuedRequest } from '../log/entry.ts'
 import { obeysOutputRule } from '../log/output-rule.ts'
 import type { PrimaryEffect } from './effects.ts'
 import type { ConfirmedEnds, ConfirmedKind } from './messages.ts'
 import { type GateLimits, OutputGate } from './output-gate.ts'
+import { ReadBarrier } from './read-barrier.ts'
 import { UnconfirmedOutputs } from './unconfirmed-outputs.ts'
 import { UncoveredFrames } from './uncovered-frames.ts'
 
@@ -29,6 +30,7 @@ export interface OutputPathOptions {
 
 export class OutputPath {
   readonly #gate: OutputGate
+  readonly #reads: ReadBarrier
   readonly #ownDisks: ReadonlySet<number>
   readonly #unconfirmed: UnconfirmedOutputs
   readonly #uncovered: UncoveredFrames
@@ -37,6 +39,7 @@ export class OutputPath {
   /** @param effects where what leaves is put, in order */
   constructor(options: OutputPathOptions, effects: PrimaryEffect[]) {
     this.#gate = new OutputGate(options.gate)
+    this.#reads = new ReadBarrier(effects)
     this.#ownDisks = options.ownDisks
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
     this.#uncovered = new UncoveredFrames(options.coveredFrameId)
@@ -44,13 +47,15 @@ export class OutputPath {
   }
 
   get status(): { readonly heldOutputs: number; readonly heldBytes: number; readonly unconfirmedOutputs: number } {
-    const { heldOutputs, heldBytes } = this.#gate
+    const heldOutputs = this.#gate.heldOutputs + this.#reads.heldOutputs
+    const heldBytes = this.#gate.heldBytes + this.#reads.heldBytes
     return { heldOutputs, heldBytes, unconfirmedOutputs: this.#unconfirmed.count }
   }
 
   /** How full it is with what is held and what is unconfirmed: 1 is full. */
   get fill(): number {
-    return this.#gate.fill(this.#unconfirmed.bytes, this.#unconfirmed.count)
+    const { bytes, count } = this.#unconfirmed
+    return this.#gate.fill(bytes + this.#reads.heldBytes, count + this.#reads.heldOutputs)
   }
 
   get confirmedEnds(): ConfirmedEnds {
@@ -78,12 +83,23 @@ export class OutputPath {
     this.#uncovered.onLogged(end, frameId)
   }
 
+  /** Disk requests that this replica found without an answer when it went live: they leave by `release`. */
+  reissue(requests: readonly ReissuedRequest[]): void {
+    this.#reads.hold(requests)
+  }
+
+  /** Whoever has replayed every entry below `replayedEnd`, and no more, can still read what the others have read. */
+  canStillRead(replayedEnd: LogEnd): boolean {
+    return this.#reads.canStillRead(replayedEnd)
+  }
+
   /**
    * What the acknowledgements allow: outputs leave, frames are covered.
    * @param afterAcknowledged every backup has acknowledged every entry below it; undefined: there is no backup to wait for
+   * @param replayedEnd … and has replayed every entry below this
    */
-  release(afterAcknowledged: LogEnd | undefined): void {
-    const outputs = this.#gate.release(afterAcknowledged)
+  release(afterAcknowledged: LogEnd | undefined, replayedEnd: LogEnd | undefined): void {
+    const outputs = this.#reads.pass(this.#gate.release(afterAcknowledged), replayedEnd)
     for (const marked of outputs) this.#unconfirmed.add(marked)
     if (outputs.length > 0) this.#effects.push({ kind: 'release', outputs, afterAcknowledged })
     const frameId = this.#uncovered.takeCovered(afterAcknowledged)

@@ -25,6 +25,8 @@ export interface ReplicationPolicy {
   readonly backups: number
   /** A backup so far behind, while another one keeps up, is dropped: it would slow the machine for ever. */
   readonly slowBackupMs: number
+  /** A backup whose disk has not given for so long what its primary's gave leaves: it would stall the machine for ever. */
+  readonly readStallMs: number
   /** A winner waits so long for the tails of its siblings: each is reachable within this time, or late. */
   readonly tailTimeoutMs: number
   /** So long a new primary calls its siblings, and a backup that lost waits to be called. */
@@ -50,6 +52,7 @@ export const defaultReplicationPolicy: ReplicationPolicy = {
   transferWindowBytes: 8 * 1024 * 1024,
   backups: 1,
   slowBackupMs: 5000,
+  readStallMs: 5000,
   tailTimeoutMs: 300,
   callMs: 10_000,
   helloTimeoutMs: 5000,

@@ -93,7 +93,7 @@ test('non-shared disks: what goes to a disk of which each replica has its own co
   const artefacts: BootArtefacts = {
     config: { ramBytes: 1 << 20, disks: [own, shared] },
     image: { kind: 'elf', file: new Uint8Array(1) },
-    protection: { backups: 1, heartbeatMs: 1, timeoutMs: 1, digestEveryMs: 1, lagMs: 1 },
+    protection: { backups: 1, heartbeatMs: 1, timeoutMs: 1, digestEveryMs: 1, lagMs: 1, backupReads: false },
     discipline: { kind: 'exact' },
   }
   const primary = protectedBy(['b'], { artefacts })
@@ -450,7 +450,7 @@ test('a backup without a machine is given it before its hello, and nobody is wai
   const artefacts: BootArtefacts = {
     config: { ramBytes: 64 << 20, disks: [] },
     image: { kind: 'elf', file: Uint8Array.of(1, 2, 3) },
-    protection: { backups: 1, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
+    protection: { backups: 1, heartbeatMs: 50, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30, backupReads: false },
     discipline: { kind: 'exact' },
   }
   const fetch: Message = { kind: 'fetch', machine: 'shop', instructionTableHash: 1n, offset: 0 }

@@ -21,7 +21,7 @@
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
-import { type LogEnd, logIndex, type MarkedOutput } from '../log/entry.ts'
+import { type LogEnd, logIndex, type MarkedOutput, type ReissuedRequest } from '../log/entry.ts'
 import { BackupLink, BackupLinks } from './backup-links.ts'
 import { type Candidate, Candidates } from './candidates.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PrimaryEffect } from './effects.ts'
@@ -204,6 +204,14 @@ export class Primary {
     return this.#takeEffects()
   }
 
+  /** Went live: these disk requests have a start and no answer in the log. The `reissue` effect says when to issue which again. */
+  onReissue(requests: readonly ReissuedRequest[]): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    this.#outputs.reissue(requests)
+    this.#flush()
+    return this.#takeEffects()
+  }
+
   /**
    * The receiver has every output of this kind up to `sequence`. Whoever consumes console output or frames must call it,
    * even if it throws them away: a backup keeps them until then, and too many unconfirmed outputs stop the hart.
@@ -238,7 +246,8 @@ export class Primary {
   onCopied(copy: ChannelId, hart: Uint8Array, host: Uint8Array, nowMs: number): PrimaryEffect[] {
     const candidate = this.#candidates.takeCopied(copy)
     if (candidate === undefined || this.#state === 'halted') return this.#takeEffects()
-    const link = new BackupLink({ ...candidate.newcomer, nextIndex: this.#logEnd }, this.#logEnd, this.#policy, nowMs)
+    const newcomer = { ...candidate.newcomer, nextIndex: this.#logEnd, replayedEnd: this.#logEnd }
+    const link = new BackupLink(newcomer, this.#logEnd, this.#policy, nowMs)
     link.joinsAfter.add('restored').add('disksFlushed')
     // From here on outputs are held for it: all that went out before is in the state, or among its unconfirmed outputs.
     this.#links.add(link)
@@ -393,6 +402,8 @@ export class Primary {
    * what it lacks.
    */
   #missingOf(hello: Hello): readonly LogBatch[] | undefined {
+    // What it has yet to read may have been overwritten.
+    if (hello.hold !== 0 && !this.#outputs.canStillRead(hello.replayedEnd)) return undefined
     const isAtOurEnd = hello.nextIndex === this.#logEnd && (hello.hold === 0 || hello.hold === this.#hold)
     return isAtOurEnd ? [] : this.#inherited?.missingOf(hello, this.#hold)
   }
@@ -572,7 +583,7 @@ export class Primary {
       `a primary that is ${this.#state} waits for somebody`,
     )
     if (this.#policy.discipline.kind === 'epoch') this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
-    this.#outputs.release(afterAcknowledged)
+    this.#outputs.release(afterAcknowledged, this.#links.replayedEnd)
     this.#controlHart()
   }
 

@@ -43,6 +43,11 @@ export class ReceivedLog {
     return this.#coveredFrameId
   }
 
+  /** Every entry below it is replayed. */
+  get replayedEnd(): LogEnd {
+    return this.#replayedEnd
+  }
+
   get isReplayed(): boolean {
     return this.#replayedEnd === this.end
   }

@@ -12,12 +12,14 @@
  * The log is the truth: what was written by who is live. When another replica goes live, what it does not have never was.
  */
 
+import { assert } from '../base/assert.ts'
+import { hash64 } from '../base/digest.ts'
 import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
 import type { DiskWork } from '../disk/steady-requests.ts'
-import { Replayer } from '../hypervisor/replayer.ts'
+import { type ReplayedRun, Replayer } from '../hypervisor/replayer.ts'
 import { batchEnd, decodeBatch, type LogBatch } from '../log/batch.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
-import type { LogEnd, Output } from '../log/entry.ts'
+import type { LogEnd, LogEntry, MarkedOutput, Output } from '../log/entry.ts'
 import { outputChecksum } from '../log/output-codec.ts'
 import { instructionCount, type Machine } from '../machine/types.ts'
 import { DiskModel } from './disk-model.ts'
@@ -57,6 +59,8 @@ export class Checkers implements Witness {
   /** For exhaustive runs: told at each boundary, with its number from 1. */
   onBoundaryReached: ((boundary: number) => void) | undefined
   #batches: LogBatch[] = []
+  /** What the disk gave to whoever wrote the log, by its digest. */
+  readonly #reads = new Map<bigint, Uint8Array>()
   #writer = ''
   #seen: Seen[] = []
   #failovers = 0
@@ -114,6 +118,10 @@ export class Checkers implements Witness {
     } else if (question.op === 'openGeneration' && 'accepted' in answer && !answer.accepted) {
       this.count('open_generation_lost')
     }
+  }
+
+  onRead(data: Uint8Array): void {
+    this.#reads.set(hash64(data), data)
   }
 
   onDiskEntered(visitor: DiskVisitor, work: DiskWork): void {
@@ -304,14 +312,14 @@ export class Checkers implements Witness {
     const made: Output[] = []
     const epochs = this.epochs && new EpochRules(this.epochs, this.#failoverEnds, (situation) => this.count(situation))
     for (const batch of this.#batches) {
-      truth.append(batch)
-      const { state, outputs } = truth.run(1n << 50n)
+      const entries = decodeBatch(batch.bytes)
+      const { state, outputs } = this.#replay(truth, batch, entries)
       if (state.kind === 'diverged') {
         this.violate(`the log does not describe a machine: ${describeDivergence(state.divergence)}`)
         return undefined
       }
       const starts = new Map(outputs.map(({ output, markerIndex }) => [markerIndex as bigint, output]))
-      for (const entry of decodeBatch(batch.bytes)) {
+      for (const entry of entries) {
         const { index, body } = entry
         const broken = epochs?.onEntry(entry)
         if (broken) this.violate(broken)
@@ -321,6 +329,9 @@ export class Checkers implements Witness {
           if (output.kind === 'disk') model.onRequest(output)
         } else if (body.kind === 'diskCompletion') {
           const wrong = model.onAnswer(body.sequence, body.status, body.data)
+          if (wrong && !this.#isDiskBroken) this.violate(wrong)
+        } else if (body.kind === 'diskRead') {
+          const wrong = model.onAnswer(body.sequence, 'ok', this.#reads.get(body.dataDigest))
           if (wrong && !this.#isDiskBroken) this.violate(wrong)
         } else if (body.kind === 'frame') this.#checkFrame(body.frameId, mayLoseFrames)
       }
@@ -336,6 +347,21 @@ export class Checkers implements Witness {
     return made
   }
   #lastFrameId = 0n
+
+  /** With what was left out of the log. */
+  #replay(truth: Replayer, batch: LogBatch, entries: readonly LogEntry[]): Pick<ReplayedRun, 'state' | 'outputs'> {
+    truth.append(batch)
+    const outputs: MarkedOutput[] = []
+    for (;;) {
+      const ran = truth.run(1n << 50n)
+      outputs.push(...ran.outputs)
+      const { state } = ran
+      if (state.kind !== 'needsRead') return { state, outputs }
+      const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === state.sequence)
+      assert(read?.body.kind === 'diskRead', 'a replay waits for an entry of its last batch')
+      truth.provide(state.sequence, this.#reads.get(read.body.dataDigest)!)
+    }
+  }
 
   /** Those that came before the power-on are dropped, as by any machine that is off; then no number is missing. */
   #checkFrame(frameId: bigint, mayLoseFrames: boolean): void {

@@ -1,16 +1,16 @@
 /**
  * A replica's connection to its disk: the real `SteadyRequests` over fake connections, and the real `FollowedRequests` of a
- * backup, which knows by the log what may be lost.
+ * backup, which knows by the log what may be lost. A backup that reads for itself has another connection, without a pass.
  */
 
 import type { WorldError } from '../base/assert.ts'
+import { sectorBytes } from '../base/units.ts'
 import { formatExportName } from '../disk/names.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { type DiskLink, type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
-import type { MarkedOutput } from '../log/entry.ts'
+import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
-import type { DiskRequest } from '../replica/hart-messages.ts'
 import type { DisksPort } from '../replica/replica-world.ts'
 import type { Actor } from './actor.ts'
 import type { FromDisk, ToDisk } from './disk-server.ts'
@@ -21,7 +21,11 @@ export interface DiskLineOptions {
   readonly actor: Actor
   readonly network: Network
   readonly replica: string
+  /** A backup reads as soon as its machine asks: the log is going to leave out what was read. */
+  readonly readsAhead: boolean
   readonly onAnswer: (answer: DiskAnswer) => void
+  /** A backup has read what its primary read. */
+  readonly onRead: (sequence: bigint, data: Uint8Array) => void
   readonly onFenced: () => void
   /** The disk refuses to take again what its crash may have undone: the guest hears of it with its next flush. */
   readonly onRestoreRefused: () => void
@@ -31,17 +35,30 @@ export interface DiskLineOptions {
 
 const reconnectIntervalMs = 50
 const connectTimeoutMs = 1000
+const readAgainMs = 20
 
 export class DiskLine implements DisksPort {
   readonly steady: SteadyRequests
   readonly #options: DiskLineOptions
   readonly #followed: FollowedRequests
+  /** Of a backup. */
+  readonly #reader: SteadyRequests
+  /** Reads that its machine made again and its log has no answer to, and whether they were sent. */
+  readonly #reads = new Map<bigint, { readonly request: DiskRequest; isSent: boolean }>()
   #generation = 0
 
   constructor(options: DiskLineOptions) {
     this.#options = options
+    this.#reader = new SteadyRequests({
+      connect: () => this.#connect(this.#reader, exportName),
+      connectLater: () => options.actor.after(reconnectIntervalMs * 1000, () => this.#reader.connect()),
+      trace: () => {},
+    })
     this.steady = new SteadyRequests({
-      connect: () => this.#connect(),
+      connect: () => {
+        const pass = { machine: machineName, generation: this.#generation, replica: options.replica, token }
+        this.#connect(this.steady, formatExportName(exportName, pass))
+      },
       connectLater: () => options.actor.after(reconnectIntervalMs * 1000, () => this.steady.connect()),
       onFenced: options.onFenced,
       trace: (line) => {
@@ -53,6 +70,8 @@ export class DiskLine implements DisksPort {
 
   connect(generation: number): void {
     this.#followed.clear()
+    this.#reads.clear()
+    this.#reader.drop()
     this.#generation = generation
     this.steady.connect()
   }
@@ -65,13 +84,49 @@ export class DiskLine implements DisksPort {
     followInOrder(
       outputs,
       answers,
-      (request) => this.#followed.onRequest(request),
-      (answer) => this.#followed.onAnswer(answer),
+      (request) => this.#follow(request),
+      (answer) => {
+        this.#reads.delete(answer.sequence)
+        this.#followed.onAnswer(answer)
+      },
     )
   }
 
+  #follow(request: DiskRequest): void {
+    this.#followed.onRequest(request)
+    if (request.operation !== 'read') return
+    this.#reads.set(request.sequence, { request, isSent: false })
+    if (this.#options.readsAhead) this.readAgain(request.sequence)
+  }
+
+  /** As host/replayed-reads.ts. */
+  readAgain(sequence: bigint): void {
+    const open = this.#reads.get(sequence)
+    if (!open || open.isSent) return
+    open.isSent = true
+    const { request } = open
+    this.#reader.connect()
+    this.#reader.request(workOf(request), (outcome) => {
+      if (this.#reads.get(sequence) !== open) return
+      if (!(outcome instanceof Uint8Array)) {
+        open.isSent = false
+        this.#options.actor.after(readAgainMs * 1000, () => this.readAgain(sequence))
+        return
+      }
+      this.steady.unflushed.mend(Number(request.sector) * sectorBytes, outcome)
+      this.#options.onRead(sequence, outcome)
+    })
+  }
+
+  /** The replica has ended. */
+  drop(): void {
+    this.#reads.clear()
+    this.#reader.drop()
+    this.steady.drop()
+  }
+
   onRestored(inFlight: readonly DiskRequest[], done: () => void): void {
-    for (const request of inFlight) this.#followed.onRequest(request)
+    for (const request of inFlight) this.#follow(request)
     done()
   }
 
@@ -84,15 +139,15 @@ export class DiskLine implements DisksPort {
     })
   }
 
-  #connect(): void {
-    const { actor, network, replica } = this.#options
+  #connect(steady: SteadyRequests, name: string): void {
+    const { actor, network } = this.#options
     let attempt: 'open' | 'over' = 'open'
     let opening: End<ToDisk, FromDisk> | undefined
     const failed = (error: WorldError): void => {
       if (attempt === 'over') return
       attempt = 'over'
       opening?.close()
-      this.steady.onConnectFailed(error)
+      steady.onConnectFailed(error)
     }
     actor.after(connectTimeoutMs * 1000, () => failed(new NbdError('unreachable', 'no answer')))
     network.connect<ToDisk, FromDisk>(actor, diskHost, 'disk', (end) => {
@@ -106,19 +161,18 @@ export class DiskLine implements DisksPort {
         onMessage: (message) => {
           if (message.kind === 'opened') {
             attempt = 'over'
-            this.#onOpened(end, message.bootId)
+            this.#onOpened(steady, end, message.bootId)
           } else if (message.kind === 'refused') {
             failed(new NbdError(message.isFenced ? 'fenced' : 'refused', message.detail))
           }
         },
         onClosed: () => failed(new NbdError('unreachable', 'the connection was closed')),
       })
-      const pass = { machine: machineName, generation: this.#generation, replica, token }
-      end.send({ kind: 'open', name: formatExportName(exportName, pass) })
+      end.send({ kind: 'open', name })
     })
   }
 
-  #onOpened(end: End<ToDisk, FromDisk>, bootId: string | undefined): void {
+  #onOpened(steady: SteadyRequests, end: End<ToDisk, FromDisk>, bootId: string | undefined): void {
     const { actor } = this.#options
     const pending = new Map<number, (outcome: DiskOutcome) => void>()
     let nextId = 1
@@ -130,7 +184,7 @@ export class DiskLine implements DisksPort {
       const lost = [...pending.values()]
       pending.clear()
       for (const answered of lost) answered(error)
-      this.steady.onLinkEnded(link, error)
+      steady.onLinkEnded(link, error)
     }
     const link: DiskLink = {
       bootId,
@@ -158,6 +212,6 @@ export class DiskLine implements DisksPort {
       },
       onClosed: onOver,
     })
-    this.steady.onConnected(link)
+    steady.onConnected(link)
   }
 }

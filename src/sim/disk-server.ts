@@ -17,7 +17,7 @@ import type { Actor } from './actor.ts'
 import type { DiskStore } from './disk-store.ts'
 import { exportName, machineName, token } from './names.ts'
 import type { End } from './network.ts'
-import type { Witness } from './witness.ts'
+import type { DiskVisitor, Witness } from './witness.ts'
 
 export type ToArbiter =
   | { readonly kind: 'hello'; readonly id: number; readonly replica: string; readonly held: number | undefined }
@@ -129,7 +129,8 @@ class DiskConnection {
   readonly #witness: Witness
   readonly #waiting: Admitted[] = []
   #export: OpenExport | undefined
-  #pass = { replica: '', generation: 0 }
+  /** Undefined: whoever reads only. */
+  #pass: DiskVisitor | undefined
   #executing = 0
   #isClosing = false
 
@@ -145,8 +146,8 @@ class DiskConnection {
       this.#end.send({ kind: 'refused', isFenced: detail.startsWith(fencedPrefix), detail })
       return
     }
-    const { replica, generation } = parseExportName(name).pass!
-    this.#pass = { replica, generation }
+    const { pass } = parseExportName(name)
+    this.#pass = pass && { replica: pass.replica, generation: pass.generation }
     this.#export = opened
     const drop = (): void => {
       this.#waiting.length = 0
@@ -182,10 +183,10 @@ class DiskConnection {
     }
     this.#executing++
     const { durationUs, finish } = this.#store.execute(work)
-    this.#witness.onDiskEntered(this.#pass, work)
+    if (this.#pass) this.#witness.onDiskEntered(this.#pass, work)
     this.#end.actor.after(durationUs, () => {
       const outcome = finish()
-      this.#witness.onDiskLeft(this.#pass, work)
+      if (this.#pass) this.#witness.onDiskLeft(this.#pass, work)
       this.#executing--
       leave()
       if (outcome === 'ioError') this.#end.send({ kind: 'failed', id, reason: 'io' })

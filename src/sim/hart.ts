@@ -24,6 +24,7 @@ export interface HartOptions {
   readonly policy: HartPolicy
   readonly discipline: Discipline
   readonly digestEveryMs: number
+  readonly leavesOutReads: boolean
   readonly onMessage: (message: FromHart) => void
   /** The moment in which entries exist and nobody else knows of them. */
   readonly onRecorded: (batch: LogBatch) => void
@@ -65,11 +66,12 @@ export class SimHart {
   }
 
   #world(): HartWorld {
-    const { policy, discipline, digestEveryMs, chance, calendarOffsetMs } = this.#options
+    const { policy, discipline, digestEveryMs, leavesOutReads, chance, calendarOffsetMs } = this.#options
     return {
       policy,
       discipline,
       digestEveryMs,
+      leavesOutReads,
       nowNs: () => this.nowNs,
       wallClockNs: () => calendarStartNs + this.nowNs + nsOf(calendarOffsetMs()),
       randomBytes: (lengthBytes) => chance.bytes(lengthBytes),

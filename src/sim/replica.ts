@@ -37,6 +37,8 @@ export interface Times {
   readonly hart: HartPolicy
   readonly arbiterAnswerMs: number
   readonly digestEveryMs: number
+  /** Backups read the disk themselves. */
+  readonly backupReads: boolean
   /** Messages of the logging channel go through the codec. */
   readonly asBytes: boolean
 }
@@ -95,6 +97,7 @@ export class SimReplica {
       policy: times.hart,
       discipline: times.policy.discipline,
       digestEveryMs: times.digestEveryMs,
+      leavesOutReads: times.backupReads,
       onMessage: (message) => this.#onHart(message),
       onRecorded: (batch) => {
         witness.onRecorded(this.name, batch)
@@ -105,7 +108,12 @@ export class SimReplica {
       actor,
       network,
       replica: this.name,
-      onAnswer: (answer) => this.#core.input({ kind: 'diskCompletion', ...answer }),
+      readsAhead: times.backupReads,
+      onAnswer: (answer) => {
+        if (answer.data) witness.onRead(answer.data)
+        this.#core.input({ kind: 'diskCompletion', ...answer })
+      },
+      onRead: (sequence, data) => this.hart.send({ kind: 'read', sequence, data }),
       onRestoreRefused: () => witness.onRestoreRefused(),
       onFlushFailed: () => witness.onFlushFailed(),
       onFenced,
@@ -328,8 +336,6 @@ export class SimReplica {
       case 'restoreFailed':
         witness.onRestoreFailed(this.name, message.detail)
         break
-      case 'live':
-        witness.onReissued(this.name, message.reissue)
     }
     this.#core.onHart(message)
   }
@@ -404,6 +410,9 @@ export class SimReplica {
       case 'release':
         witness.onBoundary('releasing')
         return
+      case 'reissue':
+        witness.onReissued(this.name, effect.requests)
+        return
       case 'enterGeneration':
         witness.onHolds(this.name, effect.generation)
         if (effect.eligible.length === 0) witness.onBackupDropped(this.name)
@@ -435,7 +444,7 @@ export class SimReplica {
   }
 
   #end(): void {
-    this.disk.steady.drop()
+    this.disk.drop()
     this.hart.hang()
     this.lan.close()
     this.#toPrimary?.close()

@@ -32,6 +32,8 @@ export interface Witness {
   onDiskEntered(visitor: DiskVisitor, work: DiskWork): void
   /** … to here. */
   onDiskLeft(visitor: DiskVisitor, work: DiskWork): void
+  /** The disk gave this to whoever writes the log, which may leave it out. */
+  onRead(data: Uint8Array): void
   /** A request of an older generation was refused. */
   onFencedRequest(): void
   onFrameOutput(replica: string, sequence: bigint, frame: Uint8Array, fate: FrameFate): void

@@ -39,6 +39,7 @@ function quickPolicy(): ReplicationPolicy {
     arbiterRetryMs: 60,
     headStartMs: 120,
     slowBackupMs: 500,
+    readStallMs: 500,
     tailTimeoutMs: 40,
     callMs: 1000,
     lag: { ...policy.lag, mostMs: 60, stepIntervalMs: 20 },
@@ -84,6 +85,7 @@ function timesOf(seed: number, chance: Chance, backups: number): Times {
     },
     arbiterAnswerMs: 250,
     digestEveryMs: 150,
+    backupReads: false,
     asBytes: chance.chance(0.2),
   }
 }

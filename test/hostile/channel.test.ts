@@ -254,7 +254,7 @@ test('a primary hears 10^5 mutated messages of backups, before and after hello, 
 const artefacts: BootArtefacts = {
   config: { ramBytes: 2 ** 28, disks: [] },
   image: { kind: 'elf', file: new Uint8Array(3 * 2 ** 20) },
-  protection: { backups: 1, heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30 },
+  protection: { backups: 1, heartbeatMs: 100, timeoutMs: 2000, digestEveryMs: 1000, lagMs: 30, backupReads: false },
   discipline: { kind: 'exact' },
 }
 

@@ -216,7 +216,7 @@ export const epochMutations: readonly Mutation[] = [
   {
     name: 'P7: what cannot be made uncertain is dropped',
     file: backup,
-    from: 'outstanding.filter((request) => !canBeUncertain(config, request))',
+    from: 'outstanding.filter(({ output }) => !canBeUncertain(config, output))',
     to: 'outstanding.filter(() => false)',
     noticedBy: {
       file: backupRules,

@@ -13,6 +13,7 @@ import { diskMutations } from './disk-mutations.ts'
 import { epochMutations } from './epoch-mutations.ts'
 import { privacyMutations } from './privacy-mutations.ts'
 import { protectionMutations } from './protection-mutations.ts'
+import { readsMutations } from './reads-mutations.ts'
 import { simulatorMutations } from './simulator-mutations.ts'
 import { transferMutations } from './transfer-mutations.ts'
 import { translationMutations } from './translation-mutations.ts'
@@ -80,18 +81,20 @@ export const determinismMutations: readonly Mutation[] = [
   {
     name: "the disk's answer lands in guest memory as it comes, and its entry is written when the hart stops next",
     file: 'src/hypervisor/recorder.ts',
-    from: `    this.#builder.append(this.machine.count, input)
+    from: `    const index = this.#builder.append(this.machine.count, body)
     this.#closeIfFull()
     this.machine.apply(input)
+    this.obligations.onInput(input)
 `,
     to: `    const isAnswer = input.kind === 'diskCompletion'
     if (isAnswer) {
       this.machine.apply(input)
       this.machine.run((this.machine.count + 40n) as InstructionCount)
     }
-    this.#builder.append(this.machine.count, input)
+    const index = this.#builder.append(this.machine.count, body)
     this.#closeIfFull()
     if (!isAnswer) this.machine.apply(input)
+    this.obligations.onInput(input)
 `,
     noticedBy: { file: bare, test: 'in slices of 1000' },
   },
@@ -160,6 +163,7 @@ export const mutations: readonly Mutation[] = [
   ...worldMutations,
   ...backupsMutations,
   ...vmwareMutations,
+  ...readsMutations,
   ...transferMutations,
   ...epochMutations,
   ...privacyMutations,

@@ -31,8 +31,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'outputs are released before their entries are acknowledged',
     file: 'src/replication/output-path.ts',
-    from: 'const outputs = this.#gate.release(afterAcknowledged)',
-    to: 'const outputs = this.#gate.release(undefined)',
+    from: 'this.#gate.release(afterAcknowledged)',
+    to: 'this.#gate.release(undefined)',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'Output Rule: no output is released before its marker is acknowledged',

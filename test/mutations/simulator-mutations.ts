@@ -28,8 +28,8 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: outputs are released before their entries are acknowledged (Output Rule)',
     file: 'src/replication/output-path.ts',
-    from: 'const outputs = this.#gate.release(afterAcknowledged)',
-    to: 'const outputs = this.#gate.release(undefined)',
+    from: 'this.#gate.release(afterAcknowledged)',
+    to: 'this.#gate.release(undefined)',
     noticedBy: { seeds: 300 },
   },
   {

@@ -59,8 +59,8 @@ export const vmwareMutations: readonly Mutation[] = [
   {
     name: 'disk I/Os that were in flight are not issued again at go-live',
     file: 'src/hypervisor/replayer.ts',
-    from: 'this.machine.inFlightDiskRequests().filter((request) => !ownFirst.has(request.sequence))',
-    to: 'this.machine.inFlightDiskRequests().filter(() => false)',
+    from: '.filter((request) => !ownFirst.has(request.sequence))',
+    to: '.filter(() => false)',
     noticedBy: {
       file: replay,
       test: 'Go live: disk I/Os with a start and no completion in the log are issued again, in their order',

@@ -6,7 +6,7 @@ import { forSeeds } from '../support/for-seeds.ts'
 import { type Faults, ToyPair } from '../support/toy-pair.ts'
 
 function run(seed: number, faults: Faults, backups = 2, steps = 900) {
-  const group = new ToyPair(seed, faults, backups)
+  const group = new ToyPair(seed, faults, { backups })
   group.run(steps)
   // One that asks, and has not heard yet that it lost, releases nothing.
   const live = group.replicas.filter(({ isLive, primary }) => isLive && primary?.state !== 'asking')

@@ -22,8 +22,9 @@ export const end = (index: number): LogEnd => logIndex(BigInt(index))
 
 /** A backup's hello that follows nobody yet, unless told otherwise. */
 export function hello(replica: string, fields: Partial<Hello> = {}): Hello {
-  const place = { generation: 0, nextIndex: end(0), runId: 0n, hold: 0, address: '', discipline: exactDiscipline }
-  return { kind: 'hello', identity, replica, role: 'backup', ...place, ...fields }
+  const log = { nextIndex: end(0), replayedEnd: end(0), runId: 0n, hold: 0 }
+  const place = { generation: 0, address: '', discipline: exactDiscipline }
+  return { kind: 'hello', identity, replica, role: 'backup', ...place, ...log, ...fields }
 }
 
 /** A new backup's hello: its machine lacks the log from `nextIndex` on. */

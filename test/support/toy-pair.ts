@@ -8,9 +8,10 @@
 import assert from 'node:assert/strict'
 import { Prng } from '../../src/base/prng.ts'
 import { ArbiterRecord } from '../../src/disk/arbiter-record.ts'
+import { Obligations } from '../../src/hypervisor/obligations.ts'
 import { Recorder } from '../../src/hypervisor/recorder.ts'
 import { Replayer } from '../../src/hypervisor/replayer.ts'
-import type { MarkedOutput } from '../../src/log/entry.ts'
+import { logIndex, type MarkedOutput } from '../../src/log/entry.ts'
 import { obeysOutputRule } from '../../src/log/output-rule.ts'
 import { instructionCount } from '../../src/machine/types.ts'
 import { Backup } from '../../src/replication/backup.ts'
@@ -40,6 +41,14 @@ export interface Faults {
   readonly isPatient?: boolean
 }
 
+/** How a pair is set up. */
+export interface Setup {
+  /** Default 1. */
+  readonly backups?: number
+  /** Backups read the disk themselves. Default: no. */
+  readonly backupReads?: boolean
+}
+
 export class ToyPair {
   readonly a = new ToyReplica('a')
   readonly b = new ToyReplica('b')
@@ -52,20 +61,24 @@ export class ToyPair {
   #record = ArbiterRecord.fresh('shop')
   #isArbiterOut = false
   #isolated: ToyReplica | undefined
+  readonly #leavesOutReads: boolean
   goneLive = 0
 
-  constructor(seed: number, faults: Faults, backups = 1) {
+  constructor(seed: number, faults: Faults, { backups = 1, backupReads = false }: Setup = {}) {
+    this.#leavesOutReads = backupReads
     this.#prng = new Prng(seed)
     this.#world = new ToyWorld(this.#prng, this.a)
     this.#faults = faults
     const { a, b } = this
     const others = Array.from({ length: backups - 1 }, (_, index) => new ToyReplica('cdefg'[index]!))
     this.replicas = [a, b, ...others]
-    a.recorder = new Recorder(a.machine)
+    const options = { leavesOutReads: backupReads }
+    a.recorder = new Recorder(a.machine, logIndex(0n), new Obligations(), options)
     const { detector } = defaultReplicationPolicy
     const timeoutMs = faults.isPatient ? 1e9 : detector.timeoutMs
     const logSilenceMs = faults.isPatient ? 1e9 : detector.logSilenceMs
-    const policy = { ...defaultReplicationPolicy, backups, detector: { ...detector, timeoutMs, logSilenceMs } }
+    const patient = { ...detector, timeoutMs, logSilenceMs }
+    const policy = { ...defaultReplicationPolicy, backups, readStallMs: 1e9, detector: patient }
     const started = this.#record.start('a')
     this.#record = started.next
     a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
@@ -301,6 +314,9 @@ export class ToyPair {
             this.#world.receive(replica, marked.output)
           }
           break
+        case 'reissue':
+          for (const request of effect.requests) this.#world.receive(replica, request)
+          break
         case 'covered':
           this.#world.cover(effect.frameId)
           break
@@ -406,12 +422,11 @@ export class ToyPair {
   #goLive(replica: ToyReplica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     this.goneLive++
     assert.equal(this.#record.fields.holder, replica.name)
-    const { recorder, outputs, reissue } = replica.replayer!.goLive()
+    const { recorder, outputs, reissue } = replica.replayer!.goLive({ leavesOutReads: this.#leavesOutReads })
     replica.recorder = recorder
     replica.replayer = undefined
     replica.primary = replica.backup!.toPrimary()
     for (const { output } of effect.unconfirmed) this.#world.receive(replica, output)
-    for (const request of reissue) this.#world.receive(replica, request)
     this.#world.bind(replica, effect.coveredFrameId ?? 0n)
     for (const { lengthBytes } of recorder.obligations.entropyRequests) {
       replica.mailbox.push({ kind: 'entropy', bytes: new Uint8Array(lengthBytes) })
@@ -421,6 +436,7 @@ export class ToyPair {
       this.#onPrimary(replica, replica.primary.onMessage(channel, hello, this.#nowMs))
     }
     this.#onPrimary(replica, replica.primary.start())
+    this.#onPrimary(replica, replica.primary.onReissue(reissue))
     this.#flushHart(replica, outputs)
   }
 
@@ -468,9 +484,19 @@ export class ToyPair {
 
   #replay(replica: ToyReplica): void {
     const replayer = replica.replayer!
-    const { state, outputs } = replayer.run(BigInt(this.#prng.below(200)))
+    const { state, outputs, diskAnswers } = replayer.run(BigInt(this.#prng.below(200)))
     assert.ok(state.kind !== 'diverged', state.kind === 'diverged' ? JSON.stringify(state, (_, v) => `${v}`) : '')
-    const report = { replayedEnd: replayer.replayedEnd, count: replayer.machine.count, outputs }
+    for (const { output } of outputs) {
+      const isRead = output.kind === 'disk' && output.operation === 'read'
+      if (isRead && this.#leavesOutReads) this.#world.readFor(replica, output)
+    }
+    const report = {
+      replayedEnd: replayer.replayedEnd,
+      count: replayer.machine.count,
+      outputs,
+      hasRead: diskAnswers.some(({ isOwnRead }) => isOwnRead),
+      waitsForRead: state.kind === 'needsRead',
+    }
     this.#onBackup(replica, replica.backup!.onReplayed(report, this.#nowMs))
   }
 

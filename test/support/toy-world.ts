@@ -1,25 +1,27 @@
 /**
  * The world around a toy pair: a switch, a disk and a console that confirm late, and in any order where that may be. It
  * believes everybody: it has no fencing, so that the protocol alone must keep its outputs right. What it received is
- * compared with the truth at the end: the survivor's log, replayed on a fresh machine.
+ * compared with the truth at the end: the survivor's log, replayed on a fresh machine. Only the contents of the disk, which
+ * matter where backups read them, are fenced: a late write of an old primary changes nothing.
  */
 
 import assert from 'node:assert/strict'
+import { hash64 } from '../../src/base/digest.ts'
 import type { Prng } from '../../src/base/prng.ts'
 import { Replayer } from '../../src/hypervisor/replayer.ts'
 import { decodeBatch } from '../../src/log/batch.ts'
-import type { Output } from '../../src/log/entry.ts'
+import type { DiskRequest, MarkedOutput, Output } from '../../src/log/entry.ts'
 import { encodeOutput } from '../../src/log/output-codec.ts'
 import { obeysOutputRule } from '../../src/log/output-rule.ts'
 import type { ConfirmedKind } from '../../src/replication/messages.ts'
 import { ToyMachine } from './toy-machine.ts'
 import type { ToyReplica } from './toy-replica.ts'
 
-type DiskRequest = Extract<Output, { kind: 'disk' }>
-
 interface IssuedRequest {
   readonly from: ToyReplica
   readonly request: DiskRequest
+  /** A backup reads for itself. */
+  readonly isOwnRead: boolean
 }
 
 /** What the world has received and not yet told the replica that sent it. */
@@ -44,6 +46,10 @@ export class ToyWorld {
   readonly #received: Output[] = []
   readonly #confirmations: Confirmation[] = []
   readonly #disk: IssuedRequest[] = []
+  /** What the sectors hold that were written. */
+  readonly #contents = new Map<bigint, Uint8Array>()
+  /** What was read, by its digest. */
+  readonly #read = new Map<bigint, Uint8Array>()
   readonly #inbound: { id: bigint; bytes: Uint8Array }[] = []
   #nextFrameId = 1n
   /** Frames up to it may be forgotten by the switch. */
@@ -62,7 +68,7 @@ export class ToyWorld {
     if (output.kind === 'frame' && !from.reach.lan) return
     // A read tells the world nothing: one of a dead primary may be of a machine that never was.
     if (obeysOutputRule(output)) this.#received.push(output)
-    if (output.kind === 'disk') this.#disk.push({ from, request: output })
+    if (output.kind === 'disk') this.#disk.push({ from, request: output, isOwnRead: false })
     else if (output.kind !== 'power')
       this.#confirmations.push({ to: from, kind: output.kind, sequence: output.sequence })
   }
@@ -82,12 +88,32 @@ export class ToyWorld {
     return this.#disk.length > 0
   }
 
+  /** A backup's machine made this request again, and the log may leave out what it reads. */
+  readFor(from: ToyReplica, request: DiskRequest): void {
+    this.#disk.push({ from, request, isOwnRead: true })
+  }
+
   /** The disk answers one request, in any order. */
   diskAnswers(): void {
-    const [{ from, request }] = this.#disk.splice(this.#prng.below(this.#disk.length), 1) as [IssuedRequest]
+    const [issued] = this.#disk.splice(this.#prng.below(this.#disk.length), 1) as [IssuedRequest]
+    const { from, request, isOwnRead } = issued
+    const { operation, sequence, sector, data } = request
+    if (isOwnRead) {
+      // Out of reach it waits for the disk.
+      if (from.reach.disk) from.replayer?.provide(sequence, this.#contentsOf(sector))
+      else if (!from.isGone) this.#disk.push(issued)
+      return
+    }
     if (!from.reach.disk) return
-    const completion = { kind: 'diskCompletion', sequence: request.sequence, status: 'ok' } as const
-    from.mailbox.push(request.operation === 'read' ? { ...completion, data: this.#prng.bytes(16) } : completion)
+    if (operation === 'write' && from === this.#bound) this.#contents.set(sector, data!)
+    const completion = { kind: 'diskCompletion', sequence, status: 'ok' } as const
+    from.mailbox.push(operation === 'read' ? { ...completion, data: this.#contentsOf(sector) } : completion)
+  }
+
+  #contentsOf(sector: bigint): Uint8Array {
+    const data = this.#contents.get(sector) ?? new Uint8Array(16)
+    this.#read.set(hash64(data), data)
+    return data
   }
 
   frameArrives(): void {
@@ -114,12 +140,30 @@ export class ToyWorld {
 
   // ---- the verdict ---------------------------------------------------------------------------------------------------
 
+  /** What the machine of this log makes. */
+  #truthOf({ batches }: ToyReplica): MarkedOutput[] {
+    const truth = new Replayer(new ToyMachine())
+    for (const batch of batches) truth.append(batch)
+    const entries = batches.flatMap(({ bytes }) => decodeBatch(bytes))
+    const outputs: MarkedOutput[] = []
+    for (;;) {
+      const ran = truth.run(1n << 40n)
+      outputs.push(...ran.outputs)
+      const { state } = ran
+      if (state.kind === 'needsRead') {
+        const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === state.sequence)
+        assert.ok(read?.body.kind === 'diskRead')
+        truth.provide(state.sequence, this.#read.get(read.body.dataDigest)!)
+      } else {
+        assert.equal(state.kind, 'needsEntries')
+        return outputs
+      }
+    }
+  }
+
   /** Checks what the world saw against the log of `last`, the one that was live at last. */
   check(last: ToyReplica): Verdict {
-    const truth = new Replayer(new ToyMachine())
-    for (const batch of last.batches) truth.append(batch)
-    const { state, outputs } = truth.run(1n << 40n)
-    assert.equal(state.kind, 'needsEntries')
+    const outputs = this.#truthOf(last)
     let repeated = 0
     for (const kind of ['frame', 'console', 'disk'] as const) {
       const made = outputs

@@ -22,20 +22,18 @@
 import { assert } from '../../base/assert.ts'
 import type { LogBatch } from '../../log/batch.ts'
 import type { EpochDiscipline } from '../../log/discipline.ts'
-import type { LogEnd, MarkedOutput } from '../../log/entry.ts'
-import type { Output } from '../../machine/types.ts'
+import type { LogEnd, MarkedOutput, ReissuedRequest } from '../../log/entry.ts'
+import type { RecorderOptions } from '../recorder.ts'
 import type { ReplayedRun, Replayer } from '../replayer.ts'
 import { EpochPrimary } from './epoch-primary.ts'
 import { canBeUncertain, type Interrupt } from './interrupts.ts'
-
-type DiskRequest = Extract<Output, { kind: 'disk' }>
 
 export interface EpochFailover {
   readonly primary: EpochPrimary
   /** This replica's own first outputs (`GoneLive.outputs`). */
   readonly outputs: readonly MarkedOutput[]
   /** Operations outstanding whose drivers cannot be told: they are issued again. */
-  readonly reissue: readonly DiskRequest[]
+  readonly reissue: readonly ReissuedRequest[]
 }
 
 export class EpochBackup {
@@ -73,12 +71,12 @@ export class EpochBackup {
   }
 
   /** P6 and P7, when everything acknowledged is replayed. */
-  failOver(discipline: EpochDiscipline): EpochFailover {
+  failOver(discipline: EpochDiscipline, options?: RecorderOptions): EpochFailover {
     assert(this.#isPromoted, 'a backup takes over only after it was promoted')
-    const { recorder, outputs, reissue: outstanding } = this.#replayer.goLive()
+    const { recorder, outputs, reissue: outstanding } = this.#replayer.goLive(options)
     const { config } = recorder.machine
-    const uncertain = outstanding.filter((request) => canBeUncertain(config, request))
-    const reissue = outstanding.filter((request) => !canBeUncertain(config, request))
+    const uncertain = outstanding.map(({ output }) => output).filter((request) => canBeUncertain(config, request))
+    const reissue = outstanding.filter(({ output }) => !canBeUncertain(config, output))
     const primary = new EpochPrimary(recorder, discipline, uncertain)
     for (const interrupt of this.#early) primary.onInterrupt(interrupt)
     return { primary, outputs, reissue }

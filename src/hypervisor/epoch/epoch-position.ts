@@ -52,6 +52,7 @@ export class EpochPosition {
         return
       case 'frame':
       case 'diskCompletion':
+      case 'diskRead':
       case 'consoleInput':
       case 'powerButton':
         this.#isAtItsEnd = true

@@ -218,7 +218,7 @@ test('P7: at the end of the failover epoch every I/O operation outstanding gets 
 test('P7: where the bus has no word for it the operation is issued again, and the driver sees nothing: our deviation', () => {
   const { pair, reissue, outstanding } = failOverWithRequests('blk')
   assert.deepEqual(
-    reissue.map(({ sequence }) => sequence),
+    reissue.map(({ output }) => output.sequence),
     outstanding,
   )
   const inFlight = pair.backupMachine.inFlightDiskRequests().map(({ sequence }) => sequence)

@@ -93,7 +93,10 @@ test('Go live: disk I/Os with a start and no completion in the log are issued ag
   const inFlight = recorder.machine.inFlightDiskRequests()
   assert.ok(inFlight.length > 1, `${inFlight.length} requests in flight`)
   const { reissue } = replay(batches).goLive()
-  assert.deepEqual(reissue, inFlight)
+  assert.deepEqual(
+    reissue.map(({ output }) => output),
+    inFlight,
+  )
 })
 
 test('Randomness: every source goes through the hypervisor: what the guest asks for comes by a log entry', () => {
