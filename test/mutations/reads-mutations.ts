@@ -49,8 +49,8 @@ export const readsMutations: readonly Mutation[] = [
   {
     name: 'a backup goes on trying to read what the primary could not',
     file: 'src/host/disk-of-replica.ts',
-    from: '  followAnswer({ sequence, status }: LoggedDiskAnswer): void {\n    this.#reads.onAnswer(sequence)\n',
-    to: '  followAnswer({ sequence, status }: LoggedDiskAnswer): void {\n',
+    from: '    this.#reads.onAnswer(answer.sequence)\n',
+    to: '',
     noticedBy: {
       file,
       test: `${title}, rule (b): a read that the log has answered with an error is not tried any more`,
