@@ -63,11 +63,19 @@ export class CopyStamp {
   }
 
   /**
-   * Before a machine is started from these copies.
-   * @throws WorldError `copy-outdated`: others were live later
+   * Before a machine is started from these copies, which are `replica`'s.
+   * @throws WorldError `copy-outdated`: others were live later; `copy-incomplete`: nobody's are known to be the newest
    */
-  requireNewest({ machine, generation, heldSince }: ArbiterRecordFields): void {
-    if (isNewest(this.read(), heldSince)) return
+  requireNewest({ machine, generation, heldSince, holder }: ArbiterRecordFields, replica: ReplicaName): void {
+    const state = this.read()
+    if (isNewest(state, heldSince)) return
+    if (state?.state === 'follows' && holder === replica) {
+      throw new WorldError(
+        'copy-incomplete',
+        `replica ${replica} took ${machine} over in generation ${heldSince}, and was lost before its copies were known to have all that it had followed. Start the machine where it was live before, after removing that replica's file NAME.copies there: its disks are as a power cut left them`,
+        ExitCode.wrongState,
+      )
+    }
     throw new WorldError(
       'copy-outdated',
       `the copies of ${machine}'s disks here are not its newest: another replica was live later (generation ${generation}). Start the machine there; or, if those are lost for good, remove ${this.#path} to start from these`,

@@ -287,21 +287,27 @@ test('a machine is started from copies that were live in its last hold, or from 
   const first = ArbiterRecord.fresh('web').start('a').next.openGeneration('a', 1, ['b']).next
   const taken = first.testAndSet('b', 2).next
   assert.equal(stamp.read(), undefined)
-  stamp.requireNewest(taken.fields)
+  stamp.requireNewest(taken.fields, 'b')
   stamp.write({ state: 'live', generation: 1 })
   assert.deepEqual(new CopyStamp(path).read(), { version: 1, state: 'live', generation: 1 })
-  stamp.requireNewest(first.fields)
-  stamp.requireNewest(first.release('a', 2).next.fields)
-  assert.throws(() => stamp.requireNewest(taken.fields), {
+  stamp.requireNewest(first.fields, 'b')
+  stamp.requireNewest(first.release('a', 2).next.fields, 'b')
+  assert.throws(() => stamp.requireNewest(taken.fields, 'b'), {
     code: 'copy-outdated',
     exitCode: 4,
     message: /remove .*b\.copies/,
   })
   stamp.write({ state: 'live', generation: 3 })
-  stamp.requireNewest(taken.fields)
-  stamp.requireNewest(taken.openGeneration('b', 3, ['a']).next.fields)
+  stamp.requireNewest(taken.fields, 'b')
+  stamp.requireNewest(taken.openGeneration('b', 3, ['a']).next.fields, 'b')
   stamp.write({ state: 'follows' })
-  assert.throws(() => stamp.requireNewest(ArbiterRecord.fresh('web').fields), { code: 'copy-outdated' })
+  assert.throws(() => stamp.requireNewest(ArbiterRecord.fresh('web').fields, 'b'), { code: 'copy-outdated' }, 'b')
+  // b took over, and died with a before its stamp.
+  assert.throws(() => stamp.requireNewest(taken.fields, 'b'), {
+    code: 'copy-incomplete',
+    exitCode: 4,
+    message: /took web over in generation 3.* Start the machine where it was live before, after removing/,
+  })
   writeFileSync(path, '{"version":1,"state":"li')
   assert.throws(() => stamp.read(), { code: 'copy-stamp-damaged', exitCode: 78 })
 })

@@ -73,7 +73,9 @@ export class ReplicaStart {
     await this.#untilThere(async () => network?.connect())
     const copies = hasOwnDisks ? CopyStamp.of(settings.folderPath, settings.replica) : undefined
     const generation = await this.#untilThere(() =>
-      arbiter.takeGeneration(settings.holderHasEnded ?? false, (record) => copies?.requireNewest(record)),
+      arbiter.takeGeneration(settings.holderHasEnded ?? false, (record) =>
+        copies?.requireNewest(record, settings.replica),
+      ),
     )
     copies?.write({ state: 'live', generation })
     await network?.bind({ generation: BigInt(generation), coveredFrameId: 0n, logId: runId })

@@ -11,6 +11,9 @@
  * drops most of every burst and sends whole windows again (20 MB echoed: 450,000 frames instead of 28,000). `--one-off`
  * makes it end by itself when our end is closed, even by SIGKILL.
  *
+ * A client that gives up before the guest has answered costs a core for 10 s: passt hears of the end again and again, and acts
+ * on it only when its time-out for the guest's answer ends the connection. Nothing on our side of its wire tells of it.
+ *
  * passt serves one station. It takes the last sender for its guest, so its port is private to one machine.
  */
 
