@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MiB } from '../../src/base/units.ts'
 import { buildGuest, defaultCacheFolder } from '../../src/guest/guest-builder.ts'
+import type { OnGuestProgress } from '../../src/guest/guest-progress.ts'
 import { ensureHostTool } from '../../src/guest/host-tools.ts'
 import { copySparse } from '../../src/guest/sparse-file.ts'
 import { freePort, type ReadyGuest, readyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
@@ -48,13 +49,23 @@ export const guestWorks: readonly Work[] = [
   work('forks', 'fork + exec, 250 times', true),
 ]
 
+/** Progress comes many times in one phase; a line is enough for each. */
+function sayChanges(say: (line: string) => void): OnGuestProgress {
+  let last = ''
+  return ({ phase, detail }) => {
+    const line = `guest: ${phase} ${detail}`
+    if (line !== last) say(line)
+    last = line
+  }
+}
+
 /** The guest with its script on the disk. Builds it, or takes `guestFolder` with a guest that has the packages. */
 export async function benchGuest(folder: string, guestFolder: string | undefined, say: (line: string) => void) {
   const image = guestFolder
     ? await readyGuest({ guestFolder }, '')
     : await buildGuest(
         { outputFolder: join(defaultCacheFolder(), 'bench-guest'), packages, rootSizeBytes, overwrite: true },
-        ({ phase, detail }) => say(`guest: ${phase} ${detail}`),
+        sayChanges(say),
       )
   const rootPath = join(folder, 'pristine.ext4')
   await copySparse(image.rootPath, rootPath)
