@@ -54,6 +54,9 @@ export class Checkers implements Witness {
   boundaries = 0
   /** For faults: told when a backup is listed next, once. */
   onListedNext: (() => void) | undefined
+  /** … when the disk begins with a write, and when it has answered a request. */
+  onDiskWriteNext: (() => void) | undefined
+  onDiskAnswerNext: (() => void) | undefined
   /** … and when one goes live. */
   onLiveNext: ((replica: string) => void) | undefined
   /** For exhaustive runs: told at each boundary, with its number from 1. */
@@ -132,6 +135,10 @@ export class Checkers implements Witness {
     }
     this.#onDisk.set(visitor, (this.#onDisk.get(visitor) ?? 0) + 1)
     this.#checkGeneration(visitor, work)
+    if (work.operation !== 'write') return
+    const hook = this.onDiskWriteNext
+    this.onDiskWriteNext = undefined
+    hook?.()
   }
 
   onDiskLeft(visitor: DiskVisitor, work: DiskWork): void {
@@ -139,6 +146,9 @@ export class Checkers implements Witness {
     if (left > 0) this.#onDisk.set(visitor, left)
     else this.#onDisk.delete(visitor)
     this.#checkGeneration(visitor, work)
+    const hook = this.onDiskAnswerNext
+    this.onDiskAnswerNext = undefined
+    hook?.()
   }
 
   /** The disk server's process has ended, and with it all that it was doing. */

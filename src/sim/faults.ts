@@ -18,6 +18,7 @@ export const faultKinds = [
   'hurtReprotection',
   'failFlushOfReprotection',
   'killWinner',
+  'killWinner',
   'crashAtBoundary',
   'crashPrimaryAtBoundary',
   'pausePrimary',
@@ -139,7 +140,7 @@ export class Faults {
       case 'killWinner':
         this.#kill(this.#primary())
         world.checkers.onLiveNext = (name) => {
-          world.timeline.after(this.#chance.below(4000), () =>
+          world.timeline.after(this.#chance.below(500), () =>
             this.#kill(world.replicas.find((replica) => replica.name === name)),
           )
         }
@@ -190,10 +191,7 @@ export class Faults {
         this.#reset()
         return
       case 'resetOnSlowDisk':
-        this.#slowDisk()
-        world.timeline.after(this.#chance.between(5, 80) * 1000, () => {
-          this.#resetBetween(this.#primary()?.name ?? 'a', diskHost)
-        })
+        this.#resetOnSlowDisk()
         return
       case 'diskErrors':
         world.checkers.count('disk_error')
@@ -318,6 +316,8 @@ export class Faults {
     this.#world.checkers.onBoundaryReached = undefined
     this.#world.onProtecting = undefined
     this.#world.checkers.onListedNext = undefined
+    this.#world.checkers.onDiskWriteNext = undefined
+    this.#world.checkers.onDiskAnswerNext = undefined
     this.#world.checkers.onLiveNext = undefined
     for (const end of [...this.#lasting]) end()
     this.#world.trace(() => 'all faults are over')
@@ -506,7 +506,18 @@ export class Faults {
       return
     }
     this.#slowDisk()
-    this.#world.timeline.after(this.#chance.between(10, 80) * 1000, () => this.#killDiskServerNow())
+    this.#world.checkers.onDiskWriteNext = () => {
+      this.#world.timeline.after(this.#chance.below(1500), () => this.#killDiskServerNow())
+    }
+  }
+
+  /** With requests in execution, or with an answer on its way. */
+  #resetOnSlowDisk(): void {
+    const { checkers, timeline } = this.#world
+    const reset = (): void => this.#resetBetween(this.#primary()?.name ?? 'a', diskHost)
+    this.#slowDisk()
+    if (this.#chance.chance(0.5)) timeline.after(this.#chance.between(5, 80) * 1000, reset)
+    else checkers.onDiskAnswerNext = () => timeline.after(1 + this.#chance.below(30), reset)
   }
 
   #killDiskServerNow(): void {
