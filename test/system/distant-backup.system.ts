@@ -13,6 +13,7 @@ import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
 import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
 import { ownFolder } from '../support/own-folder.ts'
+import { primaryOf, statusWhen } from '../support/vm-status.ts'
 import { typeOnConsole } from './guest-console.ts'
 
 const oneWayMs = 25
@@ -27,17 +28,6 @@ async function fault(role: 'primary' | 'backup', what: ReplicaFault): Promise<vo
   await ask(new VmFolder(name).controlPath(replicas.find((replica) => replica.role === role)!.name), 'fault', what)
 }
 
-async function becomes(what: string, holds: (status: PairStatus) => boolean): Promise<PairStatus> {
-  const deadline = performance.now() + 60_000
-  for (;;) {
-    const status = await pairStatus(vm)
-    if (holds(status)) return status
-    assert.ok(performance.now() < deadline, `${what}: ${JSON.stringify(status)}`)
-    await sleep(50)
-  }
-}
-
-const primaryOf = ({ replicas }: PairStatus) => replicas.find(({ role }) => role === 'primary')
 const cpuPercentOf = (status: PairStatus) => primaryOf(status)?.flow?.cpuPercent ?? Number.NaN
 
 /** Milliseconds of each of `count` pings, one after the other, shortest first. */
@@ -69,12 +59,12 @@ before(async () => {
 test('a backup that does not keep up slows the primary in small steps, and gives the time back when it keeps up again', async (t) => {
   await typeOnConsole(vm, 'while :; do :; done & spinner=$!')
   await fault('backup', { kind: 'slowHart', percent: 20 })
-  const slowed = await becomes('the primary is slowed', (status) => cpuPercentOf(status) <= 70)
+  const slowed = await statusWhen(vm, 'the primary is slowed', (status) => cpuPercentOf(status) <= 70)
   t.diagnostic(`slowed to ${cpuPercentOf(slowed)} %, lag ${primaryOf(slowed)?.lagMs} ms`)
   assert.equal(slowed.protection, 'protected')
   await fault('backup', { kind: 'slowHart', percent: 100 })
   await typeOnConsole(vm, 'kill $spinner')
-  await becomes('it is given back', (status) => cpuPercentOf(status) === 100)
+  await statusWhen(vm, 'it is given back', (status) => cpuPercentOf(status) === 100)
 })
 
 test('a backup 50 ms away: every output waits for its acknowledgement, a guest that only computes does not', async (t) => {
@@ -101,7 +91,7 @@ test('a failover to a backup 50 ms away loses nothing', async () => {
   const load = await IncrementLoad.start(port, 'distant')
   await sleep(2000)
   await failReplica(vm, 'primary')
-  await becomes('the backup is live', (status) => primaryOf(status)?.state === 'alone')
+  await statusWhen(vm, 'the backup is live', (status) => primaryOf(status)?.state === 'alone')
   await sleep(2000)
   const report = await load.stop(10_000)
   assert.ok(report.acknowledged > 10)

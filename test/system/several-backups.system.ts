@@ -5,37 +5,23 @@
 
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { bringUp, failReplica, type PairStatus, pairStatus } from '../../src/host/local-pair.ts'
+import { bringUp, failReplica, type PairStatus } from '../../src/host/local-pair.ts'
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
+import { becomesTrue } from '../support/becomes-true.ts'
 import { ownFolder } from '../support/own-folder.ts'
+import { primaryOf, statusWhen } from '../support/vm-status.ts'
 
 const folder = ownFolder('several')
 let vm = ''
 let port = 0
 let load: IncrementLoad
 
-async function becomes(what: string, holds: (status: PairStatus) => boolean): Promise<PairStatus> {
-  const deadline = performance.now() + 30_000
-  for (;;) {
-    const status = await pairStatus(vm)
-    if (holds(status)) return status
-    assert.ok(performance.now() < deadline, `${what}: ${JSON.stringify(status)}`)
-    await sleep(50)
-  }
-}
-
-const primaryOf = ({ replicas }: PairStatus) => replicas.find(({ role }) => role === 'primary')
 const listedOf = (status: PairStatus) => primaryOf(status)?.backups.filter(({ isListed }) => isListed) ?? []
 
 async function moreAnswers(): Promise<void> {
   const target = load.acknowledged + 50
-  const deadline = performance.now() + 30_000
-  while (load.acknowledged < target) {
-    assert.ok(performance.now() < deadline, 'the client gets no answers')
-    await sleep(20)
-  }
+  await becomesTrue('the client gets answers', () => load.acknowledged >= target)
 }
 
 before(async () => {
@@ -56,7 +42,7 @@ test('up starts two backups, both listed, and outputs wait for both', async () =
 test('the primary is killed: one backup goes live, the other follows it, and the machine is protected at once', async (t) => {
   load.startMeasuring()
   const victim = await failReplica(vm, 'primary')
-  const status = await becomes('protected by the other backup', (seen) => {
+  const status = await statusWhen(vm, 'protected by the other backup', (seen) => {
     return seen.protection === 'protected' && primaryOf(seen)?.name !== victim.name
   })
   assert.deepEqual(
@@ -64,7 +50,7 @@ test('the primary is killed: one backup goes live, the other follows it, and the
     status.replicas.filter(({ role }) => role === 'backup').map(({ name }) => name),
   )
   const checksBefore = status.replicas.find(({ role }) => role === 'backup')!.digestChecks
-  await becomes('the follower agrees with its new primary', ({ replicas }) =>
+  await statusWhen(vm, 'the follower agrees with its new primary', ({ replicas }) =>
     replicas.some(({ role, digestChecks }) => role === 'backup' && digestChecks > checksBefore + 1),
   )
   await moreAnswers()
@@ -73,7 +59,7 @@ test('the primary is killed: one backup goes live, the other follows it, and the
 
 test('the survivor is killed too: the last replica goes live alone, and the client has lost nothing', async (t) => {
   const victim = await failReplica(vm, 'primary')
-  const status = await becomes('the last one is live', (seen) => {
+  const status = await statusWhen(vm, 'the last one is live', (seen) => {
     const primary = primaryOf(seen)
     return primary !== undefined && primary.name !== victim.name && primary.state === 'alone'
   })
