@@ -104,9 +104,13 @@ export async function unprotect(vm: string): Promise<PairStatus> {
   for (;;) {
     const status = await statusOf(folder)
     const primary = await primaryOf(folder)
-    if (status.replicas.find(({ role }) => role === 'primary')?.state === 'alone') return status
-    await ask(folder.controlPath(primary), 'unprotect')
-    if (performance.now() > deadline) {
+    const isAlone = status.replicas.find(({ role }) => role === 'primary')?.state === 'alone'
+    // The backup is told to end, and is there for a moment longer.
+    const hasEnded = status.replicas.every(({ role }) => role === 'primary')
+    const isLate = performance.now() > deadline
+    if (isAlone && (hasEnded || isLate)) return status
+    if (!isAlone) await ask(folder.controlPath(primary), 'unprotect')
+    if (isLate) {
       throw new WorldError(
         'timed-out',
         `VM ${folder.name}: the arbiter has not dropped the backup within ${unprotectWithinMs / 1000} s; outputs wait for both until it answers ("understudy repair" starts a dead disk server again)`,

@@ -3,16 +3,20 @@
  * packages linked. Nothing in the repository changes, and a crash leaves nothing behind but that folder.
  */
 
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { endWithThisProcess } from '../support/reaper.ts'
 import type { Mutation, Noticer } from './mutations.ts'
 
 const root = join(import.meta.dirname, '../..')
 const copied = ['src', 'test', 'scripts', 'package.json', 'tsconfig.json']
 /** A mutant may run in circles. */
 const testLimitMs = 60_000
+/** Thousands of seeds, on a machine that may be busy. */
+const simulationLimitMs = 600_000
 
 export type Verdict =
   /** The named test ran and failed. */
@@ -33,6 +37,7 @@ export class MutatedTree implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'understudy-mutation-'))
 
   constructor() {
+    endWithThisProcess()
     for (const name of copied) cpSync(join(root, name), join(this.#folder, name), { recursive: true })
     symlinkSync(join(root, 'node_modules'), join(this.#folder, 'node_modules'))
   }
@@ -41,8 +46,8 @@ export class MutatedTree implements Disposable {
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  /** Runs `work` while the mutation is in place. */
-  during<T>({ name, file, from, to }: Mutation, work: () => T): T {
+  /** Runs the test that must notice while the mutation is in place. */
+  async runMutant({ name, file, from, to, noticedBy }: Mutation): Promise<TestRun> {
     const path = join(this.#folder, file)
     const original = readFileSync(path, 'utf8')
     const places = original.split(from).length - 1
@@ -54,18 +59,40 @@ export class MutatedTree implements Disposable {
       original.replace(from, () => to),
     )
     try {
-      return work()
+      return await this.run(noticedBy)
     } finally {
       writeFileSync(path, original)
     }
   }
 
-  run(noticer: Noticer): TestRun {
-    return 'seeds' in noticer ? this.#simulate(noticer.seeds) : this.#test(noticer)
+  async run(noticer: Noticer): Promise<TestRun> {
+    if ('seeds' in noticer) return await this.#simulate(noticer.seeds)
+    const { verdicts, output } = await this.runTests(noticer.file, [noticer.test])
+    return { verdict: verdicts.get(noticer.test)!, output }
   }
 
-  #simulate(seeds: number): TestRun {
-    const { stdout, stderr } = this.#node(['scripts/sim.ts', '--seeds', `${seeds}`, '--until-failure', '--json'])
+  /** Runs these tests of a file, by their full names. */
+  async runTests(
+    file: string,
+    tests: readonly string[],
+  ): Promise<{ readonly verdicts: ReadonlyMap<string, Verdict>; readonly output: string }> {
+    const patterns = tests.map((test) => `--test-name-pattern=${test.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`)
+    const options = ['--test-reporter=tap', `--test-timeout=${testLimitMs}`, ...patterns]
+    const { stdout, stderr } = await this.#node(['--test', ...options, file], 2 * testLimitMs)
+    const lines = stdout.split('\n').map((line) => /^\s*(not ok|ok) \d+ - (.*)$/.exec(line))
+    const verdicts = new Map(
+      tests.map((test): [string, Verdict] => {
+        const found = lines.filter((line) => line?.[2]?.replaceAll('\\', '') === test && !line[0].includes('# SKIP'))
+        if (found.length === 0) return [test, 'notRun']
+        return [test, found.some((line) => line?.[1] === 'not ok') ? 'failed' : 'passed']
+      }),
+    )
+    return { verdicts, output: stdout + stderr }
+  }
+
+  async #simulate(seeds: number): Promise<TestRun> {
+    const command = ['scripts/sim.ts', '--seeds', `${seeds}`, '--until-failure', '--json']
+    const { stdout, stderr } = await this.#node(command, simulationLimitMs)
     const report = stdout.trim().split('\n').at(-1) ?? ''
     const output = `${stderr}${report.slice(0, 300)}`
     if (!report.startsWith('{')) return { verdict: 'notRun', output }
@@ -73,20 +100,18 @@ export class MutatedTree implements Disposable {
     return seed === null ? { verdict: 'passed', output } : { verdict: 'failed', output, seed }
   }
 
-  /** Runs one test of a file, by its name. */
-  #test({ file, test }: Extract<Noticer, { file: string }>): TestRun {
-    const pattern = `${test.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`
-    const options = ['--test-reporter=tap', `--test-timeout=${testLimitMs}`, `--test-name-pattern=${pattern}`]
-    const { stdout, stderr } = this.#node(['--test', ...options, file])
-    const lines = stdout.split('\n').map((line) => /^\s*(not ok|ok) \d+ - (.*)$/.exec(line))
-    const found = lines.filter((line) => line?.[2]?.replaceAll('\\', '') === test && !line[0].includes('# SKIP'))
-    const verdict = found.length === 0 ? 'notRun' : found.some((line) => line?.[1] === 'not ok') ? 'failed' : 'passed'
-    return { verdict, output: stdout + stderr }
-  }
-
-  #node(options: readonly string[]): { readonly stdout: string; readonly stderr: string } {
+  async #node(
+    options: readonly string[],
+    timeout: number,
+  ): Promise<{ readonly stdout: string; readonly stderr: string }> {
     const { NODE_TEST_CONTEXT: _, ...env } = process.env
-    const timeout = 2 * testLimitMs
-    return spawnSync(process.execPath, options, { cwd: this.#folder, env, encoding: 'utf8', timeout })
+    const child = spawn(process.execPath, options, {
+      cwd: this.#folder,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout,
+    })
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+    return { stdout, stderr }
   }
 }

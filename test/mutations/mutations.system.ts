@@ -1,39 +1,57 @@
 /** This check can fail: every mutation of mutations.ts makes its test fail, and the test passes without it. */
 
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { MutatedTree } from './mutated-tree.ts'
-import { describeNoticer, mutations } from './mutations.ts'
+import { type Mutation, mutations, noticersOf } from './mutations.ts'
 
-let tree: MutatedTree
-before(() => {
-  tree = new MutatedTree()
-})
+/** One for each core: most of a mutant's time is that of one process. */
+const trees = [new MutatedTree(), new MutatedTree()]
+const concurrency = trees.length
 after(() => {
-  tree[Symbol.dispose]()
+  for (const tree of trees) tree[Symbol.dispose]()
 })
 
-describe('the tests that are to notice pass on the sources as they are', () => {
-  const tests = new Map(mutations.map(({ noticedBy }) => [describeNoticer(noticedBy), noticedBy]))
-  for (const [name, noticedBy] of tests) {
-    test(name, () => {
-      const { verdict, output } = tree.run(noticedBy)
-      assert.equal(verdict, 'passed', output)
+/** With a tree that nobody else uses meanwhile. */
+async function withTree<T>(work: (tree: MutatedTree) => Promise<T>): Promise<T> {
+  const tree = trees.pop()
+  assert.ok(tree, 'there is a tree for each of those that run at the same time')
+  try {
+    return await work(tree)
+  } finally {
+    trees.push(tree)
+  }
+}
+
+const { testsByFile, seeds } = noticersOf(mutations)
+
+describe('the tests that are to notice pass on the sources as they are', { concurrency }, () => {
+  for (const [file, tests] of testsByFile) {
+    test(file, async () => {
+      const runs = await withTree((tree) => tree.runTests(file, tests))
+      const wrong = tests.filter((name) => runs.verdicts.get(name) !== 'passed')
+      assert.deepEqual(wrong, [], runs.output)
     })
   }
+  test(`the simulator, ${seeds} seeds`, async () => {
+    const { verdict, output } = await withTree((tree) => tree.run({ seeds }))
+    assert.equal(verdict, 'passed', output)
+  })
 })
 
-describe('a mutation makes its test fail', () => {
+describe('a mutation makes its test fail', { concurrency }, () => {
   for (const mutation of mutations) {
-    test(mutation.name, () => {
-      const { verdict, output } = tree.during(mutation, () => tree.run(mutation.noticedBy))
+    test(mutation.name, async () => {
+      const { verdict, output } = await withTree((tree) => tree.runMutant(mutation))
       assert.equal(verdict, 'failed', output)
     })
   }
 })
 
-test('a mutation whose text is gone from the source, or stands there twice, is an error', () => {
-  const mutation = mutations[0]!
-  assert.throws(() => tree.during({ ...mutation, from: 'text that is gone' }, () => 0), /occurs 0 times/)
-  assert.throws(() => tree.during({ ...mutation, from: 'entry' }, () => 0), /occurs \d+ times/)
+test('a mutation whose text is gone from the source, or stands there twice, is an error', async () => {
+  const mutation: Mutation = mutations[0]!
+  await withTree(async (tree) => {
+    await assert.rejects(tree.runMutant({ ...mutation, from: 'text that is gone' }), /occurs 0 times/)
+    await assert.rejects(tree.runMutant({ ...mutation, from: 'entry' }), /occurs \d+ times/)
+  })
 })

@@ -170,3 +170,21 @@ export const mutations: readonly Mutation[] = [
   ...translationMutations,
   ...simulatorMutations,
 ]
+
+/** All tests that have to notice something, by their files, and how many seeds of the simulator have to. */
+export function noticersOf(all: readonly Mutation[]): {
+  readonly testsByFile: ReadonlyMap<string, readonly string[]>
+  readonly seeds: number
+} {
+  const testsByFile = new Map<string, string[]>()
+  let seeds = 0
+  for (const { noticedBy } of all) {
+    if ('seeds' in noticedBy) seeds = Math.max(seeds, noticedBy.seeds)
+    else {
+      const tests = testsByFile.get(noticedBy.file) ?? []
+      if (!tests.includes(noticedBy.test)) tests.push(noticedBy.test)
+      testsByFile.set(noticedBy.file, tests)
+    }
+  }
+  return { testsByFile, seeds }
+}

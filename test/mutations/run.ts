@@ -11,13 +11,13 @@ function survivalInWords(mutation: Mutation, { verdict, output }: TestRun): stri
   return `SURVIVED: ${mutation.name}\n  ${describeNoticer(mutation.noticedBy)} ${what}\n${output.replace(/^/gm, '    ')}`
 }
 
-function main(words: readonly string[]): void {
+async function main(words: readonly string[]): Promise<void> {
   const chosen = mutations.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
   using tree = new MutatedTree()
   let survived = 0
   for (const mutation of chosen) {
     const startedMs = performance.now()
-    const run = tree.during(mutation, () => tree.run(mutation.noticedBy))
+    const run = await tree.runMutant(mutation)
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
     const by = run.seed === undefined ? '' : ` by seed ${run.seed}`
     if (run.verdict === 'failed') console.log(`noticed in ${seconds} s${by}: ${mutation.name}`)
@@ -30,4 +30,4 @@ function main(words: readonly string[]): void {
   if (survived > 0 || chosen.length === 0) process.exitCode = 1
 }
 
-main(process.argv.slice(2))
+await main(process.argv.slice(2))
