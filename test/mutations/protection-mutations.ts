@@ -155,7 +155,7 @@ export const protectionMutations: readonly Mutation[] = [
     to: '',
     noticedBy: {
       file: 'src/host/hart.test.ts',
-      test: 'what the world says while a hart goes live is not lost: it enters once the replay is done',
+      test: 'what the world says while a hart goes live is not lost: it enters once the replay is done (on a thread of its own)',
     },
   },
   {
