@@ -273,6 +273,17 @@ test('an unpaired backup never asks: it halts with the reason', () => {
   assert.match(reason(unpaired().onMessage(welcome(2), 1))!, /^neverPaired/)
 })
 
+test('a primary that does not answer the hello is not waited for, and no machine goes live for it', () => {
+  const backup = new Backup({ identity, replica: 'b' }, 100)
+  assert.equal(backup.dueMs, Number.POSITIVE_INFINITY)
+  backup.onChannelOpen(100)
+  assert.equal(backup.dueMs, 100 + defaultReplicationPolicy.helloTimeoutMs)
+  assert.deepEqual(backup.onTick(backup.dueMs - 1), [])
+  const effects = backup.onTick(backup.dueMs)
+  assert.deepEqual(kindsOf(effects), ['closeChannel', 'halt'])
+  assert.equal(only(effects, 'halt')[0]?.reason, 'neverPaired')
+})
+
 test('a gap in the log and bytes that are no message are a lost primary, and nothing of them is acknowledged', () => {
   const gap = join()
   const effects = gap.onMessage(entries(batchAt(3, 1)), 1)

@@ -63,6 +63,8 @@ export class Backup {
   #primary: ReplicaName | undefined
   #siblings: readonly Sibling[] = []
   #fetch: TailFetch | undefined
+  /** While it joins: its primary answers by then, or never. */
+  #helloUntilMs: number | undefined
   #rejoinUntilMs: number | undefined
   /** What was received, and acknowledged in the same breath. */
   #log: ReceivedLog
@@ -106,6 +108,7 @@ export class Backup {
     const dueMs = {
       asking: this.#retryAtMs,
       goingLive: this.#fetch?.deadlineMs,
+      joining: this.#helloUntilMs,
       rejoining: this.#rejoinUntilMs,
     } as Partial<Record<BackupState, number>>
     return dueMs[this.#state] ?? Number.POSITIVE_INFINITY
@@ -116,6 +119,7 @@ export class Backup {
   /** Connected to the primary: introduces itself. */
   onChannelOpen(nowMs: number): BackupEffect[] {
     assert(this.#state === 'joining', 'a backup connects once')
+    this.#helloUntilMs = nowMs + this.#policy.helloTimeoutMs
     this.#sayHello(nowMs)
     return this.#takeEffects()
   }
@@ -237,6 +241,9 @@ export class Backup {
       this.#ask()
     } else if (this.#state === 'goingLive') {
       this.#goLiveIfReady(nowMs)
+    } else if (this.#state === 'joining' && this.#helloUntilMs !== undefined && nowMs >= this.#helloUntilMs) {
+      // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
+      this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
     } else if (this.#state === 'rejoining' && this.#rejoinUntilMs !== undefined && nowMs >= this.#rejoinUntilMs) {
       this.#halt('lostArbitration', 'another backup won, and has not called this one')
     }

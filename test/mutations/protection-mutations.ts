@@ -19,6 +19,16 @@ export const protectionMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a backup waits for ever for the answer to its hello',
+    file: 'src/replication/backup.ts',
+    from: '    this.#helloUntilMs = nowMs + this.#policy.helloTimeoutMs\n',
+    to: '',
+    noticedBy: {
+      file: 'src/replication/backup.test.ts',
+      test: 'a primary that does not answer the hello is not waited for, and no machine goes live for it',
+    },
+  },
+  {
     name: 'a replica does not say when its heartbeat is due',
     file: 'src/replication/failure-detector.ts',
     from: '      this.#lastSentMs + this.#heartbeatMs,\n',
