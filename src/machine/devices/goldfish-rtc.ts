@@ -9,19 +9,23 @@
  *
  * Linux takes only whole seconds from a real-time clock at boot, and starts its own clock in the middle of that second
  * (drivers/rtc/class.c, rtc_hctosys): on real hardware it is up to half a second wrong until NTP corrects it. Here the
- * first reading after boot makes Linux right: it moves this clock back to the last middle of a second, by less than one
+ * first readings after boot make Linux right: each moves this clock back to the last middle of a second, by less than one
  * second. Guest time is then behind by just that, `clockAnchor` says so, and the writer of the log makes up for it as
  * for any gap: with a step forward.
+ *
+ * Readings, because the driver's registration reads the clock before rtc_hctosys does (__rtc_read_alarm). On a busy host tens of
+ * milliseconds lie between the two, and Linux would be late by them for ever. They are over half a second after the first.
  */
 
 import type { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import type { AccessSize, Engine } from '../../engine/types.ts'
-import type { ClockAnchor } from '../types.ts'
+import type { ClockAnchor, Ticks } from '../types.ts'
 import type { MmioDevice } from './device.ts'
 
 const nsPerTick = 100n
 const lowWord = 0xffff_ffffn
 const secondNs = 1_000_000_000n
+const halfSecondTicks = secondNs / 2n / nsPerTick
 
 export class RealTimeClock implements MmioDevice {
   readonly #engine: Engine
@@ -29,7 +33,8 @@ export class RealTimeClock implements MmioDevice {
   #originNs = 0n
   /** What ties guest time to the host's calendar; unlike `originNs` it does not follow what the guest sets. */
   #anchor: ClockAnchor | undefined
-  #wasRead = false
+  /** When Linux has its own time, in guest time: half a second after the first reading, or when it sets this clock. */
+  #bootReadingsEnd: Ticks | undefined
   #latchedHigh = 0n
   #alarm = 0n
   #interruptEnabled = false
@@ -42,7 +47,7 @@ export class RealTimeClock implements MmioDevice {
   start(nowNs: bigint): void {
     this.#setWallClock(nowNs)
     this.#anchor = { wallClockNs: nowNs, ticks: this.#engine.ticks }
-    this.#wasRead = false
+    this.#bootReadingsEnd = undefined
   }
 
   /** The calendar time that the guest is to have, at some moment of guest time; undefined before the first boot. */
@@ -54,8 +59,17 @@ export class RealTimeClock implements MmioDevice {
     this.#originNs = nowNs - this.#engine.ticks * nsPerTick
   }
 
+  #setByGuest(nowNs: bigint): void {
+    this.#bootReadingsEnd = this.#engine.ticks
+    this.#setWallClock(nowNs)
+  }
+
+  #onReading(): void {
+    this.#bootReadingsEnd ??= this.#engine.ticks + halfSecondTicks
+    if (this.#engine.ticks < this.#bootReadingsEnd) this.#moveToMiddleOfSecond()
+  }
+
   #moveToMiddleOfSecond(): void {
-    this.#wasRead = true
     const excessNs = (this.wallClockNs + secondNs / 2n) % secondNs
     this.#originNs -= excessNs
     if (this.#anchor) this.#anchor = { ...this.#anchor, wallClockNs: this.#anchor.wallClockNs - excessNs }
@@ -69,7 +83,7 @@ export class RealTimeClock implements MmioDevice {
     if (size !== 4) return undefined
     switch (offset) {
       case 0x00: {
-        if (!this.#wasRead) this.#moveToMiddleOfSecond()
+        this.#onReading()
         const now = this.wallClockNs
         this.#latchedHigh = now >> 32n
         return now & lowWord
@@ -91,10 +105,10 @@ export class RealTimeClock implements MmioDevice {
     if (size !== 4) return false
     switch (offset) {
       case 0x00:
-        this.#setWallClock((this.wallClockNs & ~lowWord) | value)
+        this.#setByGuest((this.wallClockNs & ~lowWord) | value)
         break
       case 0x04:
-        this.#setWallClock((this.wallClockNs & lowWord) | (value << 32n))
+        this.#setByGuest((this.wallClockNs & lowWord) | (value << 32n))
         break
       case 0x08:
         this.#alarm = (this.#alarm & ~lowWord) | value
@@ -115,7 +129,7 @@ export class RealTimeClock implements MmioDevice {
   reset(): void {
     this.#originNs = 0n
     this.#anchor = undefined
-    this.#wasRead = false
+    this.#bootReadingsEnd = undefined
     this.#latchedHigh = 0n
     this.#alarm = 0n
     this.#interruptEnabled = false
@@ -127,7 +141,8 @@ export class RealTimeClock implements MmioDevice {
       .bool(anchor !== undefined)
       .u64(anchor?.wallClockNs ?? 0n)
       .u64(anchor?.ticks ?? 0n)
-      .bool(this.#wasRead)
+      .bool(this.#bootReadingsEnd !== undefined)
+      .u64(this.#bootReadingsEnd ?? 0n)
     writer.u64(this.#originNs).u64(this.#latchedHigh).u64(this.#alarm).bool(this.#interruptEnabled)
   }
 
@@ -135,7 +150,9 @@ export class RealTimeClock implements MmioDevice {
     const hasAnchor = reader.bool()
     const anchor = { wallClockNs: reader.u64(), ticks: reader.u64() }
     this.#anchor = hasAnchor ? anchor : undefined
-    this.#wasRead = reader.bool()
+    const wasRead = reader.bool()
+    const bootReadingsEnd = reader.u64()
+    this.#bootReadingsEnd = wasRead ? bootReadingsEnd : undefined
     this.#originNs = reader.u64()
     this.#latchedHigh = reader.u64()
     this.#alarm = reader.u64()
