@@ -14,7 +14,9 @@ import type { Mutation, Noticer } from './mutations.ts'
 const root = join(import.meta.dirname, '../..')
 const copied = ['src', 'test', 'scripts', 'package.json', 'tsconfig.json']
 /** A mutant may run in circles. */
-const testLimitMs = 60_000
+const mutantLimitMs = 30_000
+/** The unbroken tests of a whole file, on a machine that may be busy. */
+const testLimitMs = 120_000
 /** Thousands of seeds, on a machine that may be busy. */
 const simulationLimitMs = 600_000
 
@@ -67,7 +69,7 @@ export class MutatedTree implements Disposable {
 
   async run(noticer: Noticer): Promise<TestRun> {
     if ('seeds' in noticer) return await this.#simulate(noticer.seeds)
-    const { verdicts, output } = await this.runTests(noticer.file, [noticer.test])
+    const { verdicts, output } = await this.runTests(noticer.file, [noticer.test], mutantLimitMs)
     return { verdict: verdicts.get(noticer.test)!, output }
   }
 
@@ -75,10 +77,11 @@ export class MutatedTree implements Disposable {
   async runTests(
     file: string,
     tests: readonly string[],
+    limitMs = testLimitMs,
   ): Promise<{ readonly verdicts: ReadonlyMap<string, Verdict>; readonly output: string }> {
     const patterns = tests.map((test) => `--test-name-pattern=${test.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`)
-    const options = ['--test-reporter=tap', `--test-timeout=${testLimitMs}`, ...patterns]
-    const { stdout, stderr } = await this.#node(['--test', ...options, file], 2 * testLimitMs)
+    const options = ['--test-reporter=tap', `--test-timeout=${limitMs}`, ...patterns]
+    const { stdout, stderr } = await this.#node(['--test', ...options, file], 2 * limitMs)
     const lines = stdout.split('\n').map((line) => /^\s*(not ok|ok) \d+ - (.*)$/.exec(line))
     const verdicts = new Map(
       tests.map((test): [string, Verdict] => {
