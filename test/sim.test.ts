@@ -22,6 +22,23 @@ test('500 seeds: nothing lost, never two live, and every situation comes up', ()
   assert.deepEqual(missing, [], 'situations that never came up')
 })
 
+test('every process dies at boundaries of log entries all along short runs: with one backup, with two, while one is given the machine', () => {
+  const campaign = new Campaign()
+  for (const seed of [1, 6, 22]) campaign.runExhaustively(seed, 12)
+  const { failed, seeds, situations } = campaign.result
+  const [first] = failed
+  assert.equal(failed.length, 0, first ? `${first.violations.join('\n')}\nrepeat: ${repeatCommand(first)}` : '')
+  assert.ok(seeds > 800, `${seeds} runs`)
+  for (const situation of [
+    'failover',
+    'protected_again',
+    'promoted_with_another_attached',
+    'reissued_write',
+  ] as const) {
+    assert.ok(situations[situation] > 0, situation)
+  }
+})
+
 test('a seed is repeatable: the same seed goes the same way', () => {
   assert.deepEqual(runSeed(7), runSeed(7))
 })

@@ -65,7 +65,8 @@ const duringReprotection: readonly FaultKind[] = [
 
 export type FaultKind = (typeof faultKinds)[number]
 
-export const victims = ['primary', 'backup', 'diskServer', 'switch'] as const
+/** The arbiter is a part of the disk server. */
+export const victims = ['primary', 'backup', 'otherBackup', 'diskServer', 'switch'] as const
 
 /** Of an exhaustive run: who dies, and how, at which boundary of log entries (witness.ts), counted from 1. */
 export interface Crash {
@@ -256,6 +257,12 @@ export class Faults {
     }
   }
 
+  /** So that a backup is given the machine in a short run, too. */
+  loseBackup(): void {
+    const backup = this.#backup()
+    if (backup) this.#world.killReplica(backup, 'process')
+  }
+
   /** Somebody dies in the very moment of a boundary, whoever is at work there. */
   crash({ victim, how }: Crash): void {
     const world = this.#world
@@ -263,8 +270,10 @@ export class Faults {
     this.happened++
     switch (victim) {
       case 'primary':
-      case 'backup': {
-        const replica = victim === 'primary' ? this.#primary() : this.#backup()
+      case 'backup':
+      case 'otherBackup': {
+        const [backup, otherBackup] = this.#backups()
+        const replica = { primary: this.#primary(), backup, otherBackup }[victim]
         if (replica) world.killReplica(replica, how)
         return
       }
@@ -330,7 +339,11 @@ export class Faults {
   }
 
   #backup(): SimReplica | undefined {
-    return this.#world.replicas.find(({ primary, isGone }) => primary === undefined && !isGone)
+    return this.#backups()[0]
+  }
+
+  #backups(): readonly SimReplica[] {
+    return this.#world.replicas.filter(({ primary, isGone }) => primary === undefined && !isGone)
   }
 
   #anyone(): SimReplica | undefined {

@@ -41,6 +41,9 @@ export interface SeedOptions {
 
 /** How long a short run goes before it is to settle. */
 const shortRunMs = 180
+/** In every second one a backup is lost early, and another one is given the machine: it goes so much longer. */
+const lossMs = 60
+const reprotectionMs = 140
 
 export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   const world = new World(seed, options.trace)
@@ -51,6 +54,7 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   const { checkers, timeline } = world
   const failed = (): boolean => checkers.violations.length > 0
   const crash = exhaustive?.crash
+  const hasLoss = exhaustive !== undefined && seed % 2 === 0
   let boundaries = 0
   if (crash) {
     checkers.onBoundaryReached = (boundary) => {
@@ -59,9 +63,10 @@ export function runSeed(seed: number, options: SeedOptions = {}): SeedResult {
   }
   try {
     world.up()
+    if (hasLoss) timeline.at(lossMs * 1000, () => faults.loseBackup())
     for (const { kind, atMs } of plan) timeline.at(atMs * 1000, () => faults.happen(kind))
     const lastMs = plan.at(-1)?.atMs ?? 0
-    timeline.runUntil((exhaustive ? shortRunMs : lastMs + 300) * 1000, failed)
+    timeline.runUntil((exhaustive ? shortRunMs + (hasLoss ? reprotectionMs : 0) : lastMs + 300) * 1000, failed)
     boundaries = checkers.boundaries
     if (!failed()) faults.healAll()
     for (let ups = 1; !failed() && !settle(world, exhaustive ? 0 : leastEntries); ups++) {
