@@ -11,6 +11,7 @@
  *    uncertain interrupt, where the disk has a word for it.
  */
 
+import { unreachable } from '../base/assert.ts'
 import type { EpochDiscipline } from '../log/discipline.ts'
 import type { LogEnd, LogEntry } from '../log/entry.ts'
 import type { DiskBus } from '../machine/types.ts'
@@ -58,8 +59,10 @@ export class EpochRules {
         return undefined
       case 'diskCompletion':
         this.#endCount = count
-        this.#outstanding.delete(body.sequence)
         return this.#onAnswer(body.sequence, body.status === 'uncertain')
+      case 'diskRead':
+        this.#endCount = count
+        return this.#onAnswer(body.sequence, false)
       case 'frame':
       case 'consoleInput':
       case 'powerButton':
@@ -72,6 +75,8 @@ export class EpochRules {
       case 'entropy':
       case 'digest':
         return undefined
+      default:
+        return unreachable(body)
     }
   }
 
@@ -83,6 +88,7 @@ export class EpochRules {
   }
 
   #onAnswer(sequence: bigint, isUncertain: boolean): string | undefined {
+    this.#outstanding.delete(sequence)
     const isOwed = this.#uncertain.delete(sequence)
     if (isUncertain) this.#count('uncertain_interrupt')
     if (isUncertain === isOwed) return undefined

@@ -40,6 +40,46 @@ export const epochMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'P0: the backup makes up a value of its own',
+    file: 'src/hypervisor/replayer.ts',
+    from: '      this.machine.apply(body)\n',
+    to: "      this.machine.apply(body.kind === 'entropy' ? { ...body, bytes: body.bytes.map((byte) => byte ^ 1) } : body)\n",
+    noticedBy: {
+      file: backupRules,
+      test: 'P0: the backup waits at that instruction for Val, and uses the one that comes',
+    },
+  },
+  {
+    name: 'P1: what a disk read gave is not sent',
+    file: primary,
+    from: '    this.#interrupts.push(interrupt)\n',
+    to: '    const { data: _, ...without } = { data: undefined, ...interrupt }\n    this.#interrupts.push(without as Interrupt)\n',
+    noticedBy: {
+      file: primaryRules,
+      test: 'P1: what a disk read gave is sent with its interrupt, and is in the guest at the end of E, not before',
+    },
+  },
+  {
+    name: 'P2: [Tme] is not let in at the end of an epoch that a waiting hart ended',
+    file: primary,
+    from: '    if (!this.#position.hasTme) {',
+    to: '    if (!this.#position.hasTme && recorder.machine.count >= this.#endCount) {',
+    noticedBy: {
+      file: primaryRules,
+      test: 'P2: a timer that [Tme] implies is delivered at the end of E: a guest that slept runs on in E + 1',
+    },
+  },
+  {
+    name: 'P4: [E, Int] is not acknowledged on receipt',
+    file: 'src/replication/backup.ts',
+    from: "    if (this.#state === 'replaying') this.#acknowledge(nowMs)\n",
+    to: '',
+    noticedBy: {
+      file: backupRules,
+      test: 'P4: [E, Int] is acknowledged on receipt, and buffered: it is delivered at the end of E',
+    },
+  },
+  {
     name: "P1: an interrupt is delivered at once, not at the epoch's end",
     file: primary,
     from: '    this.#interrupts.push(interrupt)\n',

@@ -9,6 +9,28 @@ import { acknowledges, EpochPair, type EpochPairOptions, epochInstructions } fro
 const frame = (id: bigint): Interrupt => ({ kind: 'frame', frameId: id, bytes: Uint8Array.of(1) })
 const length = BigInt(epochInstructions)
 
+test('P0: the backup waits at that instruction for Val, and uses the one that comes', () => {
+  const pair = new EpochPair({ protocol: 'revised', habits: { entropyEvery: 200 } })
+  pair.epoch()
+  pair.replay()
+  // The primary dies between the request and the value: that much of the log has arrived.
+  const { outputs } = pair.hart.run(1n << 40n)
+  assert.equal(outputs[0]?.output.kind, 'entropyRequest')
+  pair.send([])
+  pair.letToBackup()
+  pair.replay()
+  assert.equal(pair.backupMachine.count, pair.machine.count, 'it stands where its guest asked')
+  const unlike = new Uint8Array(16).fill(0x5a)
+  pair.hart.environmentValue({ kind: 'entropy', bytes: unlike })
+  pair.send([])
+  pair.runTo('epochEnd')
+  pair.endEpoch()
+  assert.ok(pair.backupMachine.count < pair.machine.count)
+  pair.letToBackup()
+  pair.replay()
+  assert.equal(pair.backupMachine.digest(), pair.machine.digest())
+})
+
 test("P3: an interrupt meant for the backup's own machine is ignored, until it is the primary", () => {
   const pair = new EpochPair({ protocol: 'revised' })
   pair.epoch()

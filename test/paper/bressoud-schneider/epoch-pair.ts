@@ -35,10 +35,6 @@ export interface EpochPairOptions {
   readonly bus?: DiskBus
 }
 
-const policy = {
-  ...defaultReplicationPolicy,
-  discipline: { kind: 'epoch', protocol: 'revised', instructions: 1000 } as const,
-}
 const channel = 1
 const slice = 1_000_000n
 
@@ -65,6 +61,7 @@ export class EpochPair {
     const config = { ...toyConfig, disks: toyConfig.disks.map((disk) => ({ ...disk, bus })) }
     const newMachine = () => new ToyMachine({ ...quietHabits, ...habits }, config)
     this.discipline = { kind: 'epoch', protocol, instructions: epochInstructions } as const
+    const policy = { ...defaultReplicationPolicy, discipline: this.discipline }
     this.machine = newMachine()
     this.hart = new EpochPrimary(new Recorder(this.machine), this.discipline)
     this.primary = new Primary({ identity, replica: 'a', generation: 1, state: 'starting', runId: 1n, policy })

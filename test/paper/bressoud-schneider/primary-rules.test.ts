@@ -54,6 +54,46 @@ test('P1: an interrupt that arrives in E changes nothing that the guest does bef
   assert.equal(digestAtTheEnd([frame(1n), key]), digestAtTheEnd([]))
 })
 
+test('P1: what a disk read gave is sent with its interrupt, and is in the guest at the end of E, not before', () => {
+  const pair = new EpochPair({ protocol: 'revised', habits: { diskEvery: 100 } })
+  const reads = () => pair.machine.inFlightDiskRequests().filter(({ operation }) => operation === 'read')
+  while (reads().length === 0) pair.epoch()
+  const [read] = reads()
+  const data = new Uint8Array(16).fill(0xa5)
+  const before = pair.machine.digest()
+  pair.hart.onInterrupt({ kind: 'diskCompletion', sequence: read!.sequence, status: 'ok', data })
+  assert.equal(pair.machine.digest(), before, 'it has not touched the guest')
+  pair.epoch()
+  const answer = pair.log.find(({ body }) => body.kind === 'diskCompletion' && body.sequence === read!.sequence)!
+  assert.ok(answer.body.kind === 'diskCompletion')
+  assert.deepEqual(answer.body.data, data)
+  const end = pair.log.find(({ index, body }) => index > answer.index && body.kind === 'epochEnd')!
+  assert.equal(answer.count, end.count)
+  pair.replay()
+  assert.equal(pair.backupMachine.digest(), pair.machine.digest(), 'the backup, which has no disk, has the same')
+})
+
+test('P2: a timer that [Tme] implies is delivered at the end of E: a guest that slept runs on in E + 1', () => {
+  const pair = new EpochPair({ protocol: 'original', habits: { waitEvery: 400 } })
+  let stop = pair.run()
+  while (stop.kind !== 'waiting') {
+    if (stop.kind === 'epochEnd') pair.endEpoch()
+    pair.exchange()
+    stop = pair.run()
+  }
+  assert.ok(stop.deadline !== undefined && stop.deadline > pair.machine.ticks)
+  const { count } = pair.machine
+  assert.equal(pair.run().kind, 'waiting', 'nothing but an end of an epoch wakes it')
+  pair.nowTicks = stop.deadline
+  pair.endEpoch()
+  assert.equal(pair.run().kind, 'awaiting', 'not before everything sent is acknowledged')
+  assert.equal(pair.machine.count, count)
+  pair.exchange()
+  pair.run()
+  assert.ok(pair.machine.count > count)
+  assert.equal(entriesOfEpoch(pair.log, pair.hart.epoch - 1n).at(-1)!.count, count)
+})
+
 test('P2: the end of E sends [Tme], then [end, E], and every epoch has the same number of instructions', () => {
   const pair = new EpochPair({ protocol: 'original' })
   for (let epoch = 0n; epoch < 5n; epoch++) {
