@@ -4,7 +4,8 @@
  *     npm run bench:papers -- [--quick] [--json] [--write] [--only PART,…] [--rounds N] [--guest FOLDER] [--wait-minutes M] [--continue FILE]
  *
  * epoch: Bressoud & Schneider's normalized performance by the length of an epoch. exact, network, delay: VMware FT's tables
- * 1 and 2 and what the Output Rule costs an output, on a Debian guest in real processes.
+ * 1 and 2 and what the Output Rule costs an output, on a Debian guest in real processes. failover, distant: how long a kill of
+ * the primary is noticed, and what a distant backup costs, on VMs of their own.
  *
  * --quick: one short round, at most five minutes on a quiet machine; otherwise rounds as each part takes them, about fifteen
  * minutes. --only takes names of parts. --continue adds what this run measures to what FILE has, keeps all of it there and
@@ -18,13 +19,15 @@ import { type BenchVms, startBenchVms } from '../support/bench-vm.ts'
 import { conclude, conditions, inBenchFolder } from '../support/conclusion.ts'
 import { waitUntilQuiet } from '../support/host.ts'
 import { delayPart } from './delay.ts'
+import { distantPart } from './distant.ts'
 import { epochPart } from './epoch.ts'
 import { exactPart } from './exact.ts'
+import { failoverPart } from './failover.ts'
 import { networkPart } from './network.ts'
 import type { Part, Session } from './part.ts'
 import { Samples } from './samples.ts'
 
-const parts: readonly Part[] = [epochPart, exactPart, networkPart, delayPart]
+const parts: readonly Part[] = [epochPart, exactPart, networkPart, delayPart, failoverPart, distantPart]
 
 const { values: options } = parseArgs({
   options: {
