@@ -257,6 +257,10 @@ class EmulatedMachine implements Machine {
     return this.#power.isOn && this.#powerKey.isLive
   }
 
+  get frameRoom(): number {
+    return this.#net?.room ?? Number.POSITIVE_INFINITY
+  }
+
   apply(input: Input): void {
     switch (input.kind) {
       case 'boot':

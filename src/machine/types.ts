@@ -148,6 +148,8 @@ export interface Machine {
   readonly clockAnchor: ClockAnchor | undefined
   /** A driver of the guest has taken the power button: a press reaches it. What the guest makes of it is not known here. */
   readonly hasPowerButtonDriver: boolean
+  /** So many frames more enter before the network card has to drop one; without bound while it keeps none. */
+  readonly frameRoom: number
   /**
    * Runs to exactly `until` attempted instructions, or to the first reason to stop before that. Outputs stop it right
    * after the instruction that made them. `until` ≤ `count` returns at once.

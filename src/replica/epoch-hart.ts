@@ -40,6 +40,11 @@ export class EpochHart extends LiveHart {
     if (input.kind === 'frame') this.#arrivals.push(arrivedNs)
   }
 
+  /** Those that wait for the end of the epoch have their places already. */
+  protected override get frameRoom(): number {
+    return super.frameRoom - this.#arrivals.length
+  }
+
   protected override runGuest(): Turn {
     const { keeper } = this
     const { machine } = this.recorder

@@ -12,6 +12,11 @@ import { CopySender } from './copy-sender.ts'
 import type { ToHart } from './hart-messages.ts'
 import type { HartMode, HartWorld, Turn } from './hart-world.ts'
 
+type Arrival = Omit<Extract<ToHart, { kind: 'input' }>, 'kind'>
+
+/** More than our switch keeps. A real network goes on sending; what is too much is lost, as on any network. */
+const mostFramesAtTheDoor = 8192
+
 export abstract class LiveHart implements HartMode {
   readonly recorder: Recorder
   protected readonly world: HartWorld
@@ -19,6 +24,8 @@ export abstract class LiveHart implements HartMode {
   protected isOff = true
   #outputs: MarkedOutput[] = []
   #outputsSinceNs = 0n
+  /** Frames that wait for room in the machine. */
+  readonly #frames: Arrival[] = []
   #nextDigestNs = 0n
   #nextResyncNs = 0n
   readonly #copying: CopySender
@@ -33,6 +40,13 @@ export abstract class LiveHart implements HartMode {
 
   /** The guest runs for a while; if it is being copied, that goes on too. */
   turn(): Turn {
+    this.#letFramesIn()
+    const next = this.#run()
+    // The guest has made room for frames that came before it fell asleep.
+    return this.#hasFrameToLetIn ? 'again' : next
+  }
+
+  #run(): Turn {
     if (!this.#copying.isActive || this.isOff) return this.runGuest()
     const startedNs = this.world.nowNs()
     const next: Turn =
@@ -88,10 +102,40 @@ export abstract class LiveHart implements HartMode {
 
   onMessage(message: ToHart): void {
     if (message.kind === 'powerOn') this.powerOn()
-    if (message.kind === 'input') this.onInput(message.input, message.arrivedNs)
+    if (message.kind === 'input') this.#onInput(message)
     if (message.kind === 'startCopy' || message.kind === 'allowPages' || message.kind === 'endCopy') {
       this.#copying.onMessage(message, this.recorder)
     }
+  }
+
+  #onInput({ input, arrivedNs }: Arrival): void {
+    if (input.kind !== 'frame') {
+      this.onInput(input, arrivedNs)
+      return
+    }
+    if (this.#frames.length >= mostFramesAtTheDoor) return
+    this.#frames.push({ input, arrivedNs })
+    this.#letFramesIn()
+  }
+
+  /**
+   * A frame that the network card would have to drop stays outside, and so out of the log. Whoever sent it is slowed: the
+   * switch keeps what is not covered, and takes no more from its ports when it keeps much.
+   */
+  #letFramesIn(): void {
+    while (this.#hasFrameToLetIn) {
+      const { input, arrivedNs } = this.#frames.shift()!
+      this.onInput(input, arrivedNs)
+    }
+  }
+
+  get #hasFrameToLetIn(): boolean {
+    return this.#frames.length > 0 && this.frameRoom > 0
+  }
+
+  /** So many frames more may be given to `onInput`. */
+  protected get frameRoom(): number {
+    return this.recorder.machine.frameRoom
   }
 
   #hostTime(): HostTime {

@@ -74,6 +74,7 @@ const isChange = (operation: DiskOperation): boolean => operation !== 'read' && 
 export class TinyMachine implements Machine {
   readonly config: MachineConfig
   readonly hasPowerButtonDriver = true
+  readonly frameRoom = Number.POSITIVE_INFINITY
   #count = 0
   #lowState = 1
   #highState = 2

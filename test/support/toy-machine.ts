@@ -83,6 +83,8 @@ export class ToyMachine implements Machine {
   }
 
   readonly hasPowerButtonDriver = false
+  /** Whatever a test says: the toy takes every frame. */
+  frameRoom = Number.POSITIVE_INFINITY
 
   get clockAnchor(): ClockAnchor | undefined {
     return this.#anchor

@@ -131,6 +131,18 @@ test('256 frames wait, the 257th is dropped', () => {
   assert.equal(device.waitingFrames, 256)
 })
 
+test('whoever keeps to the room that the card says it has loses no frame', () => {
+  const { device, driver, post } = card()
+  assert.equal(device.room, 256)
+  for (let index = 0; index < 256; index++) device.receive(frame(index & 0xff))
+  assert.equal(device.room, 0)
+  post()
+  device.receive(frame(1))
+  assert.equal(device.waitingFrames, 256)
+  driver.reset()
+  assert.equal(device.room, Number.POSITIVE_INFINITY)
+})
+
 test('a reset drops waiting frames, and a card without a driver drops every frame', () => {
   const { device, driver } = card()
   device.receive(frame(1))

@@ -42,6 +42,12 @@ export class VirtioNet extends VirtioDevice {
     return this.#waiting.length
   }
 
+  /** So many frames more are taken before one is dropped. Without bound where none would be kept: no driver runs the card. */
+  get room(): number {
+    const takesFrames = this.isLive && this.queues[receiveQueue]!.isReady
+    return takesFrames ? mostWaitingFrames - this.#waiting.length : Number.POSITIVE_INFINITY
+  }
+
   /** A frame from the network. A card that no driver runs drops it. */
   receive(frame: Uint8Array): void {
     if (!this.isLive || !this.queues[receiveQueue]!.isReady) return
