@@ -34,6 +34,16 @@ export const worldMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'frames enter a machine whose network card has no room for them',
+    file: 'src/replica/live-hart.ts',
+    from: 'this.#frames.length > 0 && this.frameRoom > 0',
+    to: 'this.#frames.length > 0',
+    noticedBy: {
+      file: 'src/replica/live-hart.test.ts',
+      test: 'a frame for which the card has no room waits outside the log, and none is lost (exact)',
+    },
+  },
+  {
     name: 'a replica that goes live writes to console.log what its primary had written',
     file: 'src/host/console-log.ts',
     from: 'this.#writtenPosition() ?? rememberedFrom',
