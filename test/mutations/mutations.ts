@@ -101,8 +101,8 @@ export const determinismMutations: readonly Mutation[] = [
   {
     name: 'the disk touches the buffer of a read before its answer is applied',
     file: 'src/machine/devices/virtio/block.ts',
-    from: '    const refuse = (status: number) => this.#finish(place, status, 0)\n',
-    to: `    const refuse = (status: number) => this.#finish(place, status, 0)
+    from: '    const refuse = (status: number) => this.#answer(place, status, 0)\n',
+    to: `    const refuse = (status: number) => this.#answer(place, status, 0)
     if (type === requestType.read) scatter(this.memory, destination, new Uint8Array(inBytes))
 `,
     noticedBy: {

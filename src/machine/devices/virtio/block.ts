@@ -1,13 +1,12 @@
 /**
  * A disk: virtio-blk (virtio 1.2, 5.2) with one queue. What becomes of a request once it is understood is `DiskRequests`'
- * business: order, bounce buffers, flushes of the device's own.
+ * business: order, bounce buffers, flushes of the device's own; when it is taken and answered, `VirtioDisk`'s.
  *
- * The data of a write is copied out of guest memory at the notify (bounce buffer); the data of a read enters guest
- * memory when the disk's answer is applied (VMware FT, 2.3; invariant 4).
+ * The data of a write is copied out of guest memory at the notify (bounce buffer).
  */
 
 import { assert } from '../../../base/assert.ts'
-import { type ByteReader, ByteWriter } from '../../../base/bytes.ts'
+import { ByteWriter } from '../../../base/bytes.ts'
 import { sectorBytes } from '../../../base/units.ts'
 import type { Outbox } from '../../outbox.ts'
 import type { DiskConfig, DiskStatus } from '../../types.ts'
@@ -21,8 +20,9 @@ import {
   sliceSegments,
   totalBytes,
 } from './descriptor-chain.ts'
-import { type DiskOutput, DiskRequests, longestSegmentBytes, mostSegments, type Place } from './disk-requests.ts'
-import { VirtioDevice, type VirtioParts } from './virtio-mmio.ts'
+import { VirtioDisk } from './disk-device.ts'
+import { type DiskOutput, longestSegmentBytes, mostSegments, type Place } from './disk-requests.ts'
+import type { VirtioParts } from './virtio-mmio.ts'
 
 const deviceId = 2
 const queueSize = 256
@@ -44,75 +44,31 @@ const answer = { ok: 0, ioError: 1, unsupported: 2 } as const
 
 /** Sectors of one discard or write-zeroes request: 64 MiB, so that no single answer takes long. */
 const largestZeroingSectors = 131_072
+
 /** Where a request of ours is answered: the status is one byte. */
 function placeOf(head: number, destination: readonly Segment[], statusAddress: number): Place {
   return { head, destination, response: [{ address: statusAddress, lengthBytes: 1 }] }
 }
 
-export class VirtioBlock extends VirtioDevice {
-  readonly #config: DiskConfig
-  readonly #requests: DiskRequests
-
+export class VirtioBlock extends VirtioDisk {
   constructor(parts: VirtioParts, config: DiskConfig, disk: number, outbox: Outbox) {
     const writable = feature.flush | feature.discard | feature.writeZeroes
     const features = feature.segmentSize | feature.segmentCount | feature.blockSize
-    super(parts, deviceId, features | (config.readOnly ? feature.readOnly : writable), [queueSize])
-    this.#config = config
-    this.#requests = new DiskRequests(config, disk, outbox)
-  }
-
-  /** Requests the disk has not answered, in order. */
-  inFlight(): DiskOutput[] {
-    return this.#requests.inFlight()
-  }
-
-  /** True when the answer `sequence` is for this disk. */
-  expects(sequence: bigint): boolean {
-    return this.#requests.expects(sequence)
-  }
-
-  /** The disk answered. */
-  onAnswer(sequence: bigint, status: DiskStatus, data: Uint8Array | undefined): void {
-    assert(status !== 'uncertain', 'virtio-blk has no word for an uncertain outcome')
-    const answered = this.#requests.onAnswer(sequence, status, this.epoch)
-    if (answered) {
-      const { place, operation, lengthBytes } = answered
-      const isRead = operation === 'read' && status === 'ok'
-      assert(!isRead || data?.length === lengthBytes, `the data of disk request ${sequence} has a wrong length`)
-      if (isRead) scatter(this.memory, place.destination, data!)
-      assert(answered.status !== 'uncertain', 'a certain answer stays certain')
-      this.#finish(place, answer[answered.status], isRead ? lengthBytes : 0)
+    const layout = {
+      deviceId,
+      features: features | (config.readOnly ? feature.readOnly : writable),
+      queueSizes: [queueSize],
+      requestQueue: 0,
     }
-    this.#requests.goOn(this.epoch)
-    if (this.isLive) this.guard(() => this.#takeRequests())
-    this.signalUsed(this.queues[0]!)
+    super(parts, layout, config, disk, outbox)
   }
 
-  protected override onNotify(): void {
-    this.#takeRequests()
-    this.signalUsed(this.queues[0]!)
-  }
-
-  protected override onReset(): void {
-    this.#requests.dropHeld()
-  }
-
-  #takeRequests(): void {
-    const queue = this.queues[0]!
-    while (this.#requests.hasRoom) {
-      const chain = queue.take()
-      if (!chain) break
-      this.#onChain(chain)
-    }
-    queue.wantNotify()
-  }
-
-  #onChain(chain: Chain): void {
+  protected override onChain(chain: Chain): void {
     const { readable, writable } = chain
     const outBytes = totalBytes(readable) - headerBytes
     const inBytes = totalBytes(writable) - 1
     if (outBytes < 0 || inBytes < 0) throw new DriverFault('a request without header or status')
-    if (this.#requests.isPending(chain.head, this.epoch)) {
+    if (this.requests.isPending(chain.head, this.epoch)) {
       throw new DriverFault('a request that is in flight already')
     }
     const header = gather(this.memory, sliceSegments(readable, 0, headerBytes))
@@ -126,41 +82,41 @@ export class VirtioBlock extends VirtioDevice {
       throw new DriverFault('a status byte inside the data')
     }
     const place = placeOf(chain.head, destination, statusAddress)
-    const refuse = (status: number) => this.#finish(place, status, 0)
+    const refuse = (status: number) => this.#answer(place, status, 0)
     const wrongDirection = () => new DriverFault('a request with data in the wrong direction')
 
     switch (type) {
       case requestType.read:
         if (outBytes !== 0 || inBytes === 0) throw wrongDirection()
-        if (this.#requests.canMove(sector, inBytes)) this.#requests.add(this.epoch, place, 'read', sector, inBytes)
+        if (this.requests.canMove(sector, inBytes)) this.requests.add(this.epoch, place, 'read', sector, inBytes)
         else refuse(answer.ioError)
         break
       case requestType.write:
         if (inBytes !== 0 || outBytes === 0) throw wrongDirection()
-        if (!this.#config.readOnly && this.#requests.canMove(sector, outBytes)) {
+        if (!this.config.readOnly && this.requests.canMove(sector, outBytes)) {
           const data = gather(this.memory, sliceSegments(readable, headerBytes, outBytes))
-          this.#requests.add(this.epoch, place, 'write', sector, outBytes, data)
+          this.requests.add(this.epoch, place, 'write', sector, outBytes, data)
         } else refuse(answer.ioError)
         break
       case requestType.flush:
         if (inBytes !== 0 || outBytes !== 0) throw wrongDirection()
-        if (this.#config.readOnly) refuse(answer.ok)
-        else this.#requests.add(this.epoch, place, 'flush', 0n, 0)
+        if (this.config.readOnly) refuse(answer.ok)
+        else this.requests.add(this.epoch, place, 'flush', 0n, 0)
         break
       case requestType.identify: {
         if (outBytes !== 0 || inBytes === 0) throw wrongDirection()
         const identifier = new Uint8Array(identifierBytes)
-        new TextEncoder().encodeInto(this.#config.serial, identifier)
-        this.#finish(place, answer.ok, scatter(this.memory, destination, identifier))
+        new TextEncoder().encodeInto(this.config.serial, identifier)
+        this.#answer(place, answer.ok, scatter(this.memory, destination, identifier))
         break
       }
       case requestType.discard:
       case requestType.writeZeroes: {
         if (inBytes !== 0 || outBytes === 0) throw wrongDirection()
         const range = outBytes === headerBytes && this.#readRange(sliceSegments(readable, headerBytes, outBytes))
-        if (range && !this.#config.readOnly) {
+        if (range && !this.config.readOnly) {
           const operation = type === requestType.discard ? 'discard' : 'writeZeroes'
-          this.#requests.add(this.epoch, place, operation, range.first, range.sectors * sectorBytes)
+          this.requests.add(this.epoch, place, operation, range.first, range.sectors * sectorBytes)
         } else refuse(answer.ioError)
         break
       }
@@ -174,11 +130,16 @@ export class VirtioBlock extends VirtioDevice {
     const view = new DataView(gather(this.memory, segments).buffer)
     const first = view.getBigUint64(0, true)
     const sectors = view.getUint32(8, true)
-    const isGood = sectors > 0 && sectors <= largestZeroingSectors && this.#requests.isOnDisk(first, sectors)
+    const isGood = sectors > 0 && sectors <= largestZeroingSectors && this.requests.isOnDisk(first, sectors)
     return isGood ? { first, sectors } : undefined
   }
 
-  #finish(place: Place, status: number, dataBytes: number): void {
+  protected override finish(place: Place, status: DiskStatus, _: DiskOutput['operation'], dataBytes: number): void {
+    assert(status !== 'uncertain', 'virtio-blk has no word for an uncertain outcome')
+    this.#answer(place, answer[status], dataBytes)
+  }
+
+  #answer(place: Place, status: number, dataBytes: number): void {
     this.memory.writeU8(place.response[0]!.address, status)
     this.queues[0]!.complete(place.head, dataBytes + 1)
   }
@@ -186,7 +147,7 @@ export class VirtioBlock extends VirtioDevice {
   /** 5.2.4: the fields our features name, and zeros. */
   protected override configuration(): Uint8Array {
     const writer = new ByteWriter(64)
-    writer.u64(this.#config.sectors).u32(longestSegmentBytes).u32(mostSegments)
+    writer.u64(this.config.sectors).u32(longestSegmentBytes).u32(mostSegments)
     writer.u32(0) // geometry
     writer.u32(sectorBytes)
     writer.u64(0n) // topology
@@ -194,13 +155,5 @@ export class VirtioBlock extends VirtioDevice {
     writer.u32(largestZeroingSectors).u32(1).u32(1) // discard: sectors, segments, alignment
     writer.u32(largestZeroingSectors).u32(1).u8(1) // write zeroes: sectors, segments, may unmap
     return writer.finish()
-  }
-
-  protected override saveDevice(writer: ByteWriter): void {
-    this.#requests.save(writer)
-  }
-
-  protected override loadDevice(reader: ByteReader): void {
-    this.#requests.load(reader)
   }
 }

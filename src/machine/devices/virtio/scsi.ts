@@ -1,21 +1,12 @@
-/**
- * A disk on a SCSI bus of its own: virtio-scsi (virtio 1.2, 5.6) with one target, one unit, one request queue. Beside
- * virtio-blk because it has a word that virtio-blk lacks: a command that ended with VIRTIO_SCSI_S_RESET is one that Linux
- * repeats by itself. So an *uncertain interrupt* (Bressoud & Schneider, P7) can be told to an unmodified guest.
- *
- * Requests, their order and bounce buffers are those of virtio-blk (`DiskRequests`). Of the control queue nothing is
- * granted: commands are never given up, they only take long. Nothing is ever reported on the event queue.
- */
-
-import { assert } from '../../../base/assert.ts'
-import { type ByteReader, ByteWriter } from '../../../base/bytes.ts'
+import { ByteWriter } from '../../../base/bytes.ts'
 import { sectorBytes } from '../../../base/units.ts'
 import type { Outbox } from '../../outbox.ts'
 import type { DiskConfig, DiskStatus } from '../../types.ts'
 import { type Chain, DriverFault, gather, overlapsAny, scatter, sliceSegments, totalBytes } from './descriptor-chain.ts'
-import { type DiskOutput, DiskRequests, largestRequestBytes, mostSegments, type Place } from './disk-requests.ts'
+import { VirtioDisk } from './disk-device.ts'
+import { type DiskOutput, largestRequestBytes, mostSegments, type Place } from './disk-requests.ts'
 import { encodeSense, readCommand, type Sense, sense } from './scsi-commands.ts'
-import { VirtioDevice, type VirtioParts } from './virtio-mmio.ts'
+import type { VirtioParts } from './virtio-mmio.ts'
 
 const deviceId = 8
 const queueIndex = { control: 0, event: 1, request: 2 } as const
@@ -43,70 +34,26 @@ interface Outcome {
   readonly residualBytes?: number
 }
 
-export class VirtioScsi extends VirtioDevice {
-  readonly #config: DiskConfig
-  readonly #requests: DiskRequests
-
+export class VirtioScsi extends VirtioDisk {
   constructor(parts: VirtioParts, config: DiskConfig, disk: number, outbox: Outbox) {
-    super(parts, deviceId, 0n, queueSizes)
-    this.#config = config
-    this.#requests = new DiskRequests(config, disk, outbox)
-  }
-
-  /** Requests the disk has not answered, in order. */
-  inFlight(): DiskOutput[] {
-    return this.#requests.inFlight()
-  }
-
-  /** True when the answer `sequence` is for this disk. */
-  expects(sequence: bigint): boolean {
-    return this.#requests.expects(sequence)
-  }
-
-  /** The disk answered, or nobody knows whether it would have. */
-  onAnswer(sequence: bigint, status: DiskStatus, data: Uint8Array | undefined): void {
-    const answered = this.#requests.onAnswer(sequence, status, this.epoch)
-    if (answered) {
-      const { place, operation, lengthBytes } = answered
-      const isRead = operation === 'read' && status === 'ok'
-      assert(!isRead || data?.length === lengthBytes, `the data of disk request ${sequence} has a wrong length`)
-      if (isRead) scatter(this.memory, place.destination, data!)
-      this.#finish(place, outcomeOf(answered.status, operation), isRead ? lengthBytes : 0)
-    }
-    this.#requests.goOn(this.epoch)
-    if (this.isLive) this.guard(() => this.#takeRequests())
-    this.signalUsed(this.queues[queueIndex.request]!)
+    super(parts, { deviceId, features: 0n, queueSizes, requestQueue: queueIndex.request }, config, disk, outbox)
   }
 
   protected override onNotify(index: number): void {
-    if (index === queueIndex.event) return
-    if (index === queueIndex.control) this.#takeControl()
-    else this.#takeRequests()
+    if (index !== queueIndex.control) {
+      super.onNotify(index)
+      return
+    }
+    this.#takeControl()
     this.signalUsed(this.queues[index]!)
   }
 
-  protected override onReset(): void {
-    this.#requests.dropHeld()
-  }
-
-  #takeRequests(): void {
-    const queue = this.queues[queueIndex.request]!
-    // An answer may come while the driver has only some of its queues in place.
-    if (!queue.isReady) return
-    while (this.#requests.hasRoom) {
-      const chain = queue.take()
-      if (!chain) break
-      this.#onChain(chain)
-    }
-    queue.wantNotify()
-  }
-
-  #onChain({ head, readable, writable }: Chain): void {
+  protected override onChain({ head, readable, writable }: Chain): void {
     const outBytes = totalBytes(readable) - requestBytes
     const inBytes = totalBytes(writable) - responseBytes
     if (outBytes < 0 || inBytes < 0) throw new DriverFault('a SCSI request without header or response')
     if (outBytes > 0 && inBytes > 0) throw new DriverFault('a SCSI request with data in both directions')
-    if (this.#requests.isPending(head, this.epoch)) throw new DriverFault('a SCSI request that is in flight already')
+    if (this.requests.isPending(head, this.epoch)) throw new DriverFault('a SCSI request that is in flight already')
     const place: Place = {
       head,
       destination: sliceSegments(writable, responseBytes, inBytes),
@@ -117,36 +64,45 @@ export class VirtioScsi extends VirtioDevice {
     }
     const header = gather(this.memory, sliceSegments(readable, 0, requestBytes))
     if (!isOurUnit(header)) {
-      this.#finish(place, { response: response.badTarget }, 0)
+      this.#answer(place, { response: response.badTarget }, 0)
       return
     }
-    const action = readCommand(header.subarray(commandOffset, commandOffset + commandBytes), this.#config)
+    const action = readCommand(header.subarray(commandOffset, commandOffset + commandBytes), this.config)
     switch (action.kind) {
       case 'refuse':
-        this.#finish(place, { response: response.ok, sense: action.sense }, 0)
+        this.#answer(place, { response: response.ok, sense: action.sense }, 0)
         return
       case 'data': {
         const written = scatter(this.memory, place.destination, action.bytes.subarray(0, inBytes))
-        this.#finish(place, { response: response.ok, residualBytes: inBytes + outBytes - written }, written)
+        this.#answer(place, { response: response.ok, residualBytes: inBytes + outBytes - written }, written)
         return
       }
       case 'flush':
-        this.#requests.add(this.epoch, place, 'flush', 0n, 0)
+        this.requests.add(this.epoch, place, 'flush', 0n, 0)
         return
       case 'move': {
         const { operation, sector, lengthBytes } = action
         if (lengthBytes !== (operation === 'read' ? inBytes : outBytes)) {
-          this.#finish(place, { response: response.overrun }, 0)
+          this.#answer(place, { response: response.overrun }, 0)
           return
         }
         const data =
           operation === 'write' ? gather(this.memory, sliceSegments(readable, requestBytes, outBytes)) : undefined
-        this.#requests.add(this.epoch, place, operation, sector, lengthBytes, data)
+        this.requests.add(this.epoch, place, operation, sector, lengthBytes, data)
       }
     }
   }
 
-  #finish(place: Place, { response: word, sense: why, residualBytes = 0 }: Outcome, dataBytes: number): void {
+  protected override finish(
+    place: Place,
+    status: DiskStatus,
+    operation: DiskOutput['operation'],
+    dataBytes: number,
+  ): void {
+    this.#answer(place, outcomeOf(status, operation), dataBytes)
+  }
+
+  #answer(place: Place, { response: word, sense: why, residualBytes = 0 }: Outcome, dataBytes: number): void {
     const writer = new ByteWriter(responseBytes)
     const senseData = why ? encodeSense(why) : new Uint8Array()
     writer.u32(senseData.length).u32(residualBytes).u16(0)
@@ -180,14 +136,6 @@ export class VirtioScsi extends VirtioDevice {
     writer.u32(16).u32(senseBytes).u32(commandBytes) // event information, sense data, command
     writer.u16(0).u16(0).u32(0) // last channel, target, unit
     return writer.finish()
-  }
-
-  protected override saveDevice(writer: ByteWriter): void {
-    this.#requests.save(writer)
-  }
-
-  protected override loadDevice(reader: ByteReader): void {
-    this.#requests.load(reader)
   }
 }
 
