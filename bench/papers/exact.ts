@@ -6,7 +6,8 @@
  * wall time has in it what they take from each other. Beside it stands what a second of the primary hart's CPU time does.
  *
  * Idle: nobody does anything. CPU: awk and sha256sum in memory. Compile: gcc -O1, source and result in memory; warm: gcc is in
- * the guest's page cache; cold: it was dropped before, so all of it comes from the disk, and goes to the backup. Database:
+ * the guest's page cache; cold: it was dropped before, so all of it comes from the disk, and goes to the backup, unless the
+ * backup reads the disk itself (`protection.backupReads`). Database:
  * redis-benchmark with 32 connections, and with one for the latency that protection adds.
  */
 
@@ -41,6 +42,15 @@ interface Prepared {
   readonly unitSeconds: number
 }
 
+/** Once for each VM: its source is in memory then. */
+async function prepareCompiler(vm: BenchVm): Promise<void> {
+  if (hasSource.has(vm)) return
+  hasSource.add(vm)
+  vm.type('sh /work.sh prepare')
+  await vm.shows(/@@end prepare ok/)
+}
+
+const hasSource = new WeakSet<BenchVm>()
 const prepared = new WeakMap<BenchVm, Promise<Prepared>>()
 
 function prepare(vm: BenchVm, { say }: Session): Promise<Prepared> {
@@ -48,8 +58,7 @@ function prepare(vm: BenchVm, { say }: Session): Promise<Prepared> {
   if (begun) return begun
   const work = async (): Promise<Prepared> => {
     say(`  ${vm.mode}: preparing`)
-    vm.type('sh /work.sh prepare')
-    await vm.shows(/@@end prepare ok/)
+    await prepareCompiler(vm)
     vm.type(cpuWorkScript)
     const unitSeconds = await warmUpCpuWork(vm, say)
     await runRedisBenchmark(vm.port, ['set', 'get'], databaseClients, 1000)
@@ -92,24 +101,37 @@ async function database(vm: BenchVm, requests: number): Promise<MeasuredCost> {
   })
 }
 
+function note({ samples, say }: Session, { mode }: BenchVm, row: ExactRow, cost: MeasuredCost): void {
+  addCost(samples, rowName(row), mode, cost)
+  const { wall, hart, sentBytes, channelSeconds } = cost
+  const kilobits = (sentBytes * 8) / channelSeconds / 1000
+  say(`  ${mode}, ${row}: ${wall.toFixed(2)} s, hart ${hart.toFixed(2)} s, log ${kilobits.toFixed(0)} kbit/s`)
+}
+
 async function measureMode(session: Session, vm: BenchVm, amounts: Amounts, cpuUnits: number): Promise<void> {
   const { samples, say } = session
-  const note = (row: ExactRow, cost: MeasuredCost): void => {
-    addCost(samples, rowName(row), vm.mode, cost)
-    const { wall, hart, sentBytes, channelSeconds } = cost
-    const kilobits = (sentBytes * 8) / channelSeconds / 1000
-    say(`  ${vm.mode}, ${row}: ${wall.toFixed(2)} s, hart ${hart.toFixed(2)} s, log ${kilobits.toFixed(0)} kbit/s`)
-  }
   if (vm.mode === 'protected') {
-    note('idle', await idle(vm, amounts.idleSeconds))
+    note(session, vm, 'idle', await idle(vm, amounts.idleSeconds))
   }
-  note('cpu', await costOf(vm, async () => ({ amount: cpuUnits, cost: await vm.time(`work ${cpuUnits}`) })))
-  note('compile-warm', await compile(vm, amounts.compiles))
-  note('compile-cold', await compile(vm, amounts.compiles, dropCaches))
-  note('database', await database(vm, amounts.requests))
+  note(
+    session,
+    vm,
+    'cpu',
+    await costOf(vm, async () => ({ amount: cpuUnits, cost: await vm.time(`work ${cpuUnits}`) })),
+  )
+  note(session, vm, 'compile-warm', await compile(vm, amounts.compiles))
+  note(session, vm, 'compile-cold', await compile(vm, amounts.compiles, dropCaches))
+  note(session, vm, 'database', await database(vm, amounts.requests))
   const { medianMs } = await runRedisBenchmark(vm.port, ['set'], 1, amounts.singleRequests)
   samples.add(`${latencyName}/${vm.mode}`, { medianMs })
   say(`  ${vm.mode}, one client: ${medianMs.toFixed(2)} ms`)
+}
+
+/** The same as `compile-cold`, where the backup reads the disk itself. */
+async function measureReading(session: Session, amounts: Amounts): Promise<void> {
+  const vm = await session.readingVm()
+  await prepareCompiler(vm)
+  note(session, vm, 'compile-cold-reading', await compile(vm, amounts.compiles, dropCaches))
 }
 
 export const exactPart: Part = {
@@ -122,6 +144,7 @@ export const exactPart: Part = {
     await prepare(vms.protected, session)
     const cpuUnits = Math.ceil(amounts.cpuSeconds / unitSeconds)
     for (const mode of modesOf(round)) await measureMode(session, vms[mode], amounts, cpuUnits)
+    await measureReading(session, amounts)
   },
   report: exactReport,
 }

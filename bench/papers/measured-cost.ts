@@ -55,9 +55,12 @@ export interface CostRow {
   readonly rounds: number
 }
 
-export function costRow(samples: Samples, row: string): CostRow {
+/** @param unprotectedRow whose unprotected samples it is compared with */
+export function costRow(samples: Samples, row: string, unprotectedRow = row): CostRow {
+  const of = (mode: Mode): readonly Sample[] =>
+    samples.of(mode === 'protected' ? `${row}/${mode}` : `${unprotectedRow}/${mode}`)
   const rate = (mode: Mode, per: 'wall' | 'hart' | 'channelSeconds', what: 'amount' | 'sentBytes' | 'receivedBytes') =>
-    medianOf(samples.of(`${row}/${mode}`).map((sample) => sample[what]! / sample[per]!))
+    medianOf(of(mode).map((sample) => sample[what]! / sample[per]!))
   const ratio = (per: 'wall' | 'hart'): number | undefined => {
     const [without, with_] = modes.map((mode) => rate(mode, per, 'amount'))
     return without !== undefined && with_ !== undefined ? with_ / without : undefined

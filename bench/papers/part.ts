@@ -1,6 +1,6 @@
 /** What `npm run bench:papers` is made of: each part measures something that one of the papers has a table of, and shows ours beside theirs. */
 
-import type { BenchVms } from '../support/bench-vm.ts'
+import type { BenchVm, BenchVms } from '../support/bench-vm.ts'
 import type { Samples } from './samples.ts'
 
 /** What a part measures with. */
@@ -11,6 +11,8 @@ export interface Session {
   readonly samples: Samples
   /** A protected and an unprotected VM with the benchmarks' guest. Every part that asks gets the same two. */
   vms(): Promise<BenchVms>
+  /** Another protected one, whose backup reads the disk itself. */
+  readingVm(): Promise<BenchVm>
   /** To standard error, as things go on. */
   say(line: string): void
 }

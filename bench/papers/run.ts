@@ -13,9 +13,11 @@
  * docs/BENCHMARKS.md. --json: the last line is an object.
  */
 
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import type { ReadyGuest } from '../../src/host/redis-vm.ts'
 import { benchGuest } from '../engine/guest-work.ts'
-import { type BenchVms, startBenchVms } from '../support/bench-vm.ts'
+import { BenchVm, type BenchVms, startBenchVms } from '../support/bench-vm.ts'
 import { conclude, conditions, inBenchFolder } from '../support/conclusion.ts'
 import { waitUntilQuiet } from '../support/host.ts'
 import { delayPart } from './delay.ts'
@@ -42,6 +44,8 @@ const { values: options } = parseArgs({
   },
 })
 
+const memory = '512M'
+
 const say = (line: string): void => console.error(line)
 
 function chosenParts(): readonly Part[] {
@@ -52,18 +56,32 @@ function chosenParts(): readonly Part[] {
 }
 
 async function measure(chosen: readonly Part[], rounds: number, samples: Samples, folder: string): Promise<void> {
+  let guest: Promise<ReadyGuest> | undefined
   let vms: Promise<BenchVms> | undefined
-  const start = async (): Promise<BenchVms> => {
+  let readingVm: Promise<BenchVm> | undefined
+  const anyGuest = (): Promise<ReadyGuest> => {
+    guest ??= benchGuest(folder, options.guest, say)
+    return guest
+  }
+  const startVms = async (): Promise<BenchVms> => {
     say('booting a protected and an unprotected VM')
-    return await startBenchVms(await benchGuest(folder, options.guest, say), folder, { memory: '512M' })
+    return await startBenchVms(await anyGuest(), folder, { memory })
+  }
+  const startReadingVm = async (): Promise<BenchVm> => {
+    say('booting a VM whose backup reads the disk itself')
+    return await BenchVm.start('protected', await anyGuest(), join(folder, 'reading'), { memory, backupReads: true })
   }
   const session: Session = {
     isQuick: options.quick,
     folder,
     samples,
     vms: () => {
-      vms ??= start()
+      vms ??= startVms()
       return vms
+    },
+    readingVm: () => {
+      readingVm ??= startReadingVm()
+      return readingVm
     },
     say,
   }
@@ -77,6 +95,7 @@ async function measure(chosen: readonly Part[], rounds: number, samples: Samples
     }
   } finally {
     await vms?.then((both) => both.end())
+    await readingVm?.then((vm) => vm.end())
   }
 }
 

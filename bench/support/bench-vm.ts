@@ -6,10 +6,10 @@
  */
 
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { ask } from '../../src/host/control.ts'
 import { bringUp, pairStatus, takeDown } from '../../src/host/local-pair.ts'
-import { freePort, type ReadyGuest, writeVmOf } from '../../src/host/redis-vm.ts'
+import { freePort, type ReadyGuest, type VmOptions, writeVmOf } from '../../src/host/redis-vm.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { readVmConfig } from '../../src/host/vm-config.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
@@ -34,6 +34,8 @@ export interface Timing extends Cost {
   readonly result: string
 }
 
+export type BenchVmOptions = Pick<VmOptions, 'memory' | 'backupReads'>
+
 /** Another one first in each round: whatever else the machine does hits both alike. */
 export function modesOf(round: number): readonly Mode[] {
   return round % 2 === 0 ? modes : [...modes].reverse()
@@ -54,16 +56,11 @@ export class BenchVm {
     this.#console = new ConsoleProcess(launcher, ['console', vm])
   }
 
-  /** Boots from a fresh disk in `folder`, which it makes, until the guest says that it is ready. */
-  static async start(
-    mode: Mode,
-    guest: ReadyGuest,
-    folder: string,
-    options: { readonly memory?: string } = {},
-  ): Promise<BenchVm> {
+  /** Boots from a fresh disk in `folder`, which it makes and whose name becomes part of the VM's, until the guest says that it is ready. */
+  static async start(mode: Mode, guest: ReadyGuest, folder: string, options: BenchVmOptions = {}): Promise<BenchVm> {
     mkdirSync(folder)
     const port = await freePort()
-    const vm = await writeVmOf(guest, folder, `bench-${process.pid}-${mode}`, port, options)
+    const vm = await writeVmOf(guest, folder, `bench-${process.pid}-${basename(folder)}`, port, options)
     await bringUp(vm, { protect: mode === 'protected', onProgress: () => {} })
     const started = new BenchVm(mode, vm, port)
     try {
@@ -156,7 +153,7 @@ export interface BenchVms extends Readonly<Record<Mode, BenchVm>> {
 export async function startBenchVms(
   guest: ReadyGuest,
   folder: string,
-  options: { readonly memory?: string } = {},
+  options: BenchVmOptions = {},
 ): Promise<BenchVms> {
   const started: BenchVm[] = []
   const end = async (): Promise<void> => {
