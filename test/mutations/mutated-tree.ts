@@ -13,10 +13,10 @@ import type { Mutation, Noticer } from './mutations.ts'
 
 const root = join(import.meta.dirname, '../..')
 const copied = ['src', 'test', 'scripts', 'package.json', 'tsconfig.json']
-/** A mutant may run in circles. */
-const mutantLimitMs = 30_000
-/** The unbroken tests of a whole file, on a machine that may be busy. */
-const testLimitMs = 120_000
+/** For one test, and for all of them until their process has ended. A mutant may run in circles. */
+const mutantLimits = { testMs: 30_000, processMs: 40_000 }
+/** On a machine that may be busy. */
+const unbrokenLimits = { testMs: 120_000, processMs: 480_000 }
 /** Thousands of seeds, on a machine that may be busy. */
 const simulationLimitMs = 600_000
 
@@ -69,7 +69,7 @@ export class MutatedTree implements Disposable {
 
   async run(noticer: Noticer): Promise<TestRun> {
     if ('seeds' in noticer) return await this.#simulate(noticer.seeds)
-    const { verdicts, output } = await this.runTests(noticer.file, [noticer.test], mutantLimitMs)
+    const { verdicts, output } = await this.runTests(noticer.file, [noticer.test], mutantLimits)
     return { verdict: verdicts.get(noticer.test)!, output }
   }
 
@@ -77,11 +77,11 @@ export class MutatedTree implements Disposable {
   async runTests(
     file: string,
     tests: readonly string[],
-    limitMs = testLimitMs,
+    { testMs, processMs } = unbrokenLimits,
   ): Promise<{ readonly verdicts: ReadonlyMap<string, Verdict>; readonly output: string }> {
     const patterns = tests.map((test) => `--test-name-pattern=${test.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}$`)
-    const options = ['--test-reporter=tap', `--test-timeout=${limitMs}`, ...patterns]
-    const { stdout, stderr } = await this.#node(['--test', ...options, file], 2 * limitMs)
+    const options = ['--test-reporter=tap', `--test-timeout=${testMs}`, ...patterns]
+    const { stdout, stderr } = await this.#node(['--test', ...options, file], processMs)
     const lines = stdout.split('\n').map((line) => /^\s*(not ok|ok) \d+ - (.*)$/.exec(line))
     const verdicts = new Map(
       tests.map((test): [string, Verdict] => {

@@ -170,7 +170,7 @@ export const simulatorMutations: readonly Mutation[] = [
     file: 'src/replication/output-path.ts',
     from: 'unconfirmed: [...this.#unconfirmed.inOrder(), ...this.#gate.held],',
     to: 'unconfirmed: [],',
-    noticedBy: { seeds: 300 },
+    noticedBy: { seeds: 1000 },
   },
   {
     name: 'simulator: a backup is counted on although nobody has flushed what the disk answered before it came',

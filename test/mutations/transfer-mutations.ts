@@ -71,7 +71,7 @@ export const transferMutations: readonly Mutation[] = [
     name: 'entries are acknowledged before there is a machine for them',
     file: 'src/replication/backup.ts',
     from: "if (this.#state === 'replaying') this.#acknowledge(nowMs)",
-    to: "this.#send({ kind: 'ack', progress: this.#progress(nowMs), reach: this.#reach }, nowMs)",
+    to: "this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)",
     noticedBy: {
       file: transfer,
       test: 'entries that follow the state are replayed in order, and acknowledged as soon as the machine is whole',
