@@ -8,12 +8,15 @@
 import assert from 'node:assert/strict'
 import { Prng } from '../../src/base/prng.ts'
 import { ArbiterRecord } from '../../src/disk/arbiter-record.ts'
+import { EpochBackup } from '../../src/hypervisor/epoch/epoch-backup.ts'
+import { EpochPrimary } from '../../src/hypervisor/epoch/epoch-primary.ts'
 import { Obligations } from '../../src/hypervisor/obligations.ts'
 import { Recorder } from '../../src/hypervisor/recorder.ts'
-import { Replayer } from '../../src/hypervisor/replayer.ts'
+import { type GoneLive, Replayer } from '../../src/hypervisor/replayer.ts'
+import { type EpochDiscipline, exactDiscipline } from '../../src/log/discipline.ts'
 import { logIndex, type MarkedOutput } from '../../src/log/entry.ts'
 import { obeysOutputRule } from '../../src/log/output-rule.ts'
-import { instructionCount } from '../../src/machine/types.ts'
+import { type DiskBus, instructionCount } from '../../src/machine/types.ts'
 import { Backup } from '../../src/replication/backup.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, PrimaryEffect } from '../../src/replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../../src/replication/message-codec.ts'
@@ -47,11 +50,15 @@ export interface Setup {
   readonly backups?: number
   /** Backups read the disk themselves. Default: no. */
   readonly backupReads?: boolean
+  /** Default: the exact discipline. */
+  readonly epochs?: EpochDiscipline
+  /** Of the disk; default: one that has no word for an uncertain outcome. */
+  readonly bus?: DiskBus
 }
 
 export class ToyPair {
-  readonly a = new ToyReplica('a')
-  readonly b = new ToyReplica('b')
+  readonly a: ToyReplica
+  readonly b: ToyReplica
   readonly replicas: readonly ToyReplica[]
   #nextChannel: ChannelId = 1
   readonly #world: ToyWorld
@@ -64,21 +71,28 @@ export class ToyPair {
   readonly #leavesOutReads: boolean
   goneLive = 0
 
-  constructor(seed: number, faults: Faults, { backups = 1, backupReads = false }: Setup = {}) {
+  readonly #discipline: EpochDiscipline | undefined
+
+  constructor(seed: number, faults: Faults, { backups = 1, backupReads = false, epochs, bus }: Setup = {}) {
+    this.a = new ToyReplica('a', bus)
+    this.b = new ToyReplica('b', bus)
+    this.#discipline = epochs
     this.#leavesOutReads = backupReads
     this.#prng = new Prng(seed)
     this.#world = new ToyWorld(this.#prng, this.a)
     this.#faults = faults
     const { a, b } = this
-    const others = Array.from({ length: backups - 1 }, (_, index) => new ToyReplica('cdefg'[index]!))
+    const others = Array.from({ length: backups - 1 }, (_, index) => new ToyReplica('cdefg'[index]!, bus))
     this.replicas = [a, b, ...others]
     const options = { leavesOutReads: backupReads }
     a.recorder = new Recorder(a.machine, logIndex(0n), new Obligations(), options)
+    if (epochs) a.epochs = new EpochPrimary(a.recorder, epochs)
     const { detector } = defaultReplicationPolicy
     const timeoutMs = faults.isPatient ? 1e9 : detector.timeoutMs
     const logSilenceMs = faults.isPatient ? 1e9 : detector.logSilenceMs
     const patient = { ...detector, timeoutMs, logSilenceMs }
-    const policy = { ...defaultReplicationPolicy, backups, readStallMs: 1e9, detector: patient }
+    const discipline = epochs ?? exactDiscipline
+    const policy = { ...defaultReplicationPolicy, backups, readStallMs: 1e9, detector: patient, discipline }
     const started = this.#record.start('a')
     this.#record = started.next
     a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
@@ -139,8 +153,11 @@ export class ToyPair {
       if (replica.arbiterQuestion) actions.push(() => this.#answer(replica))
       if (replica.fromHart.length > 0) actions.push(() => replica.fromHart.shift()!())
       if (replica.replayer) actions.push(() => this.#replay(replica))
-      if (replica.recorder && !replica.isPaused && (isBusy || replica.mailbox.length > 0)) {
-        actions.push(() => this.#record_(replica, isBusy))
+      const hasWork = isBusy || replica.mailbox.length > 0 || replica.owesEpochEnd
+      if (replica.recorder && !replica.isPaused && hasWork) {
+        actions.push(() =>
+          replica.epochs ? this.#runEpoch(replica, replica.epochs, isBusy) : this.#record_(replica, isBusy),
+        )
       }
     }
     if (isBusy) actions.push(() => this.#world.frameArrives())
@@ -314,6 +331,9 @@ export class ToyPair {
             this.#world.receive(replica, marked.output)
           }
           break
+        case 'acknowledged':
+          replica.epochs?.onAcknowledged(effect.end)
+          break
         case 'reissue':
           for (const request of effect.requests) this.#world.receive(replica, request)
           break
@@ -422,7 +442,7 @@ export class ToyPair {
   #goLive(replica: ToyReplica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     this.goneLive++
     assert.equal(this.#record.fields.holder, replica.name)
-    const { recorder, outputs, reissue } = replica.replayer!.goLive({ leavesOutReads: this.#leavesOutReads })
+    const { recorder, outputs, reissue } = this.#takeOver(replica)
     replica.recorder = recorder
     replica.replayer = undefined
     replica.primary = replica.backup!.toPrimary()
@@ -438,6 +458,17 @@ export class ToyPair {
     this.#onPrimary(replica, replica.primary.start())
     this.#onPrimary(replica, replica.primary.onReissue(reissue))
     this.#flushHart(replica, outputs)
+  }
+
+  #takeOver(replica: ToyReplica): GoneLive {
+    const options = { leavesOutReads: this.#leavesOutReads }
+    if (!this.#discipline) return replica.replayer!.goLive(options)
+    const follower = new EpochBackup(replica.replayer!)
+    follower.promote()
+    const { primary: epochs, outputs, reissue } = follower.failOver(this.#discipline, options)
+    replica.epochs = epochs
+    replica.failoverEpoch = epochs.epoch
+    return { recorder: epochs.recorder, outputs, reissue }
   }
 
   // ---- harts ---------------------------------------------------------------------------------------------------------
@@ -467,6 +498,32 @@ export class ToyPair {
         replica.mailbox.unshift({ kind: 'entropy', bytes: new Uint8Array(16).fill(7) })
     }
     if (this.#prng.chance(0.1)) recorder.entryDigest()
+    this.#flushHart(replica, outputs)
+  }
+
+  /** As `#record_`, in the epoch discipline. When the world is calm, epochs end without an instruction, as of a waiting hart. */
+  #runEpoch(replica: ToyReplica, epochs: EpochPrimary, isBusy: boolean): void {
+    const { machine } = epochs.recorder
+    const outputs: MarkedOutput[] = []
+    const answer = (made: readonly MarkedOutput[]): void => {
+      for (const marked of made) {
+        outputs.push(marked)
+        if (marked.output.kind !== 'entropyRequest') continue
+        answer(epochs.environmentValue({ kind: 'entropy', bytes: new Uint8Array(16).fill(7) }))
+      }
+    }
+    if (epochs.recorder.nextIndex === 0n) {
+      answer(epochs.environmentValue({ kind: 'boot', rngSeed: new Uint8Array(64), wallClockNs: 0n }))
+    }
+    for (const input of replica.mailbox.splice(0, 1 + this.#prng.below(3))) {
+      if (input.kind === 'entropy') answer(epochs.environmentValue(input))
+      else if (input.kind !== 'boot' && input.kind !== 'clock') epochs.onInterrupt(input)
+    }
+    const { stop, outputs: made } = epochs.run(BigInt(isBusy ? this.#prng.below(300) : 0))
+    answer(made)
+    const isOver = stop.kind === 'epochEnd' || stop.kind === 'waiting' || (!isBusy && stop.kind !== 'awaiting')
+    if (isOver) answer(epochs.endEpoch(machine.ticks + BigInt(this.#prng.below(50))))
+    if (this.#prng.chance(0.1)) epochs.recorder.entryDigest()
     this.#flushHart(replica, outputs)
   }
 

@@ -3,16 +3,17 @@
  * in transit between the two, and its ends of the channels to the others. It decides nothing.
  */
 
+import type { EpochPrimary } from '../../src/hypervisor/epoch/epoch-primary.ts'
 import type { Recorder } from '../../src/hypervisor/recorder.ts'
 import type { Replayer } from '../../src/hypervisor/replayer.ts'
 import { batchEnd, type LogBatch } from '../../src/log/batch.ts'
-import type { Input } from '../../src/machine/types.ts'
+import type { DiskBus, Input } from '../../src/machine/types.ts'
 import type { Backup } from '../../src/replication/backup.ts'
 import type { ArbiterAnswer, ChannelId } from '../../src/replication/effects.ts'
 import type { MessageDecoder } from '../../src/replication/message-codec.ts'
 import type { Primary } from '../../src/replication/primary.ts'
 import { fullReach, type Reach } from '../../src/replication/reach.ts'
-import { ToyMachine } from './toy-machine.ts'
+import { ToyMachine, toyConfig, toyHabits } from './toy-machine.ts'
 
 /** One replica's end of a connection. */
 export interface End {
@@ -34,7 +35,7 @@ export interface Call {
 
 export class ToyReplica {
   readonly name: string
-  readonly machine = new ToyMachine()
+  readonly machine: ToyMachine
   readonly batches: LogBatch[] = []
   readonly ends = new Map<ChannelId, End>()
   /** A backup's connection to its primary. */
@@ -48,6 +49,10 @@ export class ToyReplica {
   backup: Backup | undefined
   recorder: Recorder | undefined
   replayer: Replayer | undefined
+  /** Of a live one in the epoch discipline: drives the recorder. */
+  epochs: EpochPrimary | undefined
+  /** The epoch in which its primary failed. */
+  failoverEpoch: bigint | undefined
   arbiterQuestion: (() => ArbiterAnswer) | undefined
   isPaused = true
   isDead = false
@@ -57,8 +62,9 @@ export class ToyReplica {
   knownReach: Reach = fullReach
   halted: string | undefined
 
-  constructor(name: string) {
+  constructor(name: string, bus: DiskBus = 'blk') {
     this.name = name
+    this.machine = new ToyMachine(toyHabits, { ...toyConfig, disks: toyConfig.disks.map((disk) => ({ ...disk, bus })) })
   }
 
   get isGone(): boolean {
@@ -68,6 +74,12 @@ export class ToyReplica {
   /** How far its log goes. */
   get logEnd(): bigint {
     return this.batches.length === 0 ? 0n : batchEnd(this.batches.at(-1)!)
+  }
+
+  /** In the epoch discipline: something waits for the end of the epoch. */
+  get owesEpochEnd(): boolean {
+    const { epochs } = this
+    return epochs !== undefined && (epochs.bufferedInterrupts > 0 || epochs.epoch === this.failoverEpoch)
   }
 
   /** Whether it drives the machine for the world. */

@@ -165,6 +165,11 @@ export class ToyWorld {
   check(last: ToyReplica): Verdict {
     const outputs = this.#truthOf(last)
     let repeated = 0
+    const uncertain = new Set(
+      last.batches
+        .flatMap((batch) => decodeBatch(batch.bytes))
+        .flatMap(({ body }) => (body.kind === 'diskCompletion' && body.status === 'uncertain' ? [body.sequence] : [])),
+    )
     for (const kind of ['frame', 'console', 'disk'] as const) {
       const made = outputs
         .map(({ output }) => output)
@@ -186,7 +191,8 @@ export class ToyWorld {
         assert.deepEqual(encodeOutput(output), encodeOutput(same), 'the world saw another output than the machine made')
       }
       // A survivor sends everything. Of a dead machine the world may lack the newest outputs, never one in between.
-      const missing = made.findIndex(({ sequence }) => !seen.has(sequence))
+      // An operation whose outcome is uncertain may never have been carried out: its driver was told to try again.
+      const missing = made.findIndex(({ sequence }) => !seen.has(sequence) && !uncertain.has(sequence))
       const isLost = missing >= 0 && (!last.isDead || (kind !== 'disk' && missing < seen.size))
       assert.ok(!isLost, `${kind} ${made[missing]?.sequence} was lost`)
     }
