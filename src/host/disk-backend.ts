@@ -18,7 +18,7 @@
 import { assert } from '../base/assert.ts'
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
-import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
 import { followInOrder } from '../replica/disk-requests.ts'
@@ -119,10 +119,10 @@ export class DiskBackend {
   }
 
   /** A backup's log has the answer to this request without its data. */
-  readAgain(sequence: bigint): void {
+  readAgain({ sequence, difference }: NeededRead): void {
     const request = this.#openReads.get(sequence)
     assert(request, `disk read ${sequence} is not open`)
-    this.#disks[request.disk]!.readAgain(request)
+    this.#disks[request.disk]!.readAgain(request, difference !== undefined)
   }
 
   /** Everything the disks have answered so far will outlive a crash of their server. @throws NbdError */

@@ -49,8 +49,11 @@ export interface DiskOfReplica {
   issue(request: DiskRequest): void
   /** A backup's machine made this request again. */
   followRequest(request: DiskRequest): void
-  /** … and wants what it reads: the log has it without data, or may have. */
-  readAgain(request: DiskRequest): void
+  /**
+   * … and wants what it reads: the log has it without data, or may have.
+   * @param wasOther it was read, and was not what the primary has read
+   */
+  readAgain(request: DiskRequest, wasOther?: boolean): void
   /** … and its log has the answer. */
   followAnswer(answer: LoggedDiskAnswer): void
   /** What the disk has answered and might lose is on stable storage, where a new backup would have to know it. @throws NbdError */
@@ -99,8 +102,8 @@ export class SharedDisk implements DiskOfReplica {
     this.#followed.onRequest(request)
   }
 
-  readAgain(request: DiskRequest): void {
-    void this.#reads.begin(request)
+  readAgain(request: DiskRequest, wasOther = false): void {
+    void this.#reads.begin(request, wasOther)
   }
 
   async #read(request: DiskRequest): Promise<Uint8Array> {
@@ -215,8 +218,8 @@ export class OwnDisk implements DiskOfReplica {
   }
 
   /** In turn: what the machine changes afterwards waits until it was read. */
-  readAgain(request: DiskRequest): void {
-    void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request))
+  readAgain(request: DiskRequest, wasOther = false): void {
+    void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request, wasOther))
   }
 
   /** The log's answers are the primary's disk's: this one answers for itself. */

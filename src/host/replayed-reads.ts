@@ -2,11 +2,14 @@
  * The disk reads that a backup does for itself (VMware FT, "Disk reads on the backup"): its machine makes a request again, and
  * this replica asks its disk, at once, because the log may have the answer without the data.
  *
- *   followed ──► read ──► error? read again, for as long as it takes ──► given to the replayer
+ *   followed ──► read ──► error, or not what the primary has read? read again, for as long as it takes
+ *                 ├──► given to the replayer
  *                 └──► the log says that the primary's read failed: nobody wants it any more
  *
  * What it reads is what the primary has read: requests that overlap are in order, and the primary does not change these
- * sectors before this backup has replayed the answer (replication/read-barrier.ts).
+ * sectors before this backup has replayed the answer (replication/read-barrier.ts). Something else comes of a disk server
+ * that has lost writes and is being given them again; or this backup was dropped, and does not know it yet; or the disk is
+ * broken.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -33,10 +36,14 @@ export class ReplayedReads {
   }
 
   /** Resolves when it was read, or when nobody wants it any more. One that was begun is not begun again. */
-  async begin(request: DiskRequest): Promise<void> {
+  async begin(request: DiskRequest, wasOther = false): Promise<void> {
     const { sequence } = request
-    if (this.#wanted.has(sequence)) return
+    if (this.#wanted.has(sequence) && !wasOther) return
     this.#wanted.set(sequence, request)
+    if (wasOther) {
+      this.#options.trace(`disk: read ${sequence} gave something else than its primary has read; reading again`)
+      await sleep(readAgainMs)
+    }
     while (this.#wanted.get(sequence) === request) {
       try {
         const data = await this.#options.read(request)

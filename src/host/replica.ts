@@ -369,9 +369,6 @@ export class Replica {
           this.#outputDelays.onSent(message.outputs, message.outputsSinceNs, process.hrtime.bigint())
         }
         break
-      case 'diverged':
-        this.#divergences++
-        break
       case 'live':
         this.#reissued = message.reissue.length
         break
@@ -410,7 +407,7 @@ export class Replica {
           this.#keepCopies()
           this.#disk.onReplayed(outputs, answers)
         },
-        readAgain: (sequence) => this.#disk.readAgain(sequence),
+        readAgain: (need) => this.#disk.readAgain(need),
         onRestored: (inFlight, done) => {
           this.#disk.follow(inFlight)
           void this.#finishCopies().then(done)
@@ -464,7 +461,7 @@ export class Replica {
         trace(`backup ${effect.backup} lost: ${effect.cause}, ${effect.detail}`)
         return
       case 'reportDivergence':
-        if ('backup' in effect) this.#divergences++
+        this.#divergences++
         return
       case 'release':
         this.#outputDelays.onReleased(effect.outputs, effect.afterAcknowledged !== undefined, process.hrtime.bigint())

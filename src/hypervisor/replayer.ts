@@ -11,7 +11,8 @@
  * long. A difference is returned as data; after one, the replayer is finished for good.
  *
  * A disk read whose data is not in the log (`diskRead`) waits for `provide`: this replica reads the disk itself (VMware FT,
- * "Disk reads on the backup"). The entry's digest tells whether it has read the same.
+ * "Disk reads on the backup"). The entry's digest tells whether it has read the same; something else is no answer, and when it
+ * becomes a divergence is not decided here.
  *
  * `goLive` turns it into a Recorder at the end of the log. Which replica may do that is not decided here.
  */
@@ -47,13 +48,21 @@ export interface ReplayedRun {
     | { readonly kind: 'progress' }
     /** Everything appended is replayed. */
     | { readonly kind: 'needsEntries' }
-    /** The next entry waits for what this disk request reads: `provide` it. */
-    | { readonly kind: 'needsRead'; readonly sequence: bigint }
+    /** The next entry waits for what a disk request reads: `provide` it. */
+    | { readonly kind: 'needsRead'; readonly need: NeededRead }
     | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Regenerated outputs that agreed with their markers, in order. */
   readonly outputs: readonly MarkedOutput[]
   /** Answers of the disk that entered the machine, in order: who keeps what a disk may lose needs to know. */
   readonly diskAnswers: readonly DiskAnswer[]
+}
+
+/** A new one for each entry that waits, and for each read that was not what the primary has read. */
+export interface NeededRead {
+  /** Of the disk request. */
+  readonly sequence: bigint
+  /** The last read gave something else. */
+  readonly difference?: Divergence
 }
 
 /** A completion in the log. What was read is left out: it is in the machine. */
@@ -91,6 +100,7 @@ export class Replayer {
   #unmarked: Output[] = []
   /** What was read for requests whose answers the log has without data, or is going to have. */
   readonly #reads = new Map<bigint, Uint8Array>()
+  #need: NeededRead | undefined
   #divergence: Divergence | undefined
   #isLive = false
   #digestsCompared = 0n
@@ -160,8 +170,9 @@ export class Replayer {
         this.#runTowards(entry, until)
       } else {
         const { index, body } = entry
-        if (body.kind === 'diskRead' && !this.#reads.has(body.sequence)) {
-          return { state: { kind: 'needsRead', sequence: body.sequence }, outputs, diskAnswers }
+        if (body.kind === 'diskRead') {
+          this.#need = this.#needOf(body, entry)
+          if (this.#need) return { state: { kind: 'needsRead', need: this.#need }, outputs, diskAnswers }
         }
         this.#replay(entry, outputs)
         if (body.kind === 'diskCompletion' || body.kind === 'diskRead') {
@@ -235,7 +246,8 @@ export class Replayer {
       this.#digestsCompared++
       this.#agreedEnd = logIndex(entry.index + 1n)
     } else if (body.kind === 'diskRead') {
-      if (!this.#applyRead(body, entry)) return
+      this.machine.apply({ kind: 'diskCompletion', sequence: body.sequence, status: 'ok', data: this.#takeRead(body) })
+      this.#unmarked = this.machine.takeOutputs()
     } else if (body.kind !== 'epochEnd') {
       this.machine.apply(body)
       this.#obligations.onInput(body)
@@ -248,29 +260,29 @@ export class Replayer {
     this.#replayedEnd = logIndex(entry.index + 1n)
   }
 
-  /** @returns whether this replica has read what the primary has */
-  #applyRead({ sequence, dataDigest }: DiskRead, entry: LogEntry): boolean {
+  /** Undefined: what the primary has read is here. */
+  #needOf({ sequence, dataDigest }: DiskRead, entry: LogEntry): NeededRead | undefined {
+    const data = this.#reads.get(sequence)
+    if (data === undefined) return this.#need?.sequence === sequence ? this.#need : { sequence }
+    const found = hash64(data)
+    if (found === dataDigest) return undefined
+    this.#reads.delete(sequence)
+    const expected = `${formatDigest(dataDigest)} for disk read ${sequence}`
+    return { sequence, difference: this.#divergenceAt('differentRead', entry, expected, formatDigest(found)) }
+  }
+
+  #takeRead({ sequence }: DiskRead): Uint8Array {
     const data = this.#reads.get(sequence)!
     this.#reads.delete(sequence)
-    const found = hash64(data)
-    if (found !== dataDigest) {
-      this.#diverge('differentRead', entry, `disk read ${sequence} of ${formatDigest(dataDigest)}`, formatDigest(found))
-      return false
-    }
-    this.machine.apply({ kind: 'diskCompletion', sequence, status: 'ok', data })
-    this.#unmarked = this.machine.takeOutputs()
-    return true
+    return data
+  }
+
+  #divergenceAt(kind: DivergenceKind, entry: LogEntry, expected: string, found: string): Divergence {
+    return { kind, agreedEnd: this.#agreedEnd, index: entry.index, count: this.machine.count, expected, found }
   }
 
   #diverge(kind: DivergenceKind, entry: LogEntry, expected: string, found: string): void {
-    this.#divergence = {
-      kind,
-      agreedEnd: this.#agreedEnd,
-      index: entry.index,
-      count: this.machine.count,
-      expected,
-      found,
-    }
+    this.#divergence = this.#divergenceAt(kind, entry, expected, found)
   }
 }
 

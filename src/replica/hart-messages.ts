@@ -7,7 +7,7 @@
  */
 
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
-import type { DiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { LogBatch } from '../log/batch.ts'
 import type { Divergence } from '../log/divergence.ts'
 import type { BytesByCause, DiskRequest, LogEnd, MarkedOutput, ReissuedRequest } from '../log/entry.ts'
@@ -46,7 +46,7 @@ export type FromHart =
       readonly outputs: readonly MarkedOutput[]
       readonly diskAnswers: readonly DiskAnswer[]
       /** It stands still until it gets the data of this disk request, with `read`. */
-      readonly needsRead: bigint | undefined
+      readonly need: NeededRead | undefined
     }
   | { readonly kind: 'diverged'; readonly divergence: Divergence }
   /** Everything appended is replayed and the machine runs on by itself; its first own outputs follow as `recorded`. */

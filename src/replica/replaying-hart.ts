@@ -3,7 +3,7 @@
 import { WorldError } from '../base/assert.ts'
 import { EpochBackup } from '../hypervisor/epoch/epoch-backup.ts'
 import { openState } from '../hypervisor/live-copy.ts'
-import type { Replayer } from '../hypervisor/replayer.ts'
+import type { NeededRead, Replayer } from '../hypervisor/replayer.ts'
 import type { MarkedOutput, ReissuedRequest } from '../log/entry.ts'
 import { EpochHart } from './epoch-hart.ts'
 import { ExactHart } from './exact-hart.ts'
@@ -18,7 +18,7 @@ export class ReplayingHart implements HartMode {
   /** In the epoch discipline. */
   #epochs: EpochBackup | undefined
   #reported = -1n
-  #reportedNeed: bigint | undefined
+  #reportedNeed: NeededRead | undefined
   #mayGoLive = false
   #isFinished = false
   readonly #early: ToHart[] = []
@@ -78,11 +78,11 @@ export class ReplayingHart implements HartMode {
     world.showDigestsCompared(replayer.digestsCompared)
     world.showProgress(replayer.machine)
     const { replayedEnd } = replayer
-    const needsRead = state.kind === 'needsRead' ? state.sequence : undefined
-    if (outputs.length > 0 || replayedEnd !== this.#reported || needsRead !== this.#reportedNeed) {
+    const need = state.kind === 'needsRead' ? state.need : undefined
+    if (outputs.length > 0 || replayedEnd !== this.#reported || need !== this.#reportedNeed) {
       this.#reported = replayedEnd
-      this.#reportedNeed = needsRead
-      world.post({ kind: 'replayed', replayedEnd, outputs, diskAnswers, needsRead })
+      this.#reportedNeed = need
+      world.post({ kind: 'replayed', replayedEnd, outputs, diskAnswers, need })
     }
     if (state.kind === 'diverged') {
       this.#isFinished = true
@@ -90,7 +90,7 @@ export class ReplayingHart implements HartMode {
       return { sleepUntilNs: undefined }
     }
     if (state.kind === 'progress') return 'again'
-    if (!this.#mayGoLive || needsRead !== undefined) return { sleepUntilNs: undefined }
+    if (!this.#mayGoLive || need) return { sleepUntilNs: undefined }
     this.#goLive()
     return 'again'
   }

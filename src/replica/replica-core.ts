@@ -194,13 +194,12 @@ export class ReplicaCore {
         if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
-        const { replayedEnd, outputs, diskAnswers, needsRead } = message
+        const { replayedEnd, outputs, diskAnswers, need } = message
         disks.onReplayed(outputs, diskAnswers)
-        if (needsRead !== undefined) disks.readAgain(needsRead)
+        if (need) disks.readAgain(need)
         for (const { output } of outputs) if (output.kind === 'console') console.onRegenerated(output)
         const hasRead = diskAnswers.some(({ isOwnRead }) => isOwnRead)
-        const waitsForRead = needsRead !== undefined
-        const report = { replayedEnd, outputs, count: hart.instructions, hasRead, waitsForRead }
+        const report = { replayedEnd, outputs, count: hart.instructions, hasRead, need }
         this.#withBackup((backup, nowMs) => backup.onReplayed(report, nowMs))
         return
       }

@@ -4,7 +4,7 @@
  */
 
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
-import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, LogEnd, MarkedOutput, Output } from '../log/entry.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, HaltReason, PrimaryEffect } from '../replication/effects.ts'
 import type { Generation, Message, ReplicaName, Sibling } from '../replication/messages.ts'
@@ -43,7 +43,7 @@ export interface DisksPort {
   /** A backup's machine replayed these: requests that it made again, and answers that entered it. Each in log order. */
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void
   /** A backup's log has the answer to this read without its data: what the disk gives goes to the hart (`read`). */
-  readAgain(sequence: bigint): void
+  readAgain(need: NeededRead): void
   /** A backup begins in the middle: its machine has these requests under way. `done`: its own copies, if any, are equal. */
   onRestored(inFlight: readonly DiskRequest[], done: () => void): void
   /** What was answered so far will outlive a crash of its server. `failed` says why it will not. */

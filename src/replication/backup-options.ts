@@ -1,6 +1,7 @@
 /** What a backup is made with, what it is told by its replayer, and what it says of itself (backup.ts). */
 
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
+import type { Divergence } from '../log/divergence.ts'
 import type { LogEnd, MarkedOutput } from '../log/entry.ts'
 import type { MachineIdentity } from '../log/identity.ts'
 import type { Generation, Progress, ReplicaName } from './messages.ts'
@@ -32,7 +33,7 @@ export interface ReplayReport {
   /** It has read the disk for itself since the last report: the primary may have changes that wait for that. */
   readonly hasRead?: boolean
   /** The replayer stands still until its disk gives what the primary's gave. */
-  readonly waitsForRead?: boolean
+  readonly need?: { readonly difference?: Divergence } | undefined
 }
 
 export interface BackupStatus {

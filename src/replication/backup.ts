@@ -73,7 +73,8 @@ export class Backup {
   /** Its primary said that the arbiter lists it. */
   #isListed = false
   #retryAtMs: number | undefined
-  #waitsForReadSinceMs: number | undefined
+  /** Its disk has not given what its primary's gave, or gave something else. */
+  #stalled: { readonly sinceMs: number; readonly difference: Divergence | undefined } | undefined
   #timing: FailoverTiming | undefined
   #effects: BackupEffect[] = []
 
@@ -107,7 +108,7 @@ export class Backup {
     if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStallsAtMs)
     const dueMs = {
       asking: this.#retryAtMs,
-      goingLive: this.#fetch?.deadlineMs,
+      goingLive: Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readDiffersAtMs),
       joining: this.#helloUntilMs,
       rejoining: this.#rejoinUntilMs,
     } as Partial<Record<BackupState, number>>
@@ -172,13 +173,13 @@ export class Backup {
 
   /** The replayer came further. */
   onReplayed(report: ReplayReport, nowMs: number): BackupEffect[] {
-    const { replayedEnd, count, outputs, hasRead = false, waitsForRead = false } = report
+    const { replayedEnd, count, outputs, hasRead = false, need } = report
     // While it restores, what is reported is of the empty machine that it began with.
     if (this.#state === 'halted' || this.#state === 'restoring') return []
     assert(this.#state !== 'live', 'a live machine replays nothing')
     this.#log.onReplayed(replayedEnd, count)
     for (const marked of outputs) this.#unconfirmed.add(marked)
-    this.#waitsForReadSinceMs = waitsForRead ? (this.#waitsForReadSinceMs ?? nowMs) : undefined
+    this.#stalled = need && { sinceMs: this.#stalled?.sinceMs ?? nowMs, difference: need.difference }
     if (hasRead && this.#state === 'replaying') this.#acknowledge(nowMs)
     this.#goLiveIfReady(nowMs)
     return this.#takeEffects()
@@ -186,11 +187,14 @@ export class Backup {
 
   /** The replayer found a divergence: reported, never papered over (invariant 11). This replica is done. */
   onDivergence(divergence: Divergence, nowMs: number): BackupEffect[] {
-    if (this.#state === 'halted') return []
+    if (this.#state !== 'halted') this.#diverge(divergence, nowMs)
+    return this.#takeEffects()
+  }
+
+  #diverge(divergence: Divergence, nowMs: number): void {
     this.#effects.push({ kind: 'reportDivergence', divergence })
     if (this.#state === 'replaying') this.#send({ kind: 'diverged', divergence }, nowMs)
     this.#halt('diverged', describeDivergence(divergence))
-    return this.#takeEffects()
   }
 
   /** What this replica's host reaches now. */
@@ -235,12 +239,14 @@ export class Backup {
       if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
       else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
       else if (this.#detector.isOutplaced(nowMs)) this.#suspect(this.#primaryLacks(), nowMs)
+      else if (nowMs >= this.#readDiffersAtMs) this.#diverge(this.#stalled!.difference!, nowMs)
       else if (nowMs >= this.#readStallsAtMs) this.#leaveForDisk(nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#ask()
     } else if (this.#state === 'goingLive') {
-      this.#goLiveIfReady(nowMs)
+      if (nowMs >= this.#readDiffersAtMs) this.#diverge(this.#stalled!.difference!, nowMs)
+      else this.#goLiveIfReady(nowMs)
     } else if (this.#state === 'joining' && this.#helloUntilMs !== undefined && nowMs >= this.#helloUntilMs) {
       // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
       this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
@@ -422,7 +428,15 @@ export class Backup {
   }
 
   get #readStallsAtMs(): number {
-    return (this.#waitsForReadSinceMs ?? Number.POSITIVE_INFINITY) + this.#policy.readStallMs
+    return (this.#stalled?.sinceMs ?? Number.POSITIVE_INFINITY) + this.#policy.readStallMs
+  }
+
+  /**
+   * By then a disk server that had lost writes has them again, and a backup that was dropped has heard of it: what differs
+   * still is a divergence.
+   */
+  get #readDiffersAtMs(): number {
+    return this.#stalled?.difference ? this.#readStallsAtMs : Number.POSITIVE_INFINITY
   }
 
   /** Its primary lives and has a disk; this one only holds the machine back. */

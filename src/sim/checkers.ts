@@ -127,6 +127,10 @@ export class Checkers implements Witness {
     this.#reads.set(hash64(data), data)
   }
 
+  onReadNeeded(isAfterPrimary: boolean): void {
+    this.count(isAfterPrimary ? 'read_pending_at_failover' : 'read_awaited')
+  }
+
   onDiskEntered(visitor: DiskVisitor, work: DiskWork): void {
     for (const other of this.#onDisk.keys()) {
       if (other !== visitor && other.replica === visitor.replica) {
@@ -367,9 +371,10 @@ export class Checkers implements Witness {
       outputs.push(...ran.outputs)
       const { state } = ran
       if (state.kind !== 'needsRead') return { state, outputs }
-      const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === state.sequence)
+      const { sequence } = state.need
+      const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === sequence)
       assert(read?.body.kind === 'diskRead', 'a replay waits for an entry of its last batch')
-      truth.provide(state.sequence, this.#reads.get(read.body.dataDigest)!)
+      truth.provide(sequence, this.#reads.get(read.body.dataDigest)!)
     }
   }
 

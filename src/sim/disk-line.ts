@@ -8,7 +8,7 @@ import { sectorBytes } from '../base/units.ts'
 import { formatExportName } from '../disk/names.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { type DiskLink, type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
-import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
+import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
 import type { DisksPort } from '../replica/replica-world.ts'
@@ -96,13 +96,18 @@ export class DiskLine implements DisksPort {
     this.#followed.onRequest(request)
     if (request.operation !== 'read') return
     this.#reads.set(request.sequence, { request, isSent: false })
-    if (this.#options.readsAhead) this.readAgain(request.sequence)
+    if (this.#options.readsAhead) this.#read(request.sequence)
   }
 
   /** As host/replayed-reads.ts. */
-  readAgain(sequence: bigint): void {
+  readAgain({ sequence, difference }: NeededRead): void {
+    if (difference) this.#options.actor.after(readAgainMs * 1000, () => this.#read(sequence, true))
+    else this.#read(sequence)
+  }
+
+  #read(sequence: bigint, wasOther = false): void {
     const open = this.#reads.get(sequence)
-    if (!open || open.isSent) return
+    if (!open || (open.isSent && !wasOther)) return
     open.isSent = true
     const { request } = open
     this.#reader.connect()
@@ -110,7 +115,7 @@ export class DiskLine implements DisksPort {
       if (this.#reads.get(sequence) !== open) return
       if (!(outcome instanceof Uint8Array)) {
         open.isSent = false
-        this.#options.actor.after(readAgainMs * 1000, () => this.readAgain(sequence))
+        this.#options.actor.after(readAgainMs * 1000, () => this.#read(sequence))
         return
       }
       this.steady.unflushed.mend(Number(request.sector) * sectorBytes, outcome)

@@ -326,6 +326,7 @@ export class SimReplica {
         break
       case 'replayed':
         witness.onBoundary('replayed')
+        if (message.need) witness.onReadNeeded(this.backup?.state !== 'replaying')
         break
       case 'diverged':
         witness.onDivergence(this.name, message.divergence)
@@ -409,6 +410,12 @@ export class SimReplica {
     switch (effect.kind) {
       case 'release':
         witness.onBoundary('releasing')
+        return
+      case 'reportDivergence':
+        // What a hart finds is told where it finds it.
+        if (!('backup' in effect) && effect.divergence.kind === 'differentRead') {
+          witness.onDivergence(this.name, effect.divergence)
+        }
         return
       case 'reissue':
         witness.onReissued(this.name, effect.requests)

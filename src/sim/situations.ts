@@ -31,6 +31,8 @@ export const situations = [
   'slow_link',
   'disk_error',
   'slow_disk',
+  'read_awaited',
+  'read_pending_at_failover',
   'torn_write',
   'disk_host_crash',
   'unflushed_written_again',

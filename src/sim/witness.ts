@@ -34,6 +34,8 @@ export interface Witness {
   onDiskLeft(visitor: DiskVisitor, work: DiskWork): void
   /** The disk gave this to whoever writes the log, which may leave it out. */
   onRead(data: Uint8Array): void
+  /** A backup stands still until it has read what its primary read; `isAfterPrimary`: its primary is gone. */
+  onReadNeeded(isAfterPrimary: boolean): void
   /** A request of an older generation was refused. */
   onFencedRequest(): void
   onFrameOutput(replica: string, sequence: bigint, frame: Uint8Array, fate: FrameFate): void

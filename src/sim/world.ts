@@ -85,7 +85,7 @@ function timesOf(seed: number, chance: Chance, backups: number): Times {
     },
     arbiterAnswerMs: 250,
     digestEveryMs: 150,
-    backupReads: false,
+    backupReads: new Chance(seed, 5).chance(0.25),
     asBytes: chance.chance(0.2),
   }
 }

@@ -19,11 +19,11 @@ export const readsMutations: readonly Mutation[] = [
   {
     name: 'a backup does not look whether it has read the same',
     file: 'src/hypervisor/replayer.ts',
-    from: 'if (found !== dataDigest) {',
-    to: 'if (found === 0n) {',
+    from: 'if (found === dataDigest) return undefined',
+    to: 'if (found !== 0n) return undefined',
     noticedBy: {
       file,
-      test: `${title}: a disk that gives the backup something else is a divergence, noticed at that entry`,
+      test: `${title}: something else than the primary has read is no answer; if it stays so, it is a divergence`,
     },
   },
   {
@@ -103,8 +103,8 @@ export const readsMutations: readonly Mutation[] = [
   {
     name: "a backup's own copy is changed before it was read",
     file: 'src/host/disk-of-replica.ts',
-    from: 'void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request))',
-    to: 'void this.#reads.begin(request)',
+    from: 'void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request, wasOther))',
+    to: 'void this.#reads.begin(request, wasOther)',
     noticedBy: {
       file,
       test: `${title}, rule (c), with a copy of its own: what the log changes next waits for the backup’s read`,

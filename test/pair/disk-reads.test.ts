@@ -44,3 +44,17 @@ test('several backups: the winner and those that follow it read what the first p
   })
   assert.ok(failovers > 150, `${failovers} failovers`)
 })
+
+test('channel cut, disk out of reach of one side: nobody takes other data for what the primary read', () => {
+  forSeeds(100, (seed) => {
+    const cases: readonly [Faults, number][] = [
+      [{ partition: 'a' }, 2],
+      [{ outOfReach: { who: 'backup', what: 'disk' } }, 1],
+      [{ outOfReach: { who: 'primary', what: 'disk' } }, 1],
+    ]
+    for (const [faults, backups] of cases) {
+      const { pair, live } = run(seed, faults, backups)
+      if (live[0]) pair.check(live[0])
+    }
+  })
+})

@@ -552,9 +552,18 @@ export class ToyPair {
       count: replayer.machine.count,
       outputs,
       hasRead: diskAnswers.some(({ isOwnRead }) => isOwnRead),
-      waitsForRead: state.kind === 'needsRead',
+      need: state.kind === 'needsRead' ? state.need : undefined,
     }
+    if (report.need?.difference) this.#onOtherRead(replica, report.need.sequence)
     this.#onBackup(replica, replica.backup!.onReplayed(report, this.#nowMs))
+  }
+
+  /** Only a replica that was dropped, and does not know it yet, may find something else than its primary has read. */
+  #onOtherRead(replica: ToyReplica, sequence: bigint): void {
+    assert.ok(!this.#record.fields.eligible.includes(replica.name), `${replica.name} has read something else`)
+    assert.notEqual(this.#record.fields.holder, replica.name)
+    const request = replica.machine.inFlightDiskRequests().find((open) => open.sequence === sequence)
+    this.#world.readFor(replica, request!)
   }
 
   #confirm(): void {

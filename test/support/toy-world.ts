@@ -151,9 +151,10 @@ export class ToyWorld {
       outputs.push(...ran.outputs)
       const { state } = ran
       if (state.kind === 'needsRead') {
-        const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === state.sequence)
+        const { sequence } = state.need
+        const read = entries.find(({ body }) => body.kind === 'diskRead' && body.sequence === sequence)
         assert.ok(read?.body.kind === 'diskRead')
-        truth.provide(state.sequence, this.#read.get(read.body.dataDigest)!)
+        truth.provide(sequence, this.#read.get(read.body.dataDigest)!)
       } else {
         assert.equal(state.kind, 'needsEntries')
         return outputs

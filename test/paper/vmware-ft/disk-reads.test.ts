@@ -23,15 +23,29 @@ import { Replayer } from '../../../src/hypervisor/replayer.ts'
 import { decodeBatch, type LogBatch } from '../../../src/log/batch.ts'
 import { type DiskRequest, logIndex, type MarkedOutput } from '../../../src/log/entry.ts'
 import { instructionCount } from '../../../src/machine/types.ts'
+import { Backup } from '../../../src/replication/backup.ts'
 import type { PrimaryEffect } from '../../../src/replication/effects.ts'
 import type { Message } from '../../../src/replication/messages.ts'
 import { defaultReplicationPolicy } from '../../../src/replication/policy.ts'
 import { Primary } from '../../../src/replication/primary.ts'
 import { fullReach } from '../../../src/replication/reach.ts'
-import { batchAt, end, hello, identity, marked, only } from '../../support/replication.ts'
+import { batchAt, end, entries, hello, identity, marked, only, welcome } from '../../support/replication.ts'
 import { ToyMachine, toyHabits } from '../../support/toy-machine.ts'
 
 const habits = { ...toyHabits, diskEvery: 11 }
+
+/** Listed in generation 2. */
+function listedBackup(): Backup {
+  const policy = {
+    ...defaultReplicationPolicy,
+    detector: { ...defaultReplicationPolicy.detector, timeoutMs: 1e9, logSilenceMs: 1e9 },
+  }
+  const backup = new Backup({ identity, replica: 'b', policy }, 0)
+  backup.onChannelOpen(0)
+  backup.onMessage(hello('a', { role: 'primary', generation: 2, runId: 7n, hold: 1 }), 0)
+  backup.onMessage(welcome(2, [{ replica: 'b', address: '' }]), 0)
+  return backup
+}
 
 /** What a disk gave for each request that was read. */
 type Given = Map<bigint, Uint8Array>
@@ -80,7 +94,7 @@ function replay(batches: readonly LogBatch[], given: Given) {
     // As a backup that reads at once, not knowing what came of the primary's read.
     for (const { output } of outputs)
       if (given.has(output.sequence)) replayer.provide(output.sequence, given.get(output.sequence)!)
-    const isRead = state.kind === 'needsRead' && given.has(state.sequence)
+    const isRead = state.kind === 'needsRead' && !state.need.difference && given.has(state.need.sequence)
     if (state.kind !== 'progress' && !isRead) return { replayer, state }
   }
 }
@@ -88,9 +102,9 @@ function replay(batches: readonly LogBatch[], given: Given) {
 test('Disk reads on the backup: what was read is not in the log, the backup reads it itself, and is the same machine', () => {
   const { recorder, batches, given, reads } = record(true)
   assert.ok(reads > 20, `${reads} reads`)
-  const entries = entriesOf(batches)
-  assert.equal(entries.filter(({ body }) => body.kind === 'diskRead').length, reads)
-  assert.ok(entries.every(({ body }) => body.kind !== 'diskCompletion' || body.data === undefined))
+  const all = entriesOf(batches)
+  assert.equal(all.filter(({ body }) => body.kind === 'diskRead').length, reads)
+  assert.ok(all.every(({ body }) => body.kind !== 'diskCompletion' || body.data === undefined))
   const { replayer, state } = replay(batches, given)
   assert.equal(state.kind, 'needsEntries')
   assert.equal(replayer.machine.digest(), recorder.machine.digest())
@@ -100,7 +114,7 @@ test('Disk reads on the backup: until it has read, the backup stands at that ent
   const { batches, given } = record(true)
   const [first, ...others] = [...given.keys()]
   const { replayer, state } = replay(batches, new Map(others.map((sequence) => [sequence, given.get(sequence)!])))
-  assert.deepEqual(state, { kind: 'needsRead', sequence: first })
+  assert.deepEqual(state, { kind: 'needsRead', need: { sequence: first } })
   const { replayedEnd } = replayer
   assert.deepEqual([replayer.run(1n << 40n).state.kind, replayer.replayedEnd], ['needsRead', replayedEnd])
   assert.throws(() => replayer.goLive(), /everything acknowledged is replayed/)
@@ -109,13 +123,57 @@ test('Disk reads on the backup: until it has read, the backup stands at that ent
   assert.ok(replayer.replayedEnd > replayedEnd)
 })
 
-test('Disk reads on the backup: a disk that gives the backup something else is a divergence, noticed at that entry', () => {
+test('Disk reads on the backup: something else than the primary has read is no answer; if it stays so, it is a divergence', () => {
   const { batches, given } = record(true)
   const [first] = given.keys()
-  const { state } = replay(batches, new Map([...given, [first!, new Uint8Array(16).fill(0xee)]]))
-  assert.ok(state.kind === 'diverged' && state.divergence.kind === 'differentRead')
+  const { replayer, state } = replay(batches, new Map([...given, [first!, new Uint8Array(16).fill(0xee)]]))
+  assert.ok(state.kind === 'needsRead')
+  const { difference } = state.need
   const entry = entriesOf(batches).find(({ body }) => body.kind === 'diskRead' && body.sequence === first)
-  assert.equal(state.divergence.index, entry?.index)
+  assert.deepEqual([difference?.kind, difference?.index], ['differentRead', entry?.index])
+  assert.equal(replayer.replayedEnd, entry?.index, 'the machine has not seen it')
+
+  const stalled = () => {
+    const backup = listedBackup()
+    const [batch] = batches
+    backup.onMessage(entries(batch!), 1)
+    backup.onReplayed({ replayedEnd: replayer.replayedEnd, count: 1n, outputs: [], need: state.need }, 2)
+    return backup
+  }
+  const { readStallMs } = defaultReplicationPolicy
+  const backup = stalled()
+  assert.deepEqual(only(backup.onTick(1 + readStallMs), 'halt'), [])
+  const ended = backup.onTick(2 + readStallMs)
+  assert.deepEqual(only(ended, 'reportDivergence'), [{ kind: 'reportDivergence', divergence: difference }])
+  assert.equal(only(ended, 'halt')[0]?.reason, 'diverged')
+
+  const mended = stalled()
+  replayer.provide(first!, given.get(first!)!)
+  replayer.run(1n << 40n)
+  assert.ok(replayer.replayedEnd > entry!.index)
+  mended.onReplayed({ replayedEnd: replayer.replayedEnd, count: 1n, outputs: [] }, 3)
+  assert.deepEqual(only(mended.onTick(2 + readStallMs), 'halt'), [])
+})
+
+test('Disk reads on the backup: one whose disk is out of reach leaves while its primary lives, and waits once it is gone', () => {
+  const { readStallMs } = defaultReplicationPolicy
+  const stalled = () => {
+    const backup = listedBackup()
+    backup.onMessage(entries(batchAt(0, 5)), 1)
+    backup.onReplayed({ replayedEnd: end(2), count: 2n, outputs: [], need: {} }, 2)
+    return backup
+  }
+  const left = stalled().onTick(2 + readStallMs)
+  assert.deepEqual(
+    only(left, 'send').map(({ message }) => message.kind),
+    ['goodbye'],
+  )
+  assert.equal(only(left, 'halt')[0]?.reason, 'diskStalled')
+  const heir = stalled()
+  heir.onChannelClosed(3)
+  heir.onArbiterAnswer({ result: 'granted', generation: 3 }, 4)
+  assert.deepEqual(heir.onTick(2 + 10 * readStallMs), [])
+  assert.equal(only(heir.onReplayed({ replayedEnd: end(5), count: 5n, outputs: [] }, 9), 'goLive').length, 1)
 })
 
 // ---- (a) -----------------------------------------------------------------------------------------------------------------
