@@ -26,7 +26,13 @@ Exit codes:
 const program = new Command('understudy')
   .description('Runs an unmodified riscv64 Linux server as a primary and a backup that execute the same instructions.')
   .version('0.1.0')
-  .showHelpAfterError('(see --help)')
+  // As all our errors: one line.
+  .configureOutput({
+    outputError: (text, write) => {
+      const [, words] = /^(?:error: )?(.*)$/s.exec(text.trim())!
+      write(`understudy: ${words!.replaceAll('\n', ' ')} (see --help)\n`)
+    },
+  })
   .addHelpText('after', exitCodeHelp)
   .exitOverride()
 

@@ -155,10 +155,13 @@ test('a host without a route exits with one line that says what to do', { skip: 
   assertOneLine(onLonelyHost(['up', path], 'true'), 1, /default route.*ip route add/)
 })
 
-test('an unknown command or option exits with 2', () => {
-  assert.equal(understudy(['upp']).code, 2)
-  assert.equal(understudy(['up', '--what']).code, 2)
-  assert.equal(understudy(['run']).code, 2)
+test('an unknown command or option, or a missing one, exits with 2 and one line', () => {
+  assertOneLine(understudy(['upp']), 2, /unknown command 'upp' \(Did you mean up\?\) \(see --help\)/)
+  assertOneLine(understudy(['up', '--what']), 2, /unknown option '--what'/)
+  assertOneLine(understudy(['up']), 2, /missing required argument 'VM'/)
+  assertOneLine(understudy(['replica']), 2, /required option '--config <FILE>' not specified/)
+  assertOneLine(understudy(['fail', 'tertiary', 'x']), 2, /Allowed choices are primary, backup/)
+  assertOneLine(understudy(['run']), 2, /name a VM file/)
 })
 
 test('a file that is no ELF program, or for another machine, exits with 125 from run --elf', () => {
