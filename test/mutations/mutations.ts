@@ -38,7 +38,7 @@ export function describeNoticer(noticer: Noticer): string {
 
 const bare = 'test/determinism/bare.test.ts'
 
-/** Every source of nondeterminism that the issue names, let back in (docs/DETERMINISM.md). */
+/** Every source of nondeterminism that there is, let back in (docs/DETERMINISM.md). */
 export const determinismMutations: readonly Mutation[] = [
   {
     name: 'a replay drops an entry now and then',

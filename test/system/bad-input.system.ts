@@ -1,4 +1,4 @@
-/** Bad input gets one clear line, the right exit code, and no stack trace (issue "the spine", Must show 6). */
+/** Bad input gets one clear line, the right exit code, and no stack trace. */
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

@@ -1,6 +1,6 @@
 /**
  * Debian boots: the default guest serves through the gateway, unprotected and protected; a full Debian with systemd gives
- * a login on its console (issue "the spine", Must show 3). How long it takes beside QEMU is bench/boot.ts's question.
+ * a login on its console. How long it takes beside QEMU is bench/boot.ts's question.
  */
 
 import assert from 'node:assert/strict'

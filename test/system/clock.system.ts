@@ -1,6 +1,6 @@
 /**
  * The guest's clock from outside, in its short form; `clock-campaign.ts` is the long one. "Within 20 ms of the host's
- * after 10 minutes of mixed idle and load, never back, across a failover too" (issue "the spine", Must show 3).
+ * after 10 minutes of mixed idle and load, never back, across a failover too".
  */
 
 import assert from 'node:assert/strict'

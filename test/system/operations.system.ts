@@ -1,6 +1,6 @@
 /**
  * What an operator does with one protected VM, through one failover: two consoles, logs, status --watch, metrics and
- * readiness (issue "Nothing lost, never two", Operating it). One boot.
+ * readiness. One boot.
  */
 
 import assert from 'node:assert/strict'

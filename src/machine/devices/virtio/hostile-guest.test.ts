@@ -1,5 +1,5 @@
 /**
- * A guest that means harm (issue: hostile guest). Named attacks first, one rule each; then many random chains against all
+ * A guest that means harm. Named attacks first, one rule each; then many random chains against all
  * devices: no hang, no crash, no access outside RAM, and two instances agree bit by bit.
  */
 
