@@ -45,6 +45,11 @@ export interface BackupKeeperOptions {
 /** A process that was started has said hello; so much later its primary has seen it, or it has gone again. */
 const seenWithinMs = 1000
 const firstDelayMs = 500
+/**
+ * A machine that lost a replica has clients that wait for it. To start a process stops this one for 10 to 30 ms, and takes a
+ * core for half a second more: so long it serves them first.
+ */
+const clientsFirstMs = 200
 const longestDelayMs = 30_000
 /** Protected for so long: the attempt was a good one, and the next loss is another story. */
 const steadyMs = 1000
@@ -84,6 +89,7 @@ export class BackupKeeper {
     else this.#protectedSinceMs = undefined
     if (isComplete || (state !== 'alone' && state !== 'protected')) return
     this.#lackingSinceMs ??= nowMs
+    if (nowMs - this.#lackingSinceMs < clientsFirstMs) return
     if (hasTransfer || this.#isStarting || nowMs < this.#notBeforeMs || !starter.wantsBackup) return
     this.#isStarting = true
     void this.#start(this.#delayMs === firstDelayMs).finally(() => {

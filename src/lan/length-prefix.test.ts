@@ -42,3 +42,11 @@ it('a length outside the bounds is the peer’s fault; payloads before it still 
     assert.deepEqual(seen, [5])
   }
 })
+
+test("a slice of a payload is a copy, also of a socket's Buffer: a kept frame keeps nothing else", () => {
+  const chunk = Buffer.concat([encodePrefix(2), Buffer.from([1, 2])])
+  const copies: Uint8Array[] = []
+  new LengthPrefixSplitter(1, 100).push(chunk, (payload) => copies.push(payload.slice()))
+  assert.deepEqual(copies, [Uint8Array.of(1, 2)])
+  assert.equal(copies[0]!.buffer.byteLength, 2)
+})

@@ -34,10 +34,11 @@ export class LengthPrefixSplitter {
   }
 
   /**
-   * Calls `onPayload` for each payload that `chunk` completes, in order. A payload that lies whole in the chunk is a
-   * view of it, not a copy. After a bad length (`WorldError('bad-length')`) the splitter gives nothing more.
+   * Calls `onPayload` for each payload that `bytes` complete, in order. A payload that lies whole in them is a
+   * view of it, not a copy; its `slice` is one, also if they are a Buffer, whose own is not. After a bad length (`WorldError('bad-length')`) the splitter gives nothing more.
    */
-  push(chunk: Uint8Array, onPayload: (payload: Uint8Array) => void): void {
+  push(bytes: Uint8Array, onPayload: (payload: Uint8Array) => void): void {
+    const chunk = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
     let offset = 0
     while (offset < chunk.length && !this.#broken) {
       if (this.#payload) {

@@ -71,6 +71,19 @@ test('a stream of messages cut into pieces of any size yields the messages', () 
   )
 })
 
+test('the bytes of a message may be handed to another thread, whatever else came in the same piece of the stream', () => {
+  const pages: Message = { kind: 'pages', bytes: new Uint8Array(100).fill(7) }
+  const encoded = encodeMessage(pages)
+  const decoder = new MessageDecoder()
+  const cut = encoded.length + 10
+  // As a socket gives it: a Buffer, whose `slice` copies nothing.
+  const stream = Buffer.concat([encoded, encoded])
+  const [first] = decoder.push(stream.subarray(0, cut))
+  assert.ok(first?.kind === 'pages')
+  structuredClone(first.bytes, { transfer: [first.bytes.buffer as ArrayBuffer] })
+  assert.deepEqual(decoder.push(stream.subarray(cut)), [pages])
+})
+
 test('a batch is whole before it can be acknowledged: every flipped bit of a message is a WorldError', () => {
   for (const message of messages) {
     const good = encodeMessage(message)

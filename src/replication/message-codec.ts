@@ -325,11 +325,12 @@ export class MessageDecoder {
 
   /** Takes the next piece of the stream, returns the messages that are now complete. Throws `WorldError`. */
   push(piece: Uint8Array): Message[] {
-    this.#pieces.push(piece)
+    // Never as a socket's Buffer, whose `slice` copies nothing: what is handed to another thread would take the rest along.
+    this.#pieces.push(new Uint8Array(piece.buffer, piece.byteOffset, piece.length))
     this.#pendingBytes += piece.length
     if (this.#pendingBytes < this.#neededBytes) return []
     // Joined only when a message is complete, so that a long one in many pieces is copied once.
-    const bytes = this.#pieces.length === 1 ? piece : concatBytes(this.#pieces)
+    const bytes = this.#pieces.length === 1 ? this.#pieces[0]! : concatBytes(this.#pieces)
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const messages: Message[] = []
     let offset = 0
