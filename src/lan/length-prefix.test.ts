@@ -43,7 +43,7 @@ it('a length outside the bounds is the peer’s fault; payloads before it still 
   }
 })
 
-test("a slice of a payload is a copy, also of a socket's Buffer: a kept frame keeps nothing else", () => {
+it("a slice of a payload is a copy, also of a socket's Buffer: a kept frame keeps nothing else", () => {
   const chunk = Buffer.concat([encodePrefix(2), Buffer.from([1, 2])])
   const copies: Uint8Array[] = []
   new LengthPrefixSplitter(1, 100).push(chunk, (payload) => copies.push(payload.slice()))
