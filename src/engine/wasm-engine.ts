@@ -80,6 +80,26 @@ export function createEngine(options: EngineOptions): ProfiledEngine {
   return new WasmEngine(options)
 }
 
+/** Addresses of what every run looks at: a run may be a microsecond long, and to look all of them up by name takes as much. */
+const hot = {
+  count: cells.count.address,
+  clockN0: cells.clockN0.address,
+  clockT0: cells.clockT0.address,
+  clockRate: cells.clockRate.address,
+  clockCap: cells.clockCap.address,
+  clockCapDelta: cells.clockCapDelta.address,
+  exitReason: cells.exitReason.address,
+  attention: cells.attention.address,
+  watchHit: cells.watchHit.address,
+  machineTimerCompare: cells.machineTimerCompare.address,
+  stimecmp: cells.stimecmp.address,
+  menvcfg: cells.menvcfg.address,
+  mipTimers: cells.mipTimers.address,
+  mie: cells.mie.address,
+  mipSoft: cells.mipSoft.address,
+  mipLines: cells.mipLines.address,
+} as const
+
 class WasmEngine implements ProfiledEngine {
   readonly ramBytes: number
   readonly ram: Uint8Array
@@ -135,11 +155,11 @@ class WasmEngine implements ProfiledEngine {
     for (let slot = 0; slot < layout.slotCount; slot++) {
       this.#view.setInt32(layout.freeListBase + slot * 4, layout.slotCount - 1 - slot, true)
     }
-    this.#put('freeSlots', layout.slotCount)
-    this.#put('hotThreshold', neverHot)
+    this.#put(cells.freeSlots.address, layout.slotCount)
+    this.#put(cells.hotThreshold.address, neverHot)
     if (translation !== 'off') {
       const options = { ...defaultTranslation, ...translation }
-      this.#put('hotThreshold', options.threshold)
+      this.#put(cells.hotThreshold.address, options.threshold)
       this.#translator = new Translator({
         layout,
         memory,
@@ -154,17 +174,17 @@ class WasmEngine implements ProfiledEngine {
     this.#resetRegisters()
   }
 
-  #get(name: CellName): bigint {
-    return this.#view.getBigUint64(cells[name].address, true)
+  #get(address: number): bigint {
+    return this.#view.getBigUint64(address, true)
   }
-  #set(name: CellName, value: bigint): void {
-    this.#view.setBigUint64(cells[name].address, value, true)
+  #set(address: number, value: bigint): void {
+    this.#view.setBigUint64(address, value, true)
   }
-  #getSmall(name: CellName): number {
-    return this.#view.getInt32(cells[name].address, true)
+  #getSmall(address: number): number {
+    return this.#view.getInt32(address, true)
   }
-  #put(name: CellName, value: number): void {
-    this.#view.setInt32(cells[name].address, value, true)
+  #put(address: number, value: number): void {
+    this.#view.setInt32(address, value, true)
   }
 
   // Running
@@ -183,18 +203,18 @@ class WasmEngine implements ProfiledEngine {
       const count = this.count
       if (count >= until) return 'count'
       this.#refreshTimers()
-      this.#put('exitReason', coreExit.none)
-      this.#put('attention', 0)
-      this.#put('watchHit', 0)
+      this.#put(hot.exitReason, coreExit.none)
+      this.#put(hot.attention, 0)
+      this.#put(hot.watchHit, 0)
       this.#coreRuns++
       this.#translator?.beforeRun()
       this.#core.run(Number(this.#nextStop(count, until) - count))
-      const reason = this.#getSmall('exitReason')
-      if (this.#stopRequested || this.#getSmall('watchHit') !== 0) return 'stopRequested'
+      const reason = this.#getSmall(hot.exitReason)
+      if (this.#stopRequested || this.#getSmall(hot.watchHit) !== 0) return 'stopRequested'
       if (reason === coreExit.supervisorCall) return 'supervisorCall'
       if (reason === coreExit.waitForInterrupt) {
         this.#refreshTimers()
-        if ((this.#pendingBits() & this.#get('mie')) === 0n) return 'waiting'
+        if ((this.#pendingBits() & this.#get(hot.mie)) === 0n) return 'waiting'
       }
     }
   }
@@ -212,12 +232,12 @@ class WasmEngine implements ProfiledEngine {
 
   /** What armed timers compare with; interrupts they raise need not be enabled. */
   #deadlines(): bigint[] {
-    const machine = this.#get('machineTimerCompare')
-    return this.#hasSstc() ? [machine, this.#get('stimecmp')] : [machine]
+    const machine = this.#get(hot.machineTimerCompare)
+    return this.#hasSstc() ? [machine, this.#get(hot.stimecmp)] : [machine]
   }
 
   #hasSstc(): boolean {
-    return (this.#get('menvcfg') & menvcfgBit.stce) !== 0n
+    return (this.#get(hot.menvcfg) & menvcfgBit.stce) !== 0n
   }
 
   /** Makes mip say what the timers say at this count. */
@@ -225,17 +245,17 @@ class WasmEngine implements ProfiledEngine {
     const ticks = this.ticks
     const isDue = (compare: bigint): boolean => compare !== neverTicks && ticks >= compare
     let bits = 0n
-    if (isDue(this.#get('machineTimerCompare'))) bits |= interruptBit.mtip
-    if (this.#hasSstc() && isDue(this.#get('stimecmp'))) bits |= interruptBit.stip
-    this.#set('mipTimers', bits)
+    if (isDue(this.#get(hot.machineTimerCompare))) bits |= interruptBit.mtip
+    if (this.#hasSstc() && isDue(this.#get(hot.stimecmp))) bits |= interruptBit.stip
+    this.#set(hot.mipTimers, bits)
   }
 
   #pendingBits(): bigint {
-    return this.#get('mipSoft') | this.#get('mipLines') | this.#get('mipTimers')
+    return this.#get(hot.mipSoft) | this.#get(hot.mipLines) | this.#get(hot.mipTimers)
   }
 
   #heed(bits: number): void {
-    this.#put('attention', this.#getSmall('attention') | bits)
+    this.#put(hot.attention, this.#getSmall(hot.attention) | bits)
   }
 
   requestStop(): void {
@@ -244,10 +264,10 @@ class WasmEngine implements ProfiledEngine {
   }
 
   setInterrupt(bit: bigint, level: boolean): void {
-    const lines = this.#get('mipLines')
+    const lines = this.#get(hot.mipLines)
     const next = level ? lines | bit : lines & ~bit
     if (next === lines) return
-    this.#set('mipLines', next)
+    this.#set(hot.mipLines, next)
     this.#heed(attention.lookUpAfresh)
   }
 
@@ -255,7 +275,7 @@ class WasmEngine implements ProfiledEngine {
     this.#deviceLoads++
     const physical = BigInt.asUintN(64, address)
     const value = physical < physicalLimit ? this.#bus.load(Number(physical), size) : undefined
-    if (value === undefined) this.#put('busFault', 1)
+    if (value === undefined) this.#put(cells.busFault.address, 1)
     return value ?? 0n
   }
 
@@ -263,34 +283,34 @@ class WasmEngine implements ProfiledEngine {
     this.#deviceStores++
     const physical = BigInt.asUintN(64, address)
     const done = physical < physicalLimit && this.#bus.store(Number(physical), size, BigInt.asUintN(size * 8, value))
-    if (!done) this.#put('busFault', 1)
+    if (!done) this.#put(cells.busFault.address, 1)
   }
 
   // Time
 
   get count(): bigint {
-    return this.#get('count')
+    return this.#get(hot.count)
   }
   set count(value: bigint) {
-    this.#set('count', value)
+    this.#set(hot.count, value)
   }
 
   getClock(): GuestClock {
     return {
-      n0: this.#get('clockN0'),
-      t0: this.#get('clockT0'),
-      ratePer2p32: this.#get('clockRate'),
-      cap: this.#get('clockCap'),
+      n0: this.#get(hot.clockN0),
+      t0: this.#get(hot.clockT0),
+      ratePer2p32: this.#get(hot.clockRate),
+      cap: this.#get(hot.clockCap),
     }
   }
 
   setClock(clock: GuestClock): void {
     assert(clock.n0 <= this.count, 'a clock entry starts in the past or now')
-    this.#set('clockN0', clock.n0)
-    this.#set('clockT0', clock.t0)
-    this.#set('clockRate', clock.ratePer2p32)
-    this.#set('clockCap', clock.cap)
-    this.#set('clockCapDelta', capDelta(clock))
+    this.#set(hot.clockN0, clock.n0)
+    this.#set(hot.clockT0, clock.t0)
+    this.#set(hot.clockRate, clock.ratePer2p32)
+    this.#set(hot.clockCap, clock.cap)
+    this.#set(hot.clockCapDelta, capDelta(clock))
     this.#heed(attention.leave)
   }
 
@@ -299,30 +319,30 @@ class WasmEngine implements ProfiledEngine {
   }
 
   get nextDeadline(): bigint | undefined {
-    const enabled = this.#get('mie')
+    const enabled = this.#get(hot.mie)
     const armed: bigint[] = []
-    if ((enabled & interruptBit.mtip) !== 0n) armed.push(this.#get('machineTimerCompare'))
-    if ((enabled & interruptBit.stip) !== 0n && this.#hasSstc()) armed.push(this.#get('stimecmp'))
+    if ((enabled & interruptBit.mtip) !== 0n) armed.push(this.#get(hot.machineTimerCompare))
+    if ((enabled & interruptBit.stip) !== 0n && this.#hasSstc()) armed.push(this.#get(hot.stimecmp))
     return armed
       .filter((deadline) => deadline !== neverTicks)
       .reduce<bigint | undefined>((first, next) => (first === undefined || next < first ? next : first), undefined)
   }
 
   get machineTimerCompare(): bigint {
-    return this.#get('machineTimerCompare')
+    return this.#get(hot.machineTimerCompare)
   }
   set machineTimerCompare(value: bigint) {
-    this.#set('machineTimerCompare', value)
+    this.#set(hot.machineTimerCompare, value)
     this.#heed(attention.leave)
   }
 
   // Memory
 
   get supervisorCallsExit(): boolean {
-    return this.#getSmall('supervisorCallsExit') !== 0
+    return this.#getSmall(cells.supervisorCallsExit.address) !== 0
   }
   set supervisorCallsExit(value: boolean) {
-    this.#put('supervisorCallsExit', value ? 1 : 0)
+    this.#put(cells.supervisorCallsExit.address, value ? 1 : 0)
   }
 
   watchStore(address: GuestPhysical): void {
@@ -331,7 +351,7 @@ class WasmEngine implements ProfiledEngine {
     this.#watched = address
     const flags = this.#layout.pageFlagsBase + Math.floor(offset / pageBytes)
     this.#view.setUint8(flags, this.#view.getUint8(flags) | pageFlag.watched)
-    this.#put('watchedWord', this.#layout.ramStart + offset)
+    this.#put(cells.watchedWord.address, this.#layout.ramStart + offset)
     this.#forgetWriteEntries()
   }
 
@@ -355,20 +375,20 @@ class WasmEngine implements ProfiledEngine {
       this.#core.prepareWrite(offset, size)
       offset += size
     }
-    const reserved = this.#get('reservation')
-    if (reserved < BigInt(end) && reserved + 8n > BigInt(start)) this.#set('reservation', neverTicks)
+    const reserved = this.#get(cells.reservation.address)
+    if (reserved < BigInt(end) && reserved + 8n > BigInt(start)) this.#set(cells.reservation.address, neverTicks)
   }
 
   takeWrittenPages(): number[] {
     const { writtenListBase, pageFlagsBase } = this.#layout
-    const length = this.#getSmall('writtenPages')
+    const length = this.#getSmall(cells.writtenPages.address)
     const pages = Array.from({ length }, (_, index) => this.#view.getInt32(writtenListBase + index * 4, true))
     for (const page of pages) {
       this.#usedPages[page] = 1
       const flags = pageFlagsBase + page
       this.#view.setUint8(flags, this.#view.getUint8(flags) & ~(pageFlag.written | pageFlag.writeCached))
     }
-    this.#put('writtenPages', 0)
+    this.#put(cells.writtenPages.address, 0)
     this.#forgetWriteEntries()
     return pages.sort((a, b) => a - b)
   }
@@ -393,10 +413,10 @@ class WasmEngine implements ProfiledEngine {
   }
 
   get pc(): bigint {
-    return this.#get('pc')
+    return this.#get(cells.pc.address)
   }
   set pc(value: bigint) {
-    this.#set('pc', value)
+    this.#set(cells.pc.address, value)
   }
 
   getCsr(address: number): bigint {
@@ -411,10 +431,10 @@ class WasmEngine implements ProfiledEngine {
   }
 
   get privilege(): number {
-    return Number(this.#get('privilege'))
+    return Number(this.#get(cells.privilege.address))
   }
   set privilege(value: number) {
-    this.#set('privilege', BigInt(value))
+    this.#set(cells.privilege.address, BigInt(value))
     this.#core.updateMode()
   }
 
@@ -447,22 +467,22 @@ class WasmEngine implements ProfiledEngine {
       this.#view.setBigInt64(fBase + register * 8, 0n, true)
     }
     const kept: readonly CellName[] = ['count', 'clockN0', 'clockT0', 'clockRate', 'clockCap']
-    for (const name of stateCellNames) if (!kept.includes(name)) this.#set(name, 0n)
-    this.#set('privilege', 3n)
-    this.#set('reservation', neverTicks)
-    this.#set('mstatus', mstatusBit.uxl | mstatusBit.sxl)
-    this.#set('stimecmp', neverTicks)
-    this.#set('machineTimerCompare', neverTicks)
-    this.#set('pc', BigInt(ramBase))
+    for (const name of stateCellNames) if (!kept.includes(name)) this.#set(cells[name].address, 0n)
+    this.#set(cells.privilege.address, 3n)
+    this.#set(cells.reservation.address, neverTicks)
+    this.#set(cells.mstatus.address, mstatusBit.uxl | mstatusBit.sxl)
+    this.#set(hot.stimecmp, neverTicks)
+    this.#set(hot.machineTimerCompare, neverTicks)
+    this.#set(cells.pc.address, BigInt(ramBase))
     // The counters start at zero, wherever the count stands.
-    this.#set('mcycleBase', BigInt.asUintN(64, -this.count))
-    this.#set('minstretBase', BigInt.asUintN(64, -this.count))
+    this.#set(cells.mcycleBase.address, BigInt.asUintN(64, -this.count))
+    this.#set(cells.minstretBase.address, BigInt.asUintN(64, -this.count))
     this.#derive()
   }
 
   /** Everything that follows from the architectural state. */
   #derive(): void {
-    this.#set('clockCapDelta', capDelta(this.getClock()))
+    this.#set(hot.clockCapDelta, capDelta(this.getClock()))
     this.#core.flushTranslations()
     this.#core.updateMode()
     this.#refreshTimers()
@@ -472,7 +492,7 @@ class WasmEngine implements ProfiledEngine {
     this.#zeroRam()
     this.seedPool.clear()
     this.#watched = undefined
-    this.#put('watchedWord', 0)
+    this.#put(cells.watchedWord.address, 0)
     this.supervisorCallsExit = false
     this.#resetRegisters()
   }
@@ -491,7 +511,7 @@ class WasmEngine implements ProfiledEngine {
     for (let register = 0; register < 32; register++) {
       writer.u64(this.#view.getBigUint64(fBase + register * 8, true))
     }
-    for (const name of stateCellNames) writer.u64(this.#get(name))
+    for (const name of stateCellNames) writer.u64(this.#get(cells[name].address))
     writer.bool(this.supervisorCallsExit)
     writer.u64(BigInt(this.#watched ?? 0))
     this.seedPool.save(writer)
@@ -502,10 +522,10 @@ class WasmEngine implements ProfiledEngine {
     for (let register = 0; register < 32; register++) {
       this.#view.setBigUint64(fBase + register * 8, reader.u64(), true)
     }
-    for (const name of stateCellNames) this.#set(name, reader.u64())
+    for (const name of stateCellNames) this.#set(cells[name].address, reader.u64())
     this.supervisorCallsExit = reader.bool()
     const watched = Number(reader.u64())
-    if (watched === 0) this.#put('watchedWord', 0)
+    if (watched === 0) this.#put(cells.watchedWord.address, 0)
     else this.watchStore(watched)
     this.seedPool.load(reader)
     this.#derive()

@@ -149,8 +149,8 @@ export const determinismMutations: readonly Mutation[] = [
   {
     name: "a page that was digested is not noticed when it changes again: the hart's write entries stay",
     file: 'src/engine/wasm-engine.ts',
-    from: "    this.#put('writtenPages', 0)\n    this.#forgetWriteEntries()\n",
-    to: "    this.#put('writtenPages', 0)\n",
+    from: '    this.#put(cells.writtenPages.address, 0)\n    this.#forgetWriteEntries()\n',
+    to: '    this.#put(cells.writtenPages.address, 0)\n',
     noticedBy: { file: bare, test: 'moved to a fresh machine by snapshot and restore, again and again' },
   },
 ]
