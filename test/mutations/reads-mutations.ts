@@ -67,6 +67,13 @@ export const readsMutations: readonly Mutation[] = [
     },
   },
   {
+    name: "simulator: a write does not wait for the backup's read of the same sectors",
+    file: 'src/replication/read-barrier.ts',
+    from: 'if (replayedEnd !== undefined && replayedEnd < afterReadsEnd) {',
+    to: 'if (replayedEnd !== undefined && afterReadsEnd < 0n) {',
+    noticedBy: { seeds: 300 },
+  },
+  {
     name: "a write waits for some of the backups' reads only",
     file: 'src/replication/backup-links.ts',
     from: 'if (end === undefined || buffer.replayedEnd < end) end = buffer.replayedEnd',

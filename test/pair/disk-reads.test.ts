@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { epochProtocols } from '../../src/log/discipline.ts'
 import { forSeeds } from '../support/for-seeds.ts'
-import { type Faults, ToyPair } from '../support/toy-pair.ts'
+import { type Faults, type Setup, ToyPair } from '../support/toy-pair.ts'
 
 /** Runs replicas that read for themselves; one that reads something else fails the run as a divergence. */
-function run(seed: number, faults: Faults, backups = 1) {
-  const pair = new ToyPair(seed, faults, { backups, backupReads: true })
+function run(seed: number, faults: Faults, backups = 1, setup: Setup = {}) {
+  const pair = new ToyPair(seed, faults, { ...setup, backups, backupReads: true })
   pair.run(600)
   const live = pair.replicas.filter(({ isLive }) => isLive)
   assert.ok(live.length <= 1, 'two live machines')
@@ -58,3 +59,18 @@ test('channel cut, disk out of reach of one side: nobody takes other data for wh
     }
   })
 })
+
+for (const protocol of epochProtocols) {
+  test(`in epochs, primary killed at any point: the backup has read what the log leaves out (${protocol})`, () => {
+    let failovers = 0
+    const epochs = { kind: 'epoch', protocol, instructions: 1000 } as const
+    forSeeds(80, (seed) => {
+      const { pair, live } = run(seed, { kill: 'primary' }, 1, { epochs, bus: 'scsi' })
+      if (pair.b.halted === 'neverPaired' || pair.a.primary?.state === 'asking') return
+      assert.deepEqual(live, [pair.b])
+      failovers += pair.goneLive
+      pair.check(pair.b)
+    })
+    assert.ok(failovers > 50, `${failovers} failovers`)
+  })
+}
