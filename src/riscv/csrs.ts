@@ -58,8 +58,6 @@ export const csr = {
   mconfigptr: 0xf15,
 } as const
 
-export type CsrName = keyof typeof csr
-
 /** The name of a CSR for listings; its number in hexadecimal when it has none. */
 export function csrName(address: number): string {
   return Object.entries(csr).find(([, value]) => value === address)?.[0] ?? `0x${address.toString(16)}`

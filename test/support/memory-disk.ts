@@ -6,7 +6,6 @@
  */
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { ByteReader, ByteWriter } from '../../src/base/bytes.ts'
 import { sectorBytes } from '../../src/base/units.ts'
 import type { Input, Output } from '../../src/machine/types.ts'
 
@@ -48,20 +47,6 @@ export class MemoryDisk {
     for (let offset = 0; offset < data.length; offset += sectorBytes) {
       this.#written.set(sector + BigInt(offset / sectorBytes), data.slice(offset, offset + sectorBytes))
     }
-  }
-
-  /** What was written, for `loadWritten` of a disk with the same image. */
-  saveWritten(): Uint8Array {
-    const writer = new ByteWriter(64 + this.#written.size * (8 + sectorBytes)).u32(this.#written.size)
-    for (const [sector, content] of this.#written) writer.u64(sector).raw(content)
-    return writer.finish()
-  }
-
-  loadWritten(bytes: Uint8Array): void {
-    const reader = new ByteReader(bytes)
-    this.#written.clear()
-    for (let left = reader.u32(); left > 0; left--) this.#written.set(reader.u64(), reader.raw(sectorBytes).slice())
-    reader.end()
   }
 
   close(): void {

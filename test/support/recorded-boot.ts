@@ -80,8 +80,6 @@ export interface RecordedBoot {
   readonly batches: readonly LogBatch[]
   readonly windows: Readonly<Record<WindowName, RecordedWindow>>
   readonly load: LoadSummary
-  /** What the guest had written to its disk when it was ready. */
-  readonly writtenWhenReady: Uint8Array
   readonly rootPath: string
   readonly newMachine: MachineMaker
 }
@@ -251,7 +249,6 @@ function record(
   if (!transcript.includes('GUEST-READY')) throw new Error(`the guest did not get ready: ${transcript}`)
   // Nothing in flight: whoever starts from here needs no answers of the past.
   runTo(bootLimit, () => world.isWaiting && machine.inFlightDiskRequests().length === 0)
-  writeFileSync(join(folder, 'written-when-ready'), disk.saveWritten())
   recordWindow('ready')
   runTo(machine.count + loadInstructions)
   recordWindow('under-load')
@@ -269,7 +266,7 @@ function record(
   writeFileSync(join(folder, 'contents.json'), JSON.stringify(contents, null, 2))
 }
 
-function load(folder: string): Pick<RecordedBoot, 'keptLog' | 'batches' | 'windows' | 'load' | 'writtenWhenReady'> {
+function load(folder: string): Pick<RecordedBoot, 'keptLog' | 'batches' | 'windows' | 'load'> {
   const contents: Contents = JSON.parse(readFileSync(join(folder, 'contents.json'), 'utf8'))
   const windows = contents.windows.map(({ name, start, end }): [WindowName, RecordedWindow] => [
     name,
@@ -286,6 +283,5 @@ function load(folder: string): Pick<RecordedBoot, 'keptLog' | 'batches' | 'windo
     batches: new KeptLogReader().push(keptLog),
     windows: Object.fromEntries(windows) as RecordedBoot['windows'],
     load: contents.load,
-    writtenWhenReady: readFileSync(join(folder, 'written-when-ready')),
   }
 }
