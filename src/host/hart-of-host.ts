@@ -58,8 +58,8 @@ export function createHartOfHost(
   const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
   const machine = createMachine(config, image, (parts) => {
     const engine = (profiler?.createEngine ?? createOwnEngine)(parts)
-    // Before any of it is touched. Without large pages it is only slower.
-    adviseLargePages(engine.ram)
+    // Before any of it is touched: guest RAM, and what the engine keeps beside it. Without large pages it is only slower.
+    adviseLargePages(new Uint8Array(engine.ram.buffer))
     return engine
   })
   return {

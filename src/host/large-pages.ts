@@ -1,5 +1,5 @@
 /**
- * Guest RAM in large pages, where the host has them to give (Linux: transparent huge pages, `always` or `madvise`).
+ * Guest RAM, and the engine's memory around it, in large pages, where the host has them to give (Linux: transparent huge pages, `always` or `madvise`).
  *
  * Why: the kernel frees a dead process's memory before it closes its sockets, page by page, and until then its backup notices
  * nothing. With pages of 4 KiB that is a large part of a failover, and it grows with the guest's RAM. It is also what the
