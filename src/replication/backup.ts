@@ -310,6 +310,8 @@ export class Backup {
   }
 
   #beginReplaying(nowMs: number): void {
+    // What it has waited for so far was another primary's disk.
+    if (this.#stalled) this.#stalled = { ...this.#stalled, sinceMs: nowMs }
     this.#startDetector(nowMs)
     this.#moveTo('replaying')
   }
