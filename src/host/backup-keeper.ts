@@ -37,7 +37,7 @@ export interface KeeperStatus {
 }
 
 export interface BackupKeeperOptions {
-  readonly replica: Replica
+  readonly replica: Pick<Replica, 'protection'>
   readonly starter: BackupStarter
   readonly trace: (line: string) => void
 }
@@ -88,7 +88,10 @@ export class BackupKeeper {
     if (state === 'protected' && isComplete) this.#onProtected(nowMs)
     else this.#protectedSinceMs = undefined
     if (isComplete || (state !== 'alone' && state !== 'protected')) return
-    this.#lackingSinceMs ??= nowMs
+    if (this.#lackingSinceMs === undefined) {
+      this.#lackingSinceMs = nowMs
+      setTimeout(() => this.look(nowMs + clientsFirstMs), clientsFirstMs).unref()
+    }
     if (nowMs - this.#lackingSinceMs < clientsFirstMs) return
     if (hasTransfer || this.#isStarting || nowMs < this.#notBeforeMs || !starter.wantsBackup) return
     this.#isStarting = true
