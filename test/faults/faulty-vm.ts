@@ -3,6 +3,7 @@
  * looked at from outside: processes, the arbiter's record, traces, the disk image after a power-off.
  */
 
+import { deepEqual } from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,7 +21,7 @@ import type { ReplicaFault } from '../../src/host/replica-settings.ts'
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { readVmConfig } from '../../src/host/vm-config.ts'
 import { isAlive, type ReplicaName, replicaNames, replicaPids, VmFolder } from '../../src/host/vm-folder.ts'
-import type { Discipline } from '../../src/log/discipline.ts'
+import { type Discipline, exactDiscipline } from '../../src/log/discipline.ts'
 import type { DiskBus } from '../../src/machine/types.ts'
 import { isSameReach, type Reach } from '../../src/replication/reach.ts'
 import { endWithThisProcess } from '../support/reaper.ts'
@@ -55,6 +56,7 @@ export class FaultyVm {
   readonly #scratch: string
   readonly #trace: (line: string) => void
   readonly #hasOwnDisks: boolean
+  readonly #discipline: Discipline
   /** Length of each trace when the present run began. */
   #traceStarts: ReadonlyMap<ReplicaName, number> = new Map()
 
@@ -64,10 +66,11 @@ export class FaultyVm {
     scratch: string,
     name: string,
     trace: (line: string) => void,
-    hasOwnDisks: boolean,
+    { ownDisks = false, discipline = exactDiscipline }: FaultyVmOptions,
   ) {
     this.#path = path
-    this.#hasOwnDisks = hasOwnDisks
+    this.#hasOwnDisks = ownDisks
+    this.#discipline = discipline
     this.port = port
     this.#scratch = scratch
     this.#trace = trace
@@ -87,7 +90,7 @@ export class FaultyVm {
     const append = 'quiet redis.appendfsync=always'
     const { guest: _, ...choices } = options
     const path = await writeVmOf(guest, scratch, name, port, { ...choices, append })
-    return new FaultyVm(path, port, scratch, name, trace, options.ownDisks ?? false)
+    return new FaultyVm(path, port, scratch, name, trace, options)
   }
 
   get statePath(): string {
@@ -115,6 +118,7 @@ export class FaultyVm {
       this.#traceStarts = new Map(replicaNames.map((name) => [name, this.#traceOf(name).length]))
       await bringUp(this.#path, { protect: true, onProgress: () => {} })
       await this.redisAnswers(bootWithinMs)
+      for (const { discipline } of await this.statuses()) deepEqual(discipline, this.#discipline, 'status says so')
     }
   }
 
