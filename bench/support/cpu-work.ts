@@ -23,10 +23,10 @@ const warmUpUnits = 20
 const steadyWithin = 0.03
 const warmUpPieces = 6
 
-/** @returns seconds of a unit, once its code is translated */
-export async function warmUpCpuWork(vm: BenchVm, say: (line: string) => void): Promise<number> {
+/** @returns seconds of a unit, once its code is translated, or after so many pieces of work */
+export async function warmUpCpuWork(vm: BenchVm, say: (line: string) => void, pieces = warmUpPieces): Promise<number> {
   let last = Number.POSITIVE_INFINITY
-  for (let piece = 0; piece < warmUpPieces; piece++) {
+  for (let piece = 0; piece < pieces; piece++) {
     const { hart } = await vm.time(`work ${warmUpUnits}`)
     const isSteady = Math.abs(hart / last - 1) < steadyWithin
     last = hart
