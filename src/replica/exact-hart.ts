@@ -54,10 +54,15 @@ export class ExactHart extends LiveHart {
       this.#pacer.onRan(machine.count - countBefore, after - before)
     }
     this.handle(outputs)
-    this.flush()
     this.world.showProgress(machine)
-    if (stop.kind !== 'waiting') return 'again'
-    return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
+    if (stop.kind !== 'waiting') {
+      this.flush()
+      return 'again'
+    }
+    const sleepUntilNs = keeper.sleepUntilNs(after, machine.ticks, stop.deadline)
+    // The next timer of a flock is due already: its entries go with these, unless somebody waits for an output.
+    if (sleepUntilNs > after || this.hasOutputs) this.flush()
+    return { sleepUntilNs }
   }
 
   #keepTime(keeper: ClockKeeper, nowNs: bigint): void {

@@ -65,20 +65,25 @@ export interface VariantRows {
   readonly rows: readonly DigestRow[]
 }
 
-/** Does the jobs, so many at a time, and gives their rows in the order of the jobs. */
-export async function runVariants(
-  jobs: readonly { readonly variant: EngineVariant; readonly job: DigestJob }[],
+/**
+ * Does the jobs, so many at a time, and gives their rows in the order of the jobs.
+ * @param mayBegin asked before each job; the others are left undone
+ */
+export async function runVariants<Job extends { readonly variant: EngineVariant; readonly job: DigestJob }>(
+  jobs: readonly Job[],
   atOnce: number,
-  onRows: (rows: VariantRows) => void = () => {},
+  onRows: (rows: VariantRows, job: Job) => void = () => {},
+  mayBegin: () => boolean = () => true,
 ): Promise<VariantRows[]> {
   const results: VariantRows[] = []
   let next = 0
   const worker = async (): Promise<void> => {
-    for (let index = next++; index < jobs.length; index = next++) {
+    while (next < jobs.length && mayBegin()) {
+      const index = next++
       const { variant, job } = jobs[index]!
       const result = { variant: variant.name, rows: await runVariant(variant, job) }
       results[index] = result
-      onRows(result)
+      onRows(result, jobs[index]!)
     }
   }
   await Promise.all(Array.from({ length: atOnce }, worker))
