@@ -16,8 +16,9 @@ import { bootDrives } from './digest-work.ts'
 import { compareRows, engineVariants, runVariants, type VariantRows } from './engine-variants.ts'
 import { KeptResults, type VariantJob } from './kept-results.ts'
 
-const programsARound = 20
-const worldsARound = 5
+/** Of a round and variant, each in a process of its own, with so many programs and one world. */
+const programJobsARound = 5
+const programsAJob = 4
 const quickMillions = 300
 
 const { values } = parseArgs({
@@ -41,14 +42,16 @@ function bootJobs(driveSeed: number): VariantJob[] {
 }
 
 function programJobs(seed: number): VariantJob[] {
-  return engineVariants.map((variant, index) => ({
-    variant,
-    job: {
-      programs: { firstSeed: seed * programsARound, seeds: programsARound },
-      worlds: { firstSeed: seed * worldsARound, seeds: worldsARound },
-      driveSeed: seed + 1000 * index,
-    },
-  }))
+  return Array.from({ length: programJobsARound }, (_, part) => seed * programJobsARound + part).flatMap((part) =>
+    engineVariants.map((variant, index) => ({
+      variant,
+      job: {
+        programs: { firstSeed: part * programsAJob, seeds: programsAJob },
+        worlds: { firstSeed: part, seeds: 1 },
+        driveSeed: seed + 1000 * index,
+      },
+    })),
+  )
 }
 
 function describe({ variant, rows }: VariantRows): string {
