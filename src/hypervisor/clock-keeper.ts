@@ -156,15 +156,18 @@ export class ClockKeeper {
     if (monotonicNs < this.sleepUntilNs(monotonicNs, ticks, deadline)) return undefined
     const last = this.#lastEntryNs
     if (last !== undefined && monotonicNs - last >= this.#policy.loneSleepNs) this.#loneTimerNs = monotonicNs
-    const next = deadline !== undefined && this.#isInFlock(monotonicNs, deadline) ? deadline : undefined
+    const next = this.isInFlock(monotonicNs, deadline) ? deadline : undefined
     return this.#entry(monotonicNs, ticks, next)
   }
 
-  /** Due so soon after a lone timer that it is served with it; not long ago, as what runs ahead slows down. */
-  #isInFlock(monotonicNs: bigint, deadline: Ticks): boolean {
+  /**
+   * Whether a deadline is so soon after a lone timer that it is served with it. It is none any more when the flock has
+   * taken its time to be served, so nothing is put off for longer.
+   */
+  isInFlock(monotonicNs: bigint, deadline: Ticks | undefined): boolean {
     const { flockNs } = this.#policy
     const lone = this.#loneTimerNs
-    if (lone === undefined || monotonicNs - lone > flockNs) return false
+    if (deadline === undefined || lone === undefined || monotonicNs - lone > flockNs) return false
     return deadline * tickNs - this.#offsetNs <= lone + flockNs
   }
 
@@ -189,7 +192,7 @@ export class ClockKeeper {
     // A gap that one step does not close goes on without waiting for a deadline; and no entry before it can help.
     if (this.#behindNs(monotonicNs, ticks) > this.#policy.maxStepNs) return mayStepNs
     if (until < mayStepNs) return mayStepNs
-    return deadline !== undefined && this.#isInFlock(monotonicNs, deadline) ? monotonicNs : until
+    return this.isInFlock(monotonicNs, deadline) ? monotonicNs : until
   }
 
   /**

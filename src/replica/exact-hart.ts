@@ -59,10 +59,9 @@ export class ExactHart extends LiveHart {
       this.flush()
       return 'again'
     }
-    const sleepUntilNs = keeper.sleepUntilNs(after, machine.ticks, stop.deadline)
-    // The next timer of a flock is due already: its entries go with these, unless somebody waits for an output.
-    if (sleepUntilNs > after || this.hasOutputs) this.flush()
-    return { sleepUntilNs }
+    // The next timer of a flock is served at once, and its entries go with these, unless somebody waits for an output.
+    if (this.hasOutputs || !keeper.isInFlock(after, stop.deadline)) this.flush()
+    return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
   }
 
   #keepTime(keeper: ClockKeeper, nowNs: bigint): void {
