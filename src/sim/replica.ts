@@ -9,10 +9,11 @@ import type { FromHart } from '../replica/hart-messages.ts'
 import type { HartPolicy } from '../replica/hart-world.ts'
 import { ReplicaCore } from '../replica/replica-core.ts'
 import type { ConsoleOutput, ReplicaEffect, ReplicaWorld } from '../replica/replica-world.ts'
+import { SiblingCalls } from '../replica/sibling-calls.ts'
 import { Backup } from '../replication/backup.ts'
 import type { ChannelId } from '../replication/effects.ts'
 import { encodeMessage, MessageDecoder } from '../replication/message-codec.ts'
-import type { Message, Sibling } from '../replication/messages.ts'
+import type { Message } from '../replication/messages.ts'
 import type { ReplicationPolicy } from '../replication/policy.ts'
 import { Primary } from '../replication/primary.ts'
 import type { ReachPolicy } from '../replication/reach-probe.ts'
@@ -76,6 +77,7 @@ export class SimReplica {
   readonly #peers = new Map<ChannelId, End<Wire, Wire>>()
   #toPrimary: End<Wire, Wire> | undefined
   readonly #core: ReplicaCore
+  readonly #siblings: SiblingCalls
   #nextChannel: ChannelId = 1
   readonly #alarm: Alarm
 
@@ -140,6 +142,7 @@ export class SimReplica {
       })
     }, times.reach)
     this.#core = new ReplicaCore(this.#world())
+    this.#siblings = this.#newSiblingCalls()
     this.#alarm = new Alarm(alarmClockOf(actor), () => this.#core.onAlarm())
     actor.onDeath(() => this.#core.halt('killed'))
   }
@@ -273,27 +276,26 @@ export class SimReplica {
     })
   }
 
-  /** As host/sibling-caller.ts: again and again for a while. */
-  #callSibling({ replica, address }: Sibling, untilMs: number): void {
-    if (this.actor.nowMs >= untilMs) return
-    const again = (): void => {
-      this.actor.after(callAgainMs * 1000, () => this.#callSibling({ replica, address }, untilMs))
-    }
-    this.#options.network.connect<Wire, Wire>(this.actor, address, `log-${address}`, (end) => {
-      if (!end) {
-        this.#core.onSiblingUnreachable(replica)
-        again()
-        return
-      }
-      this.#onPeer(end, (id) => {
-        this.#core.onSiblingOpen(id, replica)
-        const look = (): void => {
-          if (this.#peers.has(id)) this.actor.after(callAgainMs * 1000, look)
-          else again()
-        }
-        look()
-      })
-    })
+  #newSiblingCalls(): SiblingCalls {
+    const { actor } = this
+    const { network, times } = this.#options
+    return new SiblingCalls(
+      {
+        nowMs: () => actor.nowMs,
+        after: (delayMs, run) => actor.after(delayMs * 1000, run),
+        dial: ({ address }, opened, failed) =>
+          network.connect<Wire, Wire>(actor, address, `log-${address}`, (end) => {
+            if (end) this.#onPeer(end, opened)
+            else failed()
+          }),
+        isOpen: (id) => this.#peers.has(id),
+      },
+      { callMs: times.policy.callMs, callAgainMs },
+      {
+        onOpen: (id, replica) => this.#core.onSiblingOpen(id, replica),
+        onUnreachable: (replica) => this.#core.onSiblingUnreachable(replica),
+      },
+    )
   }
 
   #decoded(onMessage: (message: Message) => void): (wire: Wire) => void {
@@ -391,10 +393,7 @@ export class SimReplica {
         this.#peers.delete(id)
         if (end) this.#toPrimary = end
       },
-      callSiblings: (siblings) => {
-        const untilMs = this.actor.nowMs + this.#options.times.policy.callMs
-        for (const sibling of siblings) this.#callSibling(sibling, untilMs)
-      },
+      callSiblings: (siblings) => this.#siblings.call(siblings),
       onPowerOff: () => {},
       onHalt: () => this.#end(),
       beforeEffect: (effect) => this.#beforeEffect(effect),
