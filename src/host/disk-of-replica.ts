@@ -184,12 +184,20 @@ export class OwnDisk implements DiskOfReplica {
     void this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
   }
 
-  /** Resolves when all that it followed is on stable storage; later requests have their turn after it anyway. */
+  /**
+   * Resolves when all that it followed is on stable storage; later requests have their turn after it anyway.
+   * @throws NbdError it is not, and no guest has heard of that; it is kept, and written again before the guest's next flush
+   */
   async goLive(pass: ReplicaPass): Promise<void> {
     this.begin(pass)
     this.#isLive = true
     this.#reads.end()
-    await this.#perform({ operation: 'flush' })
+    try {
+      await this.#turns.afterChanges(() => this.#steady.secure())
+    } catch (error) {
+      if (error instanceof NbdError && this.#hasOther()) this.#events.onOwnDiskFailed(error)
+      throw error
+    }
   }
 
   issue(request: DiskRequest): void {

@@ -49,7 +49,7 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** A store that fails on demand, as a disk with bad sectors does. */
 class FailingStore extends HeldStore {
-  failing: 'write' | 'read' | undefined
+  failing: 'write' | 'read' | 'flush' | undefined
 
   override async read(offset: number, lengthBytes: number): Promise<Buffer> {
     if (this.failing === 'read') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
@@ -59,6 +59,11 @@ class FailingStore extends HeldStore {
   override async write(offset: number, data: Uint8Array): Promise<void> {
     if (this.failing === 'write') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
     await super.write(offset, data)
+  }
+
+  override async flush(): Promise<void> {
+    if (this.failing === 'flush') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
+    await super.flush()
   }
 }
 
@@ -186,6 +191,24 @@ test('a copy that fails removes its side: a live replica with a backup answers n
     alone.backend.issue(operation === 'write' ? write(1n, 5n, 0x11) : read(1n, 5n))
     await until(() => alone.answers.length === 1)
     assert.deepEqual([alone.answers[0]!.status, alone.failures.length], ['ioError', 0])
+  }
+})
+
+test('a copy that cannot be made safe at go-live removes its side, if another one is good; if none is, it goes on, and writes again', async (t) => {
+  for (const hasOther of [true, false]) {
+    const { backend, store, failures, answers } = await ownCopies(t, hasOther)
+    backend.begin()
+    backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
+    store.failing = 'flush'
+    await assert.rejects(backend.connect(2n), { reason: 'io' })
+    assert.equal(failures.length, hasOther ? 1 : 0)
+    if (hasOther) continue
+    store.failing = undefined
+    const writesBefore = store.counts.write
+    backend.issue(flush(2n))
+    await until(() => answers.length === 1)
+    assert.equal(answers[0]!.status, 'ok')
+    assert.equal(store.counts.write, writesBefore + 1)
   }
 })
 

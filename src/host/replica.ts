@@ -414,7 +414,8 @@ export class Replica {
         },
         flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
         connect: (generation) => {
-          void this.#disk.connect(BigInt(generation)).then(() => this.#stampCopies(generation))
+          const failed = ({ message }: Error): void => this.#events.trace(`own copies are not stamped: ${message}`)
+          this.#disk.connect(BigInt(generation)).then(() => this.#stampCopies(generation), failed)
         },
       },
       arbiter: {
