@@ -12,14 +12,14 @@
 import { defaultHartPolicy, type HartPolicy } from '../replica/hart-world.ts'
 import type { HartSettings, ToHartThread } from './hart-messages.ts'
 import { createHartOfHost, type HartOfHost } from './hart-of-host.ts'
-import type { HartSeat, HartSeatEvents } from './hart-seat.ts'
+import type { HartRunner, HartRunnerEvents } from './hart-runner.ts'
 
 /** Sockets wait for a turn to end, so no turn is long. */
 const policy: HartPolicy = { ...defaultHartPolicy, replaySliceInstructions: 100_000n, batchNs: 200_000n }
 
-export class HartInPlace implements HartSeat {
+export class HartInPlace implements HartRunner {
   readonly #hart: HartOfHost
-  readonly #events: HartSeatEvents
+  readonly #events: HartRunnerEvents
   readonly #inbox: ToHartThread[] = []
   #isRung = false
   /** A turn comes by itself, at once. */
@@ -30,7 +30,7 @@ export class HartInPlace implements HartSeat {
   /** Stopped, failed, or it hangs. */
   #hasEnded = false
 
-  constructor(settings: HartSettings, events: HartSeatEvents) {
+  constructor(settings: HartSettings, events: HartRunnerEvents) {
     this.#events = events
     this.#hart = createHartOfHost(settings, policy, {
       post: (message) => events.onMessage(message),

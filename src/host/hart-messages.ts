@@ -1,5 +1,5 @@
 /**
- * What a replica and its hart say to each other wherever the hart sits: the hart's own messages (replica/hart-messages.ts), and
+ * What a replica and its hart say to each other, whoever gives the hart its turns: the hart's own messages (replica/hart-messages.ts), and
  * what only a host has to say.
  *
  * Both share the hart's progress, which the failure detector and `status` read; on a thread of its own also a doorbell, rung

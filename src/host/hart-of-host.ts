@@ -1,5 +1,5 @@
 /**
- * A hart with the real world around it: this host's clock, its randomness, and cells that other threads read. Wherever it sits
+ * A hart with the real world around it: this host's clock, its randomness, and cells that other threads read. Whoever gives it its turns
  * (hart-thread.ts, hart-in-place.ts), this is the one place where the machine meets them: they become log entries
  * (replica/live-hart.ts) before the machine sees them.
  */
@@ -23,17 +23,17 @@ export interface HartOfHost {
   countTurn(): void
 }
 
-/** @param seat what depends on where the hart sits */
+/** @param runner what depends on who gives the hart its turns */
 export function createHartOfHost(
   settings: HartSettings,
   policy: HartPolicy,
-  seat: Pick<HartWorld, 'post' | 'isRung'>,
+  runner: Pick<HartWorld, 'post' | 'isRung'>,
 ): HartOfHost {
   const { discipline, digestEveryMs, leavesOutReads, config, image, mode, isProfiled } = settings
   const progress = new BigInt64Array(settings.progress)
   const frameDelays = new DelayHistogram(settings.frameDelays)
   const world: HartWorld = {
-    ...seat,
+    ...runner,
     policy,
     discipline,
     digestEveryMs,

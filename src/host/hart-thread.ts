@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { entryFile } from './child-process.ts'
 import type { HartSettings, HartThreadSettings, ToHartThread } from './hart-messages.ts'
-import type { HartSeat, HartSeatEvents } from './hart-seat.ts'
+import type { HartRunner, HartRunnerEvents } from './hart-runner.ts'
 
 /**
  * Short-lived objects of a hart's thread are few; V8 would let them pile up to a hundred megabytes before it looks. That
@@ -14,12 +14,12 @@ import type { HartSeat, HartSeatEvents } from './hart-seat.ts'
 export const hartResourceLimits = { maxYoungGenerationSizeMb: 6 } as const
 const stopWithinMs = 1000
 
-export class HartThread implements HartSeat {
+export class HartThread implements HartRunner {
   readonly #worker: Worker
   readonly #doorbell = new Int32Array(new SharedArrayBuffer(4))
   #hasExited = false
 
-  constructor(settings: HartSettings, { onMessage, onFailed }: HartSeatEvents) {
+  constructor(settings: HartSettings, { onMessage, onFailed }: HartRunnerEvents) {
     this.#worker = new Worker(entryFile('hart'), {
       workerData: {
         ...settings,

@@ -7,7 +7,7 @@ import { Hart } from './hart.ts'
 import type { FromHartThread } from './hart-messages.ts'
 
 /** On a thread of its own, and in its replica's. */
-const seats: readonly (readonly [string, Discipline])[] = [
+const runners: readonly (readonly [string, Discipline])[] = [
   ['on a thread of its own', exactDiscipline],
   ["in its replica's thread", { kind: 'epoch', protocol: 'original', instructions: 1000 }],
 ]
@@ -36,8 +36,8 @@ function startHart(
   return { hart, failed: failed.promise, failures: () => failures }
 }
 
-for (const [seat, discipline] of seats) {
-  test(`a hart that dies is reported at once, and once (${seat})`, async (t) => {
+for (const [runner, discipline] of runners) {
+  test(`a hart that dies is reported at once, and once (${runner})`, async (t) => {
     const { hart, failed, failures } = startHart(t, discipline)
     hart.send({ kind: 'powerOn' })
     hart.send({ kind: 'fault', fault: 'die' })
@@ -46,7 +46,7 @@ for (const [seat, discipline] of seats) {
     assert.equal(failures(), 1)
   })
 
-  test(`a hart that sleeps, is paused or works is not reported, and ends in order (${seat})`, async (t) => {
+  test(`a hart that sleeps, is paused or works is not reported, and ends in order (${runner})`, async (t) => {
     const { hart, failures } = startHart(t, discipline)
     for (let tick = 0; tick < 45; tick++) {
       if (tick === 15) hart.send({ kind: 'powerOn' })
@@ -58,7 +58,7 @@ for (const [seat, discipline] of seats) {
     assert.equal(failures(), 0)
   })
 
-  test(`what the world says while a hart goes live is not lost: it enters once the replay is done (${seat})`, async (t) => {
+  test(`what the world says while a hart goes live is not lost: it enters once the replay is done (${runner})`, async (t) => {
     const batches: LogBatch[] = []
     const recorded = Promise.withResolvers<void>()
     const { hart: primary } = startHart(t, discipline, 'live', (message) => {
@@ -80,7 +80,7 @@ for (const [seat, discipline] of seats) {
     await heard.promise
   })
 
-  test(`every frame is counted with the time it waited for its log entry (${seat})`, async (t) => {
+  test(`every frame is counted with the time it waited for its log entry (${runner})`, async (t) => {
     const entered = Promise.withResolvers<void>()
     const { hart } = startHart(t, discipline, 'live', (message) => {
       if (message.kind === 'recorded' && message.bytesByCause.frame > 0) entered.resolve()
@@ -94,7 +94,7 @@ for (const [seat, discipline] of seats) {
     assert.ok(medianMs > 0 && medianMs === p99Ms)
   })
 
-  test(`a hart that goes live with an empty log switches the machine on: its primary died before it had (${seat})`, async (t) => {
+  test(`a hart that goes live with an empty log switches the machine on: its primary died before it had (${runner})`, async (t) => {
     const switchedOn = Promise.withResolvers<LogBatch>()
     const { hart } = startHart(t, discipline, 'replaying', (message) => {
       if (message.kind === 'recorded') switchedOn.resolve(message.batches[0]!)
@@ -105,7 +105,7 @@ for (const [seat, discipline] of seats) {
     assert.equal(first?.body.kind, 'boot')
   })
 
-  test(`entries of a group of frames are flushed together: a batch for the group, not one for each (${seat})`, async (t) => {
+  test(`entries of a group of frames are flushed together: a batch for the group, not one for each (${runner})`, async (t) => {
     const frames = 64
     const entered = Promise.withResolvers<number>()
     let seen = 0

@@ -1,4 +1,4 @@
-/** The replica's end of its hart, wherever that sits (see hart-messages.ts). */
+/** The replica's end of its hart, whoever gives it its turns (see hart-messages.ts). */
 
 import type { Interrupt } from '../hypervisor/epoch/interrupts.ts'
 import type { Discipline } from '../log/discipline.ts'
@@ -15,7 +15,7 @@ import {
   progressCells,
   type ToHartThread,
 } from './hart-messages.ts'
-import type { HartSeat } from './hart-seat.ts'
+import type { HartRunner } from './hart-runner.ts'
 import { HartThread } from './hart-thread.ts'
 import { HartWatch } from './hart-watch.ts'
 
@@ -39,7 +39,7 @@ export interface HartOptions {
 const hartSilenceTicks = 10
 
 export class Hart {
-  readonly #seat: HartSeat
+  readonly #runner: HartRunner
   #isStopping = false
   #hasFailed = false
   readonly #onFailed: (error: Error) => void
@@ -66,7 +66,7 @@ export class Hart {
     }
     this.#onFailed = onFailed
     const events = { onMessage, onFailed: (error: Error) => this.#fail(error) }
-    this.#seat = waitsEveryEpoch(machine.discipline)
+    this.#runner = waitsEveryEpoch(machine.discipline)
       ? new HartInPlace(settings, events)
       : new HartThread(settings, events)
   }
@@ -104,18 +104,18 @@ export class Hart {
   /** For a hart that waits for acknowledgements itself (epoch discipline); undefined: there is no backup to wait for. */
   acknowledged(end: LogEnd | undefined): void {
     const value = end ?? nobodyAcknowledges
-    if (Atomics.exchange(this.#progress, progressCell.acknowledgedEnd, value) !== value) this.#seat.ring()
+    if (Atomics.exchange(this.#progress, progressCell.acknowledgedEnd, value) !== value) this.#runner.ring()
   }
 
   /** @param transfer buffers that are handed over instead of copied */
   send(message: ToHartThread, transfer: readonly ArrayBuffer[] = []): void {
-    this.#seat.send(message, transfer)
+    this.#runner.send(message, transfer)
   }
 
   /** Call at every tick: sees whether the hart still takes turns, and rings when it does not. */
   watch(): void {
     const health = this.#watch.onTick(Atomics.load(this.#progress, progressCell.turns))
-    if (health === 'silent') this.#seat.ring()
+    if (health === 'silent') this.#runner.ring()
     if (health === 'hanging') this.#fail(new Error(`it took no turn for ${hartSilenceTicks} ticks`))
   }
 
@@ -127,7 +127,7 @@ export class Hart {
 
   async stop(): Promise<void> {
     this.#isStopping = true
-    await this.#seat.stop()
+    await this.#runner.stop()
   }
 }
 

@@ -1,8 +1,8 @@
-/** Where a hart sits, as its replica sees it: on a thread of its own, or in its replica's own thread. */
+/** Who gives a hart its turns, as its replica sees it: a thread of its own, or the replica's own thread. */
 
 import type { FromHartThread, ToHartThread } from './hart-messages.ts'
 
-export interface HartSeat {
+export interface HartRunner {
   /** @param transfer buffers that are handed over instead of copied */
   send(message: ToHartThread, transfer: readonly ArrayBuffer[]): void
   /** There is something to look at: an acknowledgement, or nothing, to see whether it lives. */
@@ -11,7 +11,7 @@ export interface HartSeat {
   stop(): Promise<void>
 }
 
-export interface HartSeatEvents {
+export interface HartRunnerEvents {
   readonly onMessage: (message: FromHartThread) => void
   /** It ended without being told to. */
   readonly onFailed: (error: Error) => void
