@@ -52,8 +52,9 @@ const channels: readonly (Omit<Surroundings, 'diskMs'> & { readonly name: Channe
   { name: 'line of 10 Mbit/s', channelBitsPerSecond: 10_000_000 },
 ]
 const windowMs: Readonly<Record<SurroundingsKind, number>> = { fast: 1000, theirs: 2000 }
-/** Until code is hot, on both sides. */
-const warmUpMs = 500
+/** From the guest's first instructions until code is hot on both sides, and lag control has found what the backup can follow. */
+const warmUpMs = 1000
+const pollMs = 10
 const roundTripCount = 10_000
 
 /** Each works until it is stopped. What computes is bench:engine's CoreMark-like kernel; theirs was Dhrystone. */
@@ -84,6 +85,7 @@ async function speedOf(
   const { folder, isQuick } = session
   const pair = await MeasuredPair.start({ config, image, discipline, surroundings: surroundings[kind], folder })
   try {
+    while (pair.instructions === 0n) await sleep(pollMs)
     await sleep(warmUpMs)
     const before = { instructions: pair.instructions, operations: pair.operations }
     const startedAt = performance.now()
