@@ -26,6 +26,7 @@ export class PieceDigestStore extends ReadOnlyStore {
   readonly #digests: Buffer
   /** What the piece's counter was when its digest was made; undefined: it was not yet. */
   readonly #madeAt: (number | undefined)[] = []
+  #last: Promise<void> = Promise.resolve()
 
   constructor(disk: ChangeCountingStore) {
     super()
@@ -35,7 +36,17 @@ export class PieceDigestStore extends ReadOnlyStore {
     this.#digests = Buffer.alloc(this.sizeBytes)
   }
 
-  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+  /** One after the other: of two that make the same digest, the one that read earlier must not have the last word. */
+  read(offset: number, lengthBytes: number): Promise<Buffer> {
+    const answer = this.#last.then(() => this.#read(offset, lengthBytes))
+    this.#last = answer.then(
+      () => {},
+      () => {},
+    )
+    return answer
+  }
+
+  async #read(offset: number, lengthBytes: number): Promise<Buffer> {
     const end = Math.min(this.#pieces, Math.ceil((offset + lengthBytes) / digestBytes))
     for (let piece = Math.floor(offset / digestBytes); piece < end; piece++) await this.#make(piece)
     return Buffer.from(this.#digests.subarray(offset, offset + lengthBytes))
