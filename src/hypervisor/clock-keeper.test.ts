@@ -126,44 +126,6 @@ test('an idle guest with a far timer costs about one entry a second', () => {
   assert.ok(host.entries >= 59 && host.entries <= 70, `${host.entries}`)
 })
 
-/** Hosts' times at which a waiting hart was woken, by the deadlines it waits for one after the other. */
-function wakesFor(deadlines: readonly bigint[]): bigint[] {
-  const keeper = new ClockKeeper(anchor, 0n, { monotonicNs: 0n, wallClockNs: bootWallNs })
-  const hart = new Hart()
-  hart.apply(keeper.entryWhileRunning(0n, 0n)!)
-  let nowNs = 0n
-  return deadlines.map((deadline) => {
-    while (hart.ticks < deadline) {
-      const until = keeper.sleepUntilNs(nowNs, hart.ticks, deadline)
-      if (until > nowNs) nowNs = until
-      const entry = keeper.entryWhileWaiting(nowNs, hart.ticks, deadline)
-      assert.ok(entry, 'the time the keeper named has come')
-      hart.apply(entry)
-    }
-    return nowNs
-  })
-}
-
-test('timers that are due soon after a lone one are served with it, at most 8 ms ahead of the host', () => {
-  const at = (...times: number[]): bigint[] => times.map((time) => BigInt(time) * 10_000n)
-  const wakes = wakesFor(at(100, 104, 108, 112, 200, 207, 209, 300))
-  assert.deepEqual(
-    wakes.map((wake) => Number(wake / ms)),
-    // 112 is too far ahead of 100, and comes too soon after it to be a lone one itself.
-    [100, 100, 100, 112, 200, 200, 209, 300],
-  )
-})
-
-test('a guest that sleeps for short times only is woken on time, each time', () => {
-  const times = Array.from({ length: 50 }, (_, index) => BigInt(100 + 3 * index))
-  const wakes = wakesFor(times.map((time) => time * 10_000n))
-  // The very first ended a long sleep: two are served with it.
-  assert.deepEqual(
-    wakes.slice(3).map((wake) => wake / ms),
-    times.slice(3),
-  )
-})
-
 test('a stalled stream of entries bounds the drift: guest time stops at two intervals', () => {
   const host = new Host(new Hart(), bootWallNs, 0n)
   host.load(2n * second, 100_000_000)

@@ -15,10 +15,6 @@
  *    which the guest feeds its watchdogs: they bite at 20 s.
  *  - A waiting hart has no instructions to count: time stands until an entry. `sleepUntilNs` says when its deadline needs
  *    one, so an idle guest costs one entry per timer and one per `idleIntervalNs`.
- *  - An idle guest's timers come in small flocks: what wakes it after a long sleep is followed by a tick or two of its kernel.
- *    Those are served together: time goes on to the next deadline at once, up to `flockNs` ahead of the host, instead of
- *    another sleep of some milliseconds, for which every replica would have to be woken. A guest whose sleeps are short
- *    gets none of it, so nobody's rhythm changes.
  *
  * Guest ticks are tied to the calendar (`Machine.clockAnchor`), so a replica on another host goes on within the difference
  * of the two hosts' clocks. Host times are arguments: `monotonicNs` never jumps, `wallClockNs` is UTC since 1970.
@@ -33,10 +29,6 @@ export interface ClockPolicy {
   readonly intervalNs: bigint
   /** Time between clock entries while the hart waits without a deadline: it keeps the log's traffic regular. */
   readonly idleIntervalNs: bigint
-  /** A timer that ends a sleep of at least so long is a lone one … */
-  readonly loneSleepNs: bigint
-  /** … and those due within this time after it are served together with it. */
-  readonly flockNs: bigint
   /** Time between steps of a gap that takes several. */
   readonly stepSpacingNs: bigint
   /** The largest step. */
@@ -45,13 +37,11 @@ export interface ClockPolicy {
 
 /**
  * 5 ms between entries bound the guest's error to about one interval, a quarter of the 20 ms allowed, and cost 200
- * entries of less than 20 bytes a second: 30 kbit/s. 8 ms ahead are two ticks of a kernel with 250 a second.
+ * entries of less than 20 bytes a second: 30 kbit/s.
  */
 export const defaultClockPolicy: ClockPolicy = {
   intervalNs: 5_000_000n,
   idleIntervalNs: 1_000_000_000n,
-  loneSleepNs: 20_000_000n,
-  flockNs: 8_000_000n,
   stepSpacingNs: 50_000_000n,
   maxStepNs: 10_000_000_000n,
 }
@@ -85,8 +75,6 @@ export class ClockKeeper {
   #instructionsPerSecond = initialInstructionsPerSecond
   #lastEntryNs: bigint | undefined
   #lastLongStepNs: bigint | undefined
-  /** When the last lone timer was served. */
-  #loneTimerNs: bigint | undefined
 
   /**
    * @param anchor of the machine now (`Machine.clockAnchor`)
@@ -153,22 +141,7 @@ export class ClockKeeper {
 
   /** The entry due while the hart waits: its deadline has come, or it is time for a sign of life. */
   entryWhileWaiting(monotonicNs: bigint, ticks: Ticks, deadline: Ticks | undefined): ClockInput | undefined {
-    if (monotonicNs < this.sleepUntilNs(monotonicNs, ticks, deadline)) return undefined
-    const last = this.#lastEntryNs
-    if (last !== undefined && monotonicNs - last >= this.#policy.loneSleepNs) this.#loneTimerNs = monotonicNs
-    const next = this.isInFlock(monotonicNs, deadline) ? deadline : undefined
-    return this.#entry(monotonicNs, ticks, next)
-  }
-
-  /**
-   * Whether a deadline is so soon after a lone timer that it is served with it. It is none any more when the flock has
-   * taken its time to be served, so nothing is put off for longer.
-   */
-  isInFlock(monotonicNs: bigint, deadline: Ticks | undefined): boolean {
-    const { flockNs } = this.#policy
-    const lone = this.#loneTimerNs
-    if (deadline === undefined || lone === undefined || monotonicNs - lone > flockNs) return false
-    return deadline * tickNs - this.#offsetNs <= lone + flockNs
+    return monotonicNs >= this.sleepUntilNs(monotonicNs, ticks, deadline) ? this.#entry(monotonicNs, ticks) : undefined
   }
 
   /**
@@ -192,7 +165,7 @@ export class ClockKeeper {
     // A gap that one step does not close goes on without waiting for a deadline; and no entry before it can help.
     if (this.#behindNs(monotonicNs, ticks) > this.#policy.maxStepNs) return mayStepNs
     if (until < mayStepNs) return mayStepNs
-    return this.isInFlock(monotonicNs, deadline) ? monotonicNs : until
+    return until
   }
 
   /**
@@ -210,11 +183,9 @@ export class ClockKeeper {
     return (this.targetTicks(monotonicNs) - ticks) * tickNs
   }
 
-  /** @param next a deadline that time goes on to, though it lies ahead of the host */
-  #entry(monotonicNs: bigint, ticks: Ticks, next?: Ticks): ClockInput {
+  #entry(monotonicNs: bigint, ticks: Ticks): ClockInput {
     const { intervalNs } = this.#policy
-    const onTime = ticks + this.#stepTicks(monotonicNs, ticks)
-    const stepped = next !== undefined && next > onTime ? next : onTime
+    const stepped = ticks + this.#stepTicks(monotonicNs, ticks)
     this.#lastEntryNs = monotonicNs
     // Aim at the target one interval ahead. Behind (a gap not closed yet) or on time: real speed. Ahead: slower.
     const intervalTicks = intervalNs / tickNs

@@ -54,13 +54,9 @@ export class ExactHart extends LiveHart {
       this.#pacer.onRan(machine.count - countBefore, after - before)
     }
     this.handle(outputs)
+    this.flush()
     this.world.showProgress(machine)
-    if (stop.kind !== 'waiting') {
-      this.flush()
-      return 'again'
-    }
-    // The next timer of a flock is served at once, and its entries go with these, unless somebody waits for an output.
-    if (this.hasOutputs || !keeper.isInFlock(after, stop.deadline)) this.flush()
+    if (stop.kind !== 'waiting') return 'again'
     return { sleepUntilNs: keeper.sleepUntilNs(after, machine.ticks, stop.deadline) }
   }
 

@@ -205,11 +205,6 @@ export abstract class LiveHart implements HartMode {
     return this.#outputs.length > 0 || this.recorder.hasPending
   }
 
-  /** Outputs were made that have not left yet. */
-  protected get hasOutputs(): boolean {
-    return this.#outputs.length > 0
-  }
-
   /** The primary flushes at once: entries first, then the outputs that wait for them. */
   protected flush(): void {
     const batches = this.recorder.takeBatches()

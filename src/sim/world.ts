@@ -72,8 +72,6 @@ function timesOf(seed: number, chance: Chance, backups: number): Times {
       clock: {
         intervalNs: 20_000_000n,
         idleIntervalNs: 300_000_000n,
-        loneSleepNs: 40_000_000n,
-        flockNs: 10_000_000n,
         stepSpacingNs: 50_000_000n,
         maxStepNs: 10_000_000_000n,
       },
