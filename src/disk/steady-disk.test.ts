@@ -387,12 +387,14 @@ test('a change that the disk took once and refuses when it comes again makes the
   const flushed = assert.rejects(disk.request({ operation: 'flush' }), { reason: 'io' })
   server.finish(0)
   await flushed
+  await settle()
   const again = disk.request({ operation: 'flush' })
-  server.finish(0)
+  await finishInOrder(server)
   await again
+  assert.equal(server.durable[0], 1, 'it was written again, and this time taken')
 })
 
-test("the disk's own error is an answer, and a flush that failed keeps nothing any more", async () => {
+test("the disk's own error is an answer, and what a failed flush was to cover is written again before the next", async () => {
   const server = new ToyServer()
   const disk = steadyDisk(server)
   await settle()
@@ -409,8 +411,49 @@ test("the disk's own error is an answer, and a flush that failed keeps nothing a
   const flushed = assert.rejects(disk.request({ operation: 'flush' }), { reason: 'io' })
   server.finish(0)
   await flushed
+  assert.equal(disk.unflushed.count, 1)
+  server.isBroken = false
+  const again = disk.request({ operation: 'flush' })
+  await settle()
+  assert.deepEqual(
+    server.executing.map(({ work }) => work.operation),
+    ['write'],
+  )
+  await finishInOrder(server)
+  await again
   assert.equal(disk.unflushed.count, 0)
 })
+
+test('what the disk refuses when it comes again is read as it was written, and not as the older change that the disk took', async () => {
+  const server = new ToyServer()
+  const disk = steadyDisk(server)
+  await settle()
+  for (const [offset, bytes] of [
+    [1, [1]],
+    [0, [2, 2]],
+  ] as const) {
+    const write = disk.request({ operation: 'write', offset, data: Uint8Array.from(bytes) })
+    server.finish(0)
+    await write
+  }
+  server.crash(() => false)
+  server.comeUp()
+  await settle()
+  server.finish(0)
+  await settle()
+  server.isBroken = true
+  server.finish(0)
+  server.isBroken = false
+  await settle()
+  const read = disk.request({ operation: 'read', offset: 0, lengthBytes: 3 })
+  await finishInOrder(server)
+  assert.deepEqual([...server.contents.subarray(0, 3)], [0, 1, 0])
+  assert.deepEqual([...(await read)!], [2, 2, 0])
+})
+
+async function finishInOrder(server: ToyServer): Promise<void> {
+  for (await settle(); server.executing.length > 0; await settle()) server.finish(0)
+}
 
 /** Writes one byte, then a flush of our own fails. */
 async function writtenAndNotSecured(server: ToyServer): Promise<SteadyDisk> {
@@ -433,11 +476,7 @@ test('a flush of our own that fails forgets nothing: the guest, which did not he
   const disk = await writtenAndNotSecured(server)
   server.crash(() => false)
   server.comeUp()
-  await settle()
-  while (server.executing.length > 0) {
-    server.finish(0)
-    await settle()
-  }
+  await finishInOrder(server)
   assert.equal(server.contents[3], 7)
   const flushed = disk.request({ operation: 'flush' })
   server.finish(0)
@@ -471,12 +510,11 @@ test('a change that is refused when it comes again fails our own flushes, until 
   server.finish(0)
   await settle()
   server.isBroken = false
-  for (const flush of [disk.secure(), disk.secure(), disk.request({ operation: 'flush' })]) {
-    const failed = assert.rejects(flush, { reason: 'io' })
-    server.finish(0)
-    await failed
-  }
+  const flushes = [disk.secure(), disk.secure(), disk.request({ operation: 'flush' })]
+  const failed = Promise.all(flushes.map((flush) => assert.rejects(flush, { reason: 'io' })))
+  await finishInOrder(server)
+  await failed
   const secured = disk.secure()
-  server.finish(0)
+  await finishInOrder(server)
   await secured
 })

@@ -9,9 +9,10 @@
  * goes out. Everything may be sent twice, so the caller keeps requests that overlap, one of them a change, in order: the
  * second only after the answer to the first. (virtio-blk devices of ours do; `NbdStore` does.)
  *
- * A flush of our own (`secure`) is heard of by no guest. If it fails, the guest takes for written what the disk may have lost
- * with the error, and a later flush may succeed without it (Linux reports a failed write-back once). So the server then
- * counts as one that has crashed: everything that is kept is written again before anything else.
+ * A flush that failed forgets nothing. The disk may have lost something with the error, and a later flush may succeed without
+ * it (Linux reports a failed write-back once). So the server then counts as one that has crashed: everything that is kept is
+ * written again before anything else. Of a flush of our own (`secure`) no guest hears. A guest that hears of its own may do
+ * without, but not so the backups: they know by the log what is kept, and not exactly what the flush was to cover.
  *
  * Does not bound what it keeps: whoever makes the requests sends a flush now and then.
  */
@@ -79,7 +80,7 @@ export class SteadyRequests {
   #isConnecting = false
   #isEnded = false
   #isGivenUp = false
-  /** The server took a change once and refused it when it was written again: a flush has to say so. */
+  /** The server took a change once and refused it when it was written again: a flush has to say so, and reads are mended. */
   #restoreFailure: NbdError | undefined
 
   constructor(outside: SteadyOutside) {
@@ -227,28 +228,36 @@ export class SteadyRequests {
   #send(link: DiskLink, waiting: Waiting): void {
     const reach = this.unflushed.beginFlush()
     link.send(waiting.work, (outcome) => {
-      if (outcome instanceof NbdError) this.#onError(link, waiting, reach, outcome)
-      else if (this.#link === link && this.#waiting.delete(waiting)) this.#onDone(waiting, reach, outcome)
+      if (outcome instanceof NbdError) this.#onError(link, waiting, outcome)
+      else if (this.#link === link && this.#waiting.delete(waiting)) this.#onDone(link, waiting, reach, outcome)
     })
   }
 
-  #onDone(waiting: Waiting, reach: FlushReach, data: Uint8Array | undefined): void {
+  #onDone(link: DiskLink, waiting: Waiting, reach: FlushReach, data: Uint8Array | undefined): void {
     const { work, answered, isOwn } = waiting
     if (isOwn && this.#restoreFailure) answered(this.#restoreFailure)
-    else if (work.operation === 'flush') this.#onFlushed(waiting, reach, this.#restoreFailure)
+    else if (work.operation === 'flush' && this.#restoreFailure)
+      this.#onFlushFailed(link, waiting, this.#restoreFailure)
     else {
-      if (work.operation !== 'read') this.unflushed.onCompleted(work)
+      if (work.operation === 'flush') this.unflushed.onFlushed(reach)
+      else if (work.operation !== 'read') this.unflushed.onCompleted(work)
+      // The disk may hold something older than what it lost: of two changes written again it took the first one only.
+      else if (this.#restoreFailure) this.unflushed.mend(work.offset, data!)
       answered(data)
     }
   }
 
-  #onFlushed({ answered }: Waiting, reach: FlushReach, error: NbdError | undefined): void {
-    this.unflushed.onFlushed(reach)
-    this.#restoreFailure = undefined
+  /** All that is kept is written again before anything else. */
+  #onFlushFailed(link: DiskLink, { answered, isOwn }: Waiting, error: NbdError): void {
+    // The guest is told now.
+    if (!isOwn) this.#restoreFailure = undefined
     answered(error)
+    if (this.#isGivenUp) return
+    this.#bootId = undefined
+    this.#onLost(link, error)
   }
 
-  #onError(link: DiskLink, waiting: Waiting, reach: FlushReach, error: NbdError): void {
+  #onError(link: DiskLink, waiting: Waiting, error: NbdError): void {
     if (this.#link !== link || (this.#isEnded && !this.#isGivenUp)) return
     switch (error.reason) {
       case 'fenced':
@@ -260,11 +269,7 @@ export class SteadyRequests {
       case 'io':
         this.#outside.trace(`disk: ${error.message}`)
         if (!this.#waiting.delete(waiting)) return
-        if (waiting.isOwn) {
-          waiting.answered(error)
-          this.#bootId = undefined
-          this.#onLost(link, error)
-        } else if (waiting.work.operation === 'flush') this.#onFlushed(waiting, reach, error)
+        if (waiting.work.operation === 'flush') this.#onFlushFailed(link, waiting, error)
         else waiting.answered(error)
         return
       default:

@@ -7,7 +7,7 @@
  *                  │
  *                  └── overwritten by a later change of the same place ──► forgotten
  *
- * Answered with an error counts too: then the guest has been told that its writes may be lost, as by any disk.
+ * Answered with an error covers nothing: all stays kept, and whoever sent it writes it again.
  *
  * A flush covers the writes completed before it began (virtio 1.2, 5.2.6.2; NBD, NBD_CMD_FLUSH): hence `beginFlush`, which
  * notes where it stands. To write what is kept again is harmless at any time when nothing else is in execution: a change
@@ -77,7 +77,7 @@ export class UnflushedWrites {
     return this.#nextOrder
   }
 
-  /** The flush was answered, by the same boot of the server that it began in. */
+  /** The flush was answered with success, by the same boot of the server that it began in. */
   onFlushed(reach: FlushReach): void {
     for (const order of this.#kept.keys()) {
       if (order >= reach) break

@@ -83,11 +83,11 @@ export class FollowedRequests {
     const followed = this.#open.get(sequence)
     if (!followed) return
     this.#open.delete(sequence)
-    // Nobody knows what became of it, and the driver asks again.
-    if (status === 'uncertain') return
+    // A flush that failed covers nothing. What is uncertain the driver asks for again.
+    if (status !== 'ok') return
     const { work, reach } = followed
     if (work.operation === 'flush') this.#unflushed.onFlushed(reach)
-    else if (work.operation !== 'read' && status === 'ok') this.#unflushed.onCompleted(work)
+    else if (work.operation !== 'read') this.#unflushed.onCompleted(work)
   }
 
   /** This replica is live: the machine itself names the requests without an answer, and they are issued again. */

@@ -16,6 +16,12 @@ export const knownSeeds: readonly KnownSeed[] = [
       'with a machine that nobody switched on (host/hart.test.ts, "a hart that goes live with an empty log …")',
   },
   {
+    seed: 901,
+    found:
+      'a flush fails, and the disk host crashes: the primary had forgotten what the flush was to cover, the backup not all ' +
+      'of it, and read something else than its primary for ever (replica/disk-requests.test.ts, "a flush that was made …")',
+  },
+  {
     seed: 101_726,
     found:
       'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +

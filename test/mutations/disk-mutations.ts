@@ -74,19 +74,19 @@ export const diskMutations: readonly Mutation[] = [
     },
   },
   {
-    name: 'a flush of our own that failed counts as one that the guest heard of',
+    name: 'a flush that failed counts as one that covered everything',
     file: 'src/disk/steady-requests.ts',
-    from: '        if (waiting.isOwn) {\n',
-    to: '        if (waiting.isOwn && waiting.work.operation !== "flush") {\n',
+    from: "        if (waiting.work.operation === 'flush') this.#onFlushFailed(link, waiting, error)\n        else waiting",
+    to: "        if (waiting.work.operation === 'flush') this.unflushed.onFlushed(this.unflushed.beginFlush())\n        waiting",
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
       test: 'a flush of our own that fails forgets nothing: the guest, which did not hear of it, finds what it wrote after a crash',
     },
   },
   {
-    name: 'after a flush of our own that failed, the next one is believed at once',
+    name: 'after a flush that failed, the next one is believed at once',
     file: 'src/disk/steady-requests.ts',
-    from: '          this.#bootId = undefined\n          this.#onLost(link, error)\n',
+    from: '    this.#bootId = undefined\n    this.#onLost(link, error)\n',
     to: '',
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
@@ -97,10 +97,30 @@ export const diskMutations: readonly Mutation[] = [
     name: 'a flush of our own takes the error that the guest has to hear',
     file: 'src/disk/steady-requests.ts',
     from: '    if (isOwn && this.#restoreFailure) answered(this.#restoreFailure)\n    else if (',
-    to: '    if (isOwn && this.#restoreFailure && work.operation !== "flush") answered(undefined)\n    else if (',
+    to: '    if (isOwn && this.#restoreFailure) {\n      answered(this.#restoreFailure)\n      this.#restoreFailure = undefined\n    } else if (',
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
       test: 'a change that is refused when it comes again fails our own flushes, until a flush of the guest has failed',
+    },
+  },
+  {
+    name: 'what the disk refuses when it comes again is read as the disk has it',
+    file: 'src/disk/steady-requests.ts',
+    from: 'else if (this.#restoreFailure) this.unflushed.mend(work.offset, data!)',
+    to: '',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'what the disk refuses when it comes again is read as it was written, and not as the older change that the disk took',
+    },
+  },
+  {
+    name: 'a backup takes a flush that failed for one that covered something',
+    file: 'src/replica/disk-requests.ts',
+    from: "    if (status !== 'ok') return\n",
+    to: "    if (status === 'uncertain') return\n",
+    noticedBy: {
+      file: 'src/replica/disk-requests.test.ts',
+      test: 'a backup, too, forgets nothing that a failed flush was to cover, and all that a good one covered',
     },
   },
   {
@@ -116,7 +136,7 @@ export const diskMutations: readonly Mutation[] = [
   {
     name: 'a backup does not keep what its primary wrote and nobody flushed',
     file: 'src/replica/disk-requests.ts',
-    from: "    else if (work.operation !== 'read' && status === 'ok') this.#unflushed.onCompleted(work)\n",
+    from: "    else if (work.operation !== 'read') this.#unflushed.onCompleted(work)\n",
     to: '',
     noticedBy: {
       file: 'src/host/disk-backend.test.ts',

@@ -196,8 +196,8 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: what the disk answered is forgotten when the flush for a new backup fails',
     file: 'src/disk/steady-requests.ts',
-    from: '        if (waiting.isOwn) {\n',
-    to: '        if (waiting.isOwn && waiting.work.operation !== "flush") {\n',
+    from: "        if (waiting.work.operation === 'flush') this.#onFlushFailed(link, waiting, error)\n        else waiting",
+    to: "        if (waiting.work.operation === 'flush') this.unflushed.onFlushed(this.unflushed.beginFlush())\n        waiting",
     noticedBy: { seeds: 1000 },
   },
 ]
