@@ -13,7 +13,7 @@ import { addHostCommands } from './host-commands.ts'
 import { addKeygenCommand } from './keygen-command.ts'
 import { addLogsCommand } from './logs-command.ts'
 import { addOperatorCommands } from './operator-commands.ts'
-import { reportError } from './output.ts'
+import { endWithReader, reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
 import { addRunCommand } from './run-command.ts'
 
@@ -48,6 +48,7 @@ addDemoCommand(program)
 addKeygenCommand(program)
 addConfigSchemaCommand(program)
 
+endWithReader()
 try {
   await program.parseAsync()
 } catch (error) {

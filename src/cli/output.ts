@@ -17,6 +17,14 @@ export function jsonText(value: unknown): string {
   })
 }
 
+/** Who reads what we print may have read enough (`| head`): that is no failure, and there is nobody left to tell. */
+export function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit(ExitCode.ok)
+  })
+}
+
 export function printJson(value: unknown): void {
   process.stdout.write(`${jsonText(value)}\n`)
 }

@@ -164,6 +164,13 @@ test('an unknown command or option, or a missing one, exits with 2 and one line'
   assertOneLine(understudy(['run']), 2, /name a VM file/)
 })
 
+test('a reader that goes before it has read all is no error', () => {
+  // `true` ends long before the command says anything.
+  const line = `(sleep 0.3; "$0" --help; echo $? >&2) | true`
+  const { stderr } = spawnSync('sh', ['-c', line, launcher], { encoding: 'utf8', timeout: 60_000 })
+  assert.equal(stderr, '0\n')
+})
+
 test('a file that is no ELF program, or for another machine, exits with 125 from run --elf', () => {
   assertOneLine(understudy(['run', '--elf', join(folder, 'none')]), 125, /none: cannot be read \(ENOENT\)/)
   assertOneLine(understudy(['run', '--elf', join(folder, 'disk.img')]), 125, /ELF/)
