@@ -109,7 +109,7 @@ async function tell(host: EmulatedHost, ...args: readonly string[]): Promise<str
 async function eachHostSaysWhatItHas({ a, b, c }: Readonly<Record<'a' | 'b' | 'c', EmulatedHost>>): Promise<void> {
   assert.match(
     await tell(a, 'status', '--check', 'replica-a.toml'),
-    /^0: shop: protected\n.*backup is on another host\n {2}a {2}primary/,
+    /^0: shop: protected\n {2}backup b is on another host\n {2}a {2}primary/,
   )
   assert.match(
     await tell(b, 'status', '--check', 'replica-b.toml'),
