@@ -65,7 +65,9 @@ else {
     t.after(() => client.close())
     // What another version of us has put there.
     await client.transact([], [{ put: `${cluster.settings.prefix}hosts/x`, value: '{"version":9}' }], 20_000)
-    await until(async () => (await observer.hosts()).length === hosts.length)
+    // What says that it is there can be counted on.
+    assert.ok(offers.every(({ offer }) => !offer.isThere))
+    await until(async () => offers.every(({ offer }) => offer.isThere))
     assert.deepEqual([...(await observer.hosts())], hosts)
     await offers[0]!.offer.close()
     assert.deepEqual(names(await observer.hosts(), {}), ['b', 'd', 'c'])

@@ -38,6 +38,11 @@ export class LeasedEntry {
     if (this.#written !== value) void this.#keep()
   }
 
+  /** It was written, and nothing was heard of its end. */
+  get isThere(): boolean {
+    return this.#written !== undefined
+  }
+
   /** The key goes with its lease, at once if the cluster can be told; else by itself. */
   async close(): Promise<void> {
     this.#isClosed = true
@@ -53,7 +58,7 @@ export class LeasedEntry {
       this.#said = ''
     } catch (error) {
       if (!(error instanceof EtcdError)) throw error
-      if (error.reason === 'lease-gone') this.#lease = undefined
+      if (error.reason === 'lease-gone') this.#lease = this.#written = undefined
       else if (error.message !== this.#said) this.#trace(error.message)
       this.#said = error.message
     } finally {

@@ -55,10 +55,15 @@ export class HostAgent {
   /** Until `close`. */
   async run(): Promise<void> {
     const { name, machines } = this.#settings
-    this.#trace(`host ${name} offers itself to ${[...machines.keys()].join(', ')}`)
+    let isOffered = false
     while (!this.#ending.signal.aborted) {
       this.#renewOffer()
       await this.#look()
+      // Whoever reads this may count on it.
+      if (this.#offer.isThere && !isOffered) {
+        this.#trace(`host ${name} offers itself to ${[...machines.keys()].join(', ')}`)
+        isOffered = true
+      }
       await sleep(lookEveryMs, undefined, { signal: this.#ending.signal }).catch(() => {})
     }
   }
