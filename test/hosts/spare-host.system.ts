@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseRecord } from '../../src/disk/record-text.ts'
 import { EtcdClient } from '../../src/etcd/etcd-client.ts'
 import { EtcdCluster, needsEtcd } from '../../src/etcd/etcd-cluster.test-support.ts'
+import { HostRegistry } from '../../src/etcd/host-registry.ts'
 import { type PairStatus, statusOf } from '../../src/host/local-pair.ts'
 import { IncrementLoad, waitForRedis } from '../../src/host/redis-load.ts'
 import { freePort, writeRedisVm } from '../../src/host/redis-vm.ts'
@@ -144,6 +145,12 @@ test(
     }
     offer('b')
     await becomesTrue('host B is there again', () => /offers itself/.test(agents.b!.said))
+    const registry = new HostRegistry(cluster.settings)
+    t.after(() => registry.close())
+    // The entry of the replica that died there stands as long as its lease.
+    await becomesTrue('host B is spare again', async () => {
+      return ![...(await registry.replicaHosts('shop')).values()].includes('host-b')
+    })
     assert.match(await hosts.c.tell('move', 'backup', await fileOn('c')), /^0: /)
     await isProtectedOn(hosts, 'c', ['b'])
     assert.match(await hosts.c.tell('move', 'primary', await fileOn('c')), /^0: /)
