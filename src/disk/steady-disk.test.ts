@@ -134,10 +134,15 @@ class ToyServer {
   }
 }
 
-/** Lets everything that can go on go on. */
+/**
+ * Lets everything that can go on go on. Timers of one length fire in the order they were set in, so a second timer,
+ * set when the first has fired, fires behind one that the disk set in between (it waits before it connects again).
+ */
 async function settle(): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 0))
-  for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate)
+  for (let timer = 0; timer < 2; timer++) {
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    await new Promise(setImmediate)
+  }
 }
 
 function steadyDisk(server: ToyServer, bootIdOf = (text: string): string | undefined => text): SteadyDisk {
