@@ -9,20 +9,23 @@
  * whether the server it meets is the one that answered. The device bounds what is kept: it flushes by itself, in both
  * replicas at the same instruction.
  *
- * It reads for itself what the log leaves out (replayed-reads.ts).
+ * It reads for itself what the log leaves out (replica/replayed-reads.ts).
  *
  * Of a disk each replica may have its own copy instead: then a backup makes the same changes as its machine replays
  * (disk-of-replica.ts).
  */
 
-import { assert } from '../base/assert.ts'
 import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
 import { followInOrder } from '../replica/disk-requests.ts'
+import { ReplayedReads } from '../replica/replayed-reads.ts'
 import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
+
+/** Between two attempts to read what the primary could read. */
+const readAgainMs = 100
 
 export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> {
   readonly endpoint: Endpoint
@@ -31,6 +34,8 @@ export interface DiskBackendOptions extends Omit<DiskEvents, 'onOwnDiskFailed'> 
   readonly machine: string
   readonly replica: string
   readonly token: string
+  /** A backup has read what its primary read. */
+  readonly onRead: (sequence: bigint, data: Uint8Array) => void
   /** Numbers of the disks of which this replica has its own copy. Default: none. */
   readonly own?: OwnDisksOptions
   /** The log is going to leave out what is read: a backup reads as soon as its machine asks. Default: when the log says so. */
@@ -58,8 +63,8 @@ export async function diskSizes(endpoint: Endpoint, exports: readonly string[]):
 export class DiskBackend {
   readonly #options: DiskBackendOptions
   readonly #disks: readonly DiskOfReplica[]
-  /** Reads that a backup's machine made again and its log has no answer to. */
-  readonly #openReads = new Map<bigint, DiskRequest>()
+  /** Of a backup. */
+  readonly #reads: ReplayedReads
 
   constructor(options: DiskBackendOptions) {
     // A mistake in the configuration is told now, not as a disk out of reach.
@@ -70,6 +75,14 @@ export class DiskBackend {
     this.#disks = exports.map((exportName, disk) => {
       const place = { endpoint, exportName }
       return own?.disks.has(disk) ? new OwnDisk(place, own.hasOther, events) : new SharedDisk(place, events)
+    })
+    this.#reads = new ReplayedReads({
+      readsAhead: options.readsAhead ?? false,
+      inTurn: (request, begin) => this.#disks[request.disk]!.inTurn(request, begin),
+      read: (request, done) => this.#disks[request.disk]!.read(request, done),
+      later: (again) => setTimeout(again, readAgainMs),
+      onRead: options.onRead,
+      trace: options.trace,
     })
   }
 
@@ -83,7 +96,7 @@ export class DiskBackend {
    * was a backup has followed the whole log by now.
    */
   async connect(generation: bigint): Promise<void> {
-    this.#openReads.clear()
+    this.#reads.clear()
     const pass = this.#passIn(Number(generation))
     await Promise.all(this.#disks.map((disk) => disk.goLive(pass)))
   }
@@ -99,7 +112,7 @@ export class DiskBackend {
       answers,
       (request) => this.#follow(request),
       (answer) => {
-        this.#openReads.delete(answer.sequence)
+        this.#reads.onAnswer(answer.sequence)
         for (const disk of this.#disks) disk.followAnswer(answer)
       },
     )
@@ -111,18 +124,13 @@ export class DiskBackend {
   }
 
   #follow(request: DiskRequest): void {
-    const disk = this.#disks[request.disk]!
-    disk.followRequest(request)
-    if (request.operation !== 'read') return
-    this.#openReads.set(request.sequence, request)
-    if (this.#options.readsAhead) disk.readAgain(request)
+    this.#disks[request.disk]!.followRequest(request)
+    this.#reads.onRequest(request)
   }
 
   /** A backup's log has the answer to this request without its data. */
-  readAgain({ sequence, difference }: NeededRead): void {
-    const request = this.#openReads.get(sequence)
-    assert(request, `disk read ${sequence} is not open`)
-    this.#disks[request.disk]!.readAgain(request, difference !== undefined)
+  readAgain(need: NeededRead): void {
+    this.#reads.onNeeded(need)
   }
 
   /** Everything the disks have answered so far will outlive a crash of their server. @throws NbdError */
@@ -135,11 +143,13 @@ export class DiskBackend {
   }
 
   async close(): Promise<void> {
+    this.#reads.clear()
     await Promise.all(this.#disks.map((disk) => disk.close()))
   }
 
   /** For a replica that halts: no request is sent again, none is waited for. */
   drop(): void {
+    this.#reads.clear()
     for (const disk of this.#disks) disk.drop()
   }
 

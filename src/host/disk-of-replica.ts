@@ -6,7 +6,7 @@
  * - `OwnDisk`: each replica has its own copy, a part of the machine (VMware FT: non-shared disks). A backup makes the same
  *   changes to its copy as its machine replays; the primary's answers are in the log, and its own are thrown away.
  *
- * What the guest reads is in the log, or a backup reads it too (replayed-reads.ts): then from a shared disk without a pass,
+ * What the guest reads is in the log, or a backup reads it too (replica/replayed-reads.ts): then from a shared disk without a pass,
  * which is good for reading only and in every generation, and from its own copy in turn with the changes that it makes there.
  */
 
@@ -16,18 +16,15 @@ import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { SteadyDisk } from '../disk/steady-disk.ts'
-import type { DiskWork } from '../disk/steady-requests.ts'
+import type { DiskOutcome, DiskWork } from '../disk/steady-requests.ts'
 import { Turns } from '../disk/turns.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, workOf } from '../replica/disk-requests.ts'
-import { ReplayedReads } from './replayed-reads.ts'
 
 export interface DiskEvents {
   readonly onAnswer: (answer: DiskAnswer) => void
-  /** A backup has read what its primary read. */
-  readonly onRead: (sequence: bigint, data: Uint8Array) => void
   /** The arbiter has given the disk to a later generation: this replica must stop. */
   readonly onFenced: (error: Error) => void
   /** This replica's own copy has failed while another replica has a good one. */
@@ -50,10 +47,12 @@ export interface DiskOfReplica {
   /** A backup's machine made this request again. */
   followRequest(request: DiskRequest): void
   /**
-   * … and wants what it reads: the log has it without data, or may have.
-   * @param wasOther it was read, and was not what the primary has read
+   * … and wants what it reads: calls `begin` when what was asked of this disk before it, and is in its way, has ended, and
+   * keeps back what comes later until `over`.
    */
-  readAgain(request: DiskRequest, wasOther?: boolean): void
+  inTurn(request: DiskRequest, begin: (over: () => void) => void): void
+  /** One attempt to read it. */
+  read(request: DiskRequest, done: (outcome: DiskOutcome) => void): void
   /** … and its log has the answer. */
   followAnswer(answer: LoggedDiskAnswer): void
   /** What the disk has answered and might lose is on stable storage, where a new backup would have to know it. @throws NbdError */
@@ -68,7 +67,6 @@ export class SharedDisk implements DiskOfReplica {
   readonly #place: DiskPlace
   readonly #events: DiskEvents
   readonly #followed: FollowedRequests
-  readonly #reads: ReplayedReads
   /** A backup's connection, made for its first read. */
   #reader: SteadyDisk | undefined
 
@@ -77,7 +75,6 @@ export class SharedDisk implements DiskOfReplica {
     this.#events = events
     this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
     this.#followed = new FollowedRequests(this.#steady.unflushed)
-    this.#reads = new ReplayedReads({ ...events, read: (request) => this.#read(request) })
   }
 
   get inFlight(): number {
@@ -88,7 +85,6 @@ export class SharedDisk implements DiskOfReplica {
 
   async goLive(pass: ReplicaPass): Promise<void> {
     this.#followed.clear()
-    this.#reads.end()
     void this.#reader?.close()
     const { endpoint, exportName } = this.#place
     await this.#steady.connect(() => NbdClient.connect({ ...endpoint, exportName, pass }))
@@ -102,16 +98,17 @@ export class SharedDisk implements DiskOfReplica {
     this.#followed.onRequest(request)
   }
 
-  readAgain(request: DiskRequest, wasOther = false): void {
-    void this.#reads.begin(request, wasOther)
+  /** Nobody but the primary changes it, and the primary waits for this backup's reads. */
+  inTurn(_request: DiskRequest, begin: (over: () => void) => void): void {
+    begin(() => {})
   }
 
-  async #read(request: DiskRequest): Promise<Uint8Array> {
+  read(request: DiskRequest, done: (outcome: DiskOutcome) => void): void {
     this.#reader ??= this.#connectReader()
-    const data = (await this.#reader.request(workOf(request)))!
-    // After a crash of its server the disk may lack writes until the primary has sent them again.
-    this.#steady.unflushed.mend(rangeOf(request).offset, data)
-    return data
+    tellOutcome(this.#reader.request(workOf(request)), (outcome) => {
+      if (outcome instanceof Uint8Array) this.#followed.mend(request, outcome)
+      done(outcome)
+    })
   }
 
   #connectReader(): SteadyDisk {
@@ -122,7 +119,6 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   followAnswer(answer: LoggedDiskAnswer): void {
-    this.#reads.onAnswer(answer.sequence)
     this.#followed.onAnswer(answer)
   }
 
@@ -131,12 +127,10 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   async close(): Promise<void> {
-    this.#reads.end()
     await Promise.all([this.#reader?.close(), this.#steady.close()])
   }
 
   drop(): void {
-    this.#reads.end()
     this.#reader?.drop()
     this.#steady.drop()
   }
@@ -155,7 +149,6 @@ export class OwnDisk implements DiskOfReplica {
   readonly #events: DiskEvents
   /** Whether another replica has a good copy: then an error here is no error of the machine's. */
   readonly #hasOther: () => boolean
-  readonly #reads: ReplayedReads
   #behindBytes = 0
   #isConnected = false
   #isLive = false
@@ -166,10 +159,6 @@ export class OwnDisk implements DiskOfReplica {
     this.#events = events
     this.#hasOther = hasOther
     this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
-    this.#reads = new ReplayedReads({
-      ...events,
-      read: async (request) => (await this.#steady.request(workOf(request)))!,
-    })
   }
 
   get inFlight(): number {
@@ -191,7 +180,6 @@ export class OwnDisk implements DiskOfReplica {
   async goLive(pass: ReplicaPass): Promise<void> {
     this.begin(pass)
     this.#isLive = true
-    this.#reads.end()
     try {
       await this.#turns.afterChanges(() => this.#steady.secure())
     } catch (error) {
@@ -225,28 +213,30 @@ export class OwnDisk implements DiskOfReplica {
       })
   }
 
-  /** In turn: what the machine changes afterwards waits until it was read. */
-  readAgain(request: DiskRequest, wasOther = false): void {
-    void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request, wasOther))
+  /** What the machine changes afterwards waits until it was read. */
+  inTurn({ sector, lengthBytes }: DiskRequest, begin: (over: () => void) => void): void {
+    const range = { offset: Number(sector) * sectorBytes, lengthBytes, isChange: false }
+    void this.#turns.inTurn(range, () => new Promise<void>(begin))
+  }
+
+  /** It has its turn already. */
+  read(request: DiskRequest, done: (outcome: DiskOutcome) => void): void {
+    tellOutcome(this.#steady.request(workOf(request)), done)
   }
 
   /** The log's answers are the primary's disk's: this one answers for itself. */
-  followAnswer({ sequence }: LoggedDiskAnswer): void {
-    this.#reads.onAnswer(sequence)
-  }
+  followAnswer(): void {}
 
   /** A backup has what it needs on its own copy. */
   async secure(): Promise<void> {}
 
   async close(): Promise<void> {
-    this.#reads.end()
     if (!this.#isDropped) await Promise.race([this.#turns.afterChanges(async () => {}), sleep(closeTimeoutMs)])
     await this.#steady.close()
   }
 
   drop(): void {
     this.#isDropped = true
-    this.#reads.end()
     this.#steady.drop()
   }
 
@@ -264,15 +254,13 @@ function answerWith(
   request: DiskRequest,
   onAnswer: (answer: DiskAnswer, error?: NbdError) => void,
 ): void {
-  outcome.then(
-    (data) => onAnswer(answerOf(request, data)),
-    (error) => {
-      if (!(error instanceof NbdError)) throw error
-      onAnswer(answerOf(request, error), error)
-    },
-  )
+  tellOutcome(outcome, (told) => onAnswer(answerOf(request, told), told instanceof NbdError ? told : undefined))
 }
 
-function rangeOf({ sector, lengthBytes }: DiskRequest) {
-  return { offset: Number(sector) * sectorBytes, lengthBytes, isChange: false }
+/** An error that is not the disk's own is a broken invariant. */
+function tellOutcome(outcome: Promise<Uint8Array | undefined>, told: (outcome: DiskOutcome) => void): void {
+  outcome.then(told, (error) => {
+    if (!(error instanceof NbdError)) throw error
+    told(error)
+  })
 }

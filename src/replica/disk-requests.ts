@@ -90,6 +90,11 @@ export class FollowedRequests {
     else if (work.operation !== 'read') this.#unflushed.onCompleted(work)
   }
 
+  /** After a crash of its server the disk may lack writes until the primary has sent them again: puts them into what was read. */
+  mend(read: DiskRequest, data: Uint8Array): void {
+    this.#unflushed.mend(Number(read.sector) * sectorBytes, data)
+  }
+
   /** This replica is live: the machine itself names the requests without an answer, and they are issued again. */
   clear(): void {
     this.#open.clear()

@@ -4,13 +4,13 @@
  */
 
 import type { WorldError } from '../base/assert.ts'
-import { sectorBytes } from '../base/units.ts'
 import { formatExportName } from '../disk/names.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { type DiskLink, type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
+import { ReplayedReads } from '../replica/replayed-reads.ts'
 import type { DisksPort } from '../replica/replica-world.ts'
 import type { Actor } from './actor.ts'
 import type { FromDisk, ToDisk } from './disk-server.ts'
@@ -43,8 +43,7 @@ export class DiskLine implements DisksPort {
   readonly #followed: FollowedRequests
   /** Of a backup. */
   readonly #reader: SteadyRequests
-  /** Reads that its machine made again and its log has no answer to, and whether they were sent. */
-  readonly #reads = new Map<bigint, { readonly request: DiskRequest; isSent: boolean }>()
+  readonly #reads: ReplayedReads
   #generation = 0
 
   constructor(options: DiskLineOptions) {
@@ -66,6 +65,14 @@ export class DiskLine implements DisksPort {
       },
     })
     this.#followed = new FollowedRequests(this.steady.unflushed)
+    this.#reads = new ReplayedReads({
+      readsAhead: options.readsAhead,
+      inTurn: (_request, begin) => begin(() => {}),
+      read: (request, done) => this.#read(request, done),
+      later: (again) => options.actor.after(readAgainMs * 1000, again),
+      onRead: options.onRead,
+      trace: () => {},
+    })
   }
 
   connect(generation: number): void {
@@ -86,7 +93,7 @@ export class DiskLine implements DisksPort {
       answers,
       (request) => this.#follow(request),
       (answer) => {
-        this.#reads.delete(answer.sequence)
+        this.#reads.onAnswer(answer.sequence)
         this.#followed.onAnswer(answer)
       },
     )
@@ -94,32 +101,18 @@ export class DiskLine implements DisksPort {
 
   #follow(request: DiskRequest): void {
     this.#followed.onRequest(request)
-    if (request.operation !== 'read') return
-    this.#reads.set(request.sequence, { request, isSent: false })
-    if (this.#options.readsAhead) this.#read(request.sequence)
+    this.#reads.onRequest(request)
   }
 
-  /** As host/replayed-reads.ts. */
-  readAgain({ sequence, difference }: NeededRead): void {
-    if (difference) this.#options.actor.after(readAgainMs * 1000, () => this.#read(sequence, true))
-    else this.#read(sequence)
+  readAgain(need: NeededRead): void {
+    this.#reads.onNeeded(need)
   }
 
-  #read(sequence: bigint, wasOther = false): void {
-    const open = this.#reads.get(sequence)
-    if (!open || (open.isSent && !wasOther)) return
-    open.isSent = true
-    const { request } = open
+  #read(request: DiskRequest, done: (outcome: DiskOutcome) => void): void {
     this.#reader.connect()
     this.#reader.request(workOf(request), (outcome) => {
-      if (this.#reads.get(sequence) !== open) return
-      if (!(outcome instanceof Uint8Array)) {
-        open.isSent = false
-        this.#options.actor.after(readAgainMs * 1000, () => this.#read(sequence))
-        return
-      }
-      this.steady.unflushed.mend(Number(request.sector) * sectorBytes, outcome)
-      this.#options.onRead(sequence, outcome)
+      if (outcome instanceof Uint8Array) this.#followed.mend(request, outcome)
+      done(outcome)
     })
   }
 

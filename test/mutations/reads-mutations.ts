@@ -28,9 +28,9 @@ export const readsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup does not read again what it could not read',
-    file: 'src/host/replayed-reads.ts',
-    from: '        await sleep(readAgainMs)\n',
-    to: '        return\n',
+    file: 'src/replica/replayed-reads.ts',
+    from: 'reading again`)\n        this.#options.later(() => this.#attempt(open, over))\n        return\n',
+    to: 'reading again`)\n        return\n',
     noticedBy: {
       file,
       test: `${title}, rule (a): if its read fails where the primary’s succeeded, it reads again until that succeeds`,
@@ -48,8 +48,8 @@ export const readsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup goes on trying to read what the primary could not',
-    file: 'src/host/disk-of-replica.ts',
-    from: '    this.#reads.onAnswer(answer.sequence)\n',
+    file: 'src/host/disk-backend.ts',
+    from: '        this.#reads.onAnswer(answer.sequence)\n',
     to: '',
     noticedBy: {
       file,
@@ -110,8 +110,8 @@ export const readsMutations: readonly Mutation[] = [
   {
     name: "a backup's own copy is changed before it was read",
     file: 'src/host/disk-of-replica.ts',
-    from: 'void this.#turns.inTurn(rangeOf(request), () => this.#reads.begin(request, wasOther))',
-    to: 'void this.#reads.begin(request, wasOther)',
+    from: 'void this.#turns.inTurn(range, () => new Promise<void>(begin))',
+    to: 'void range\n    begin(() => {})',
     noticedBy: {
       file,
       test: `${title}, rule (c), with a copy of its own: what the log changes next waits for the backup’s read`,
