@@ -3,65 +3,25 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { Prng } from '../base/prng.ts'
-import type { BlockStore } from '../disk/block-store.ts'
 import type { DiskServer, DiskServerOptions } from '../disk/disk-server.ts'
 import { LossyStore } from '../disk/lossy-store.test-support.ts'
-import {
-  arbiterClient,
-  HeldStore,
-  makeImage,
-  patienceMs,
-  startTestServer,
-  temporaryFolder,
-  token,
-} from '../disk/test-disk.ts'
+import { arbiterClient, makeImage, patienceMs, startTestServer, temporaryFolder } from '../disk/test-disk.ts'
 import type { DiskAnswer as DiskAnswerEntry } from '../hypervisor/replayer.ts'
 import { type DiskRequest, logIndex, type MarkedOutput } from '../log/entry.ts'
 import type { DiskAnswer } from '../replica/disk-requests.ts'
-import { DiskBackend } from './disk-backend.ts'
-
-const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
-  const data = new Uint8Array(512).fill(byte)
-  return { kind: 'disk', sequence, disk: 0, operation: 'write', sector, lengthBytes: data.length, data }
-}
-
-const read = (sequence: bigint, sector: bigint): DiskRequest => {
-  return { kind: 'disk', sequence, disk: 0, operation: 'read', sector, lengthBytes: 512 }
-}
-
-/** Waits for a condition that must come true; the test runner's time limit is the only deadline. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
-}
+import { failingStores, flush, newBackend, read, until, write } from './disk-backend.test-support.ts'
+import type { DiskBackend } from './disk-backend.ts'
 
 /** A server whose disk0 can be held, and a replica that holds its machine. */
 async function heldDisk(t: TestContext) {
   const folder = temporaryFolder()
-  const stores: HeldStore[] = []
-  const wrapStore = (store: BlockStore): BlockStore => {
-    const held = new HeldStore(store)
-    stores.push(held)
-    return held
-  }
+  const { stores, wrapStore } = failingStores(t)
   const start = (changes: Partial<DiskServerOptions> = {}): Promise<DiskServer> =>
     startTestServer(t, folder, { wrapStore, ...changes })
   const server = await start()
-  const arbiter = arbiterClient(t, server, 'a')
-  const granted = await arbiter.start(patienceMs)
+  const granted = await arbiterClient(t, server, 'a').start(patienceMs)
   assert.ok(granted.granted)
-  const answers: DiskAnswer[] = []
-  const backend = new DiskBackend({
-    endpoint: { address: server.addresses.nbd },
-    exports: ['disk0'],
-    machine: 'web',
-    replica: 'a',
-    token,
-    onAnswer: (answer) => answers.push(answer),
-    onRead: () => {},
-    onFenced: (error) => assert.fail(error.message),
-    trace: () => {},
-  })
-  t.after(() => backend.drop())
+  const { backend, answers } = newBackend(t, server)
   await backend.connect(BigInt(granted.generation))
   return { server, start, store: stores[0]!, backend, answers, folder }
 }
@@ -103,10 +63,6 @@ test('requests that a dead disk server left unanswered are answered by the next 
   ])
 })
 
-const flush = (sequence: bigint): DiskRequest => {
-  return { kind: 'disk', sequence, disk: 0, operation: 'flush', sector: 0n, lengthBytes: 0 }
-}
-
 /** Feeds a backup with a log: each line is one entry, a request's marker or an answer to one. */
 function follow(backend: DiskBackend, log: readonly (DiskRequest | { answer: bigint; status?: 'ioError' })[]): void {
   const outputs: MarkedOutput[] = []
@@ -126,18 +82,7 @@ test('a backup keeps what its log says is written and not flushed, and begins wi
   const arbiter = arbiterClient(t, server, 'a')
   const granted = await arbiter.start(patienceMs)
   assert.ok(granted.granted)
-  const backend = new DiskBackend({
-    endpoint: { address: server.addresses.nbd },
-    exports: ['disk0'],
-    machine: 'web',
-    replica: 'a',
-    token,
-    onAnswer: () => {},
-    onRead: () => {},
-    onFenced: (error) => assert.fail(error.message),
-    trace: () => {},
-  })
-  t.after(() => backend.drop())
+  const { backend } = newBackend(t, server)
   follow(backend, [
     write(0n, 0n, 0x10), // covered by the flush
     { answer: 0n },
@@ -196,23 +141,10 @@ test('after every prefix of its requests the host of the disk may crash, and the
   assert.ok(granted.granted)
 
   const answers = new Map<bigint, DiskAnswer>()
-  const newBackend = (): DiskBackend => {
-    const backend = new DiskBackend({
-      endpoint: endpoints.nbd,
-      exports: ['disk0'],
-      machine: 'web',
-      replica: 'a',
-      token,
-      onAnswer: (answer) => answers.set(answer.sequence, answer),
-      onRead: () => {},
-      onFenced: (error) => assert.fail(error.message),
-      trace: () => {},
-    })
-    t.after(() => backend.drop())
-    return backend
-  }
-  let primary = newBackend()
-  let backup = newBackend()
+  const onAnswer = (answer: DiskAnswer) => answers.set(answer.sequence, answer)
+  const open = (): DiskBackend => newBackend(t, server, { onAnswer }).backend
+  let primary = open()
+  let backup = open()
   await primary.connect(BigInt(granted.generation))
 
   let sequence = 0n
@@ -247,7 +179,7 @@ test('after every prefix of its requests the host of the disk may crash, and the
       follow(backup, logged)
       primary = backup
       void primary.connect(BigInt(granted.generation))
-      backup = newBackend()
+      backup = open()
       // The next one follows from here: all that is kept now is in the log it has seen, or durable after this.
       logged = []
     }

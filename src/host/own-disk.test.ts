@@ -7,11 +7,9 @@ import { type TestContext, test } from 'node:test'
 import { Prng } from '../base/prng.ts'
 import { MiB } from '../base/units.ts'
 import { ArbiterRecord } from '../disk/arbiter-record.ts'
-import type { BlockStore } from '../disk/block-store.ts'
 import { changePieceBytes } from '../disk/change-map.ts'
 import {
   arbiterClient,
-  HeldStore,
   makeImage,
   nbdClient,
   passOf,
@@ -20,88 +18,33 @@ import {
   temporaryFolder,
   token,
 } from '../disk/test-disk.ts'
-import { type DiskRequest, logIndex, type MarkedOutput } from '../log/entry.ts'
+import { type DiskRequest, logIndex } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { DiskAnswer } from '../replica/disk-requests.ts'
 import { CopyStamp } from './copy-stamp.ts'
-import { DiskBackend } from './disk-backend.ts'
+import { failingStores, flush, newBackend, read, replayed, until, write } from './disk-backend.test-support.ts'
 import { DiskCopy } from './disk-copy.ts'
 
 const pass = (replica: string) => ({ machine: 'web', replica, token, generation: 0 })
-
-const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
-  const data = new Uint8Array(512).fill(byte)
-  return { kind: 'disk', sequence, disk: 0, operation: 'write', sector, lengthBytes: data.length, data }
-}
-const flush = (sequence: bigint): DiskRequest => {
-  return { kind: 'disk', sequence, disk: 0, operation: 'flush', sector: 0n, lengthBytes: 0 }
-}
-const read = (sequence: bigint, sector: bigint): DiskRequest => {
-  return { kind: 'disk', sequence, disk: 0, operation: 'read', sector, lengthBytes: 512 }
-}
-const replayed = (request: DiskRequest): MarkedOutput => {
-  return { output: request, markerIndex: logIndex(request.sequence) } as MarkedOutput
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
-}
-
-/** A store that fails on demand, as a disk with bad sectors does. */
-class FailingStore extends HeldStore {
-  failing: 'write' | 'read' | 'flush' | undefined
-
-  override async read(offset: number, lengthBytes: number): Promise<Buffer> {
-    if (this.failing === 'read') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
-    return await super.read(offset, lengthBytes)
-  }
-
-  override async write(offset: number, data: Uint8Array): Promise<void> {
-    if (this.failing === 'write') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
-    await super.write(offset, data)
-  }
-
-  override async flush(): Promise<void> {
-    if (this.failing === 'flush') throw Object.assign(new Error('bad sector'), { code: 'EIO' })
-    await super.flush()
-  }
-}
 
 /** A server with the copies of a and b, and the backend of replica b. */
 async function ownCopies(t: TestContext, hasOther = true, sizeBytes = MiB) {
   const folder = temporaryFolder()
   const images = { a: makeImage(folder, 'a.img', sizeBytes), b: makeImage(folder, 'b.img', sizeBytes) }
-  const stores: FailingStore[] = []
-  t.after(() => {
-    for (const store of stores) store.releaseAll()
-  })
+  const { stores, wrapStore } = failingStores(t)
   const server = await startTestServer(t, folder, {
     exports: [
       { name: 'disk0-a', path: images.a, machine: 'web', owner: 'a' },
       { name: 'disk0-b', path: images.b, machine: 'web', owner: 'b' },
     ],
-    wrapStore: (inner: BlockStore) => {
-      const store = new FailingStore(inner)
-      stores.push(store)
-      return store
-    },
+    wrapStore,
   })
-  const answers: DiskAnswer[] = []
   const failures: Error[] = []
-  const endpoint = { address: server.addresses.nbd }
-  const backend = new DiskBackend({
-    endpoint,
+  const { backend, answers } = newBackend(t, server, {
     exports: ['disk0-b'],
-    machine: 'web',
     replica: 'b',
-    token,
-    onAnswer: (answer) => answers.push(answer),
-    onRead: () => {},
-    onFenced: (error) => assert.fail(error.message),
     own: { disks: new Set([0]), hasOther: () => hasOther, onFailed: (error) => failures.push(error) },
-    trace: () => {},
   })
-  t.after(() => backend.drop())
+  const endpoint = { address: server.addresses.nbd }
   return { server, endpoint, folder, images, store: stores[1]!, backend, answers, failures }
 }
 
@@ -172,7 +115,7 @@ test('a replica that goes live has its turn after what it followed, and is told 
 test('a copy that fails removes its side: a backup says so at once', async (t) => {
   const { backend, store, failures } = await ownCopies(t)
   backend.begin()
-  store.failing = 'write'
+  store.failures.write = Infinity
   backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
   await until(() => failures.length === 1)
 })
@@ -181,13 +124,13 @@ test('a copy that fails removes its side: a live replica with a backup answers n
   for (const operation of ['write', 'read'] as const) {
     const { backend, store, failures, answers } = await ownCopies(t, true)
     await backend.connect(1n)
-    store.failing = operation
+    store.failures[operation] = Infinity
     backend.issue(operation === 'write' ? write(1n, 5n, 0x11) : read(1n, 5n))
     await until(() => failures.length === 1)
     assert.deepEqual(answers, [])
     const alone = await ownCopies(t, false)
     await alone.backend.connect(1n)
-    alone.store.failing = operation
+    alone.store.failures[operation] = Infinity
     alone.backend.issue(operation === 'write' ? write(1n, 5n, 0x11) : read(1n, 5n))
     await until(() => alone.answers.length === 1)
     assert.deepEqual([alone.answers[0]!.status, alone.failures.length], ['ioError', 0])
@@ -199,11 +142,11 @@ test('a copy that cannot be made safe at go-live removes its side, if another on
     const { backend, store, failures, answers } = await ownCopies(t, hasOther)
     backend.begin()
     backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
-    store.failing = 'flush'
+    store.failures.flush = Infinity
     await assert.rejects(backend.connect(2n), { reason: 'io' })
     assert.equal(failures.length, hasOther ? 1 : 0)
     if (hasOther) continue
-    store.failing = undefined
+    store.failures.flush = 0
     const writesBefore = store.counts.write
     backend.issue(flush(2n))
     await until(() => answers.length === 1)

@@ -6,22 +6,13 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { BlockStore } from '../../../src/disk/block-store.ts'
-import {
-  arbiterClient,
-  HeldStore,
-  makeImage,
-  patienceMs,
-  startTestServer,
-  temporaryFolder,
-  token,
-} from '../../../src/disk/test-disk.ts'
-import { DiskBackend } from '../../../src/host/disk-backend.ts'
+import { arbiterClient, makeImage, patienceMs, startTestServer, temporaryFolder } from '../../../src/disk/test-disk.ts'
+import { failingStores, newBackend, read, replayed, until, write } from '../../../src/host/disk-backend.test-support.ts'
 import { Obligations } from '../../../src/hypervisor/obligations.ts'
 import { Recorder } from '../../../src/hypervisor/recorder.ts'
 import { Replayer } from '../../../src/hypervisor/replayer.ts'
 import { decodeBatch, type LogBatch } from '../../../src/log/batch.ts'
-import { type DiskRequest, logIndex, type MarkedOutput } from '../../../src/log/entry.ts'
+import { logIndex, type MarkedOutput } from '../../../src/log/entry.ts'
 import { instructionCount } from '../../../src/machine/types.ts'
 import { Backup } from '../../../src/replication/backup.ts'
 import type { PrimaryEffect } from '../../../src/replication/effects.ts'
@@ -178,72 +169,34 @@ test('Disk reads on the backup: one whose disk is out of reach leaves while its 
 
 // ---- (a) -----------------------------------------------------------------------------------------------------------------
 
-class FailingStore extends HeldStore {
-  failures = 0
-
-  override async read(offset: number, lengthBytes: number): Promise<Buffer> {
-    if (this.failures > 0) {
-      this.failures--
-      throw Object.assign(new Error('bad sector'), { code: 'EIO' })
-    }
-    return await super.read(offset, lengthBytes)
-  }
-}
-
-const read = (sequence: bigint, sector: bigint): DiskRequest => {
-  return { kind: 'disk', sequence, disk: 0, operation: 'read', sector, lengthBytes: 512 }
-}
-const write = (sequence: bigint, sector: bigint, byte: number): DiskRequest => {
-  const data = new Uint8Array(512).fill(byte)
-  return { kind: 'disk', sequence, disk: 0, operation: 'write', sector, lengthBytes: 512, data }
-}
-const replayed = (output: DiskRequest): MarkedOutput => ({ output, markerIndex: logIndex(output.sequence) })
-
 /** A backup's disk on a real disk server; replica `a` holds the machine. */
 async function backupDisk(t: TestContext, isOwn = false) {
   const folder = temporaryFolder()
   const path = makeImage(folder, 'disk.img')
-  const stores: FailingStore[] = []
+  const { stores, wrapStore } = failingStores(t)
   const server = await startTestServer(t, folder, {
     exports: [{ name: 'disk0', path, machine: 'web', ...(isOwn ? { owner: 'b' } : {}) }],
-    wrapStore: (inner: BlockStore) => {
-      const store = new FailingStore(inner)
-      stores.push(store)
-      return store
-    },
+    wrapStore,
   })
   const granted = await arbiterClient(t, server, 'a').start(patienceMs)
   assert.ok(granted.granted)
-  const given: [bigint, number][] = []
-  const disk = new DiskBackend({
-    endpoint: { address: server.addresses.nbd },
-    exports: ['disk0'],
-    machine: 'web',
+  const { backend, given } = newBackend(t, server, {
     replica: 'b',
-    token,
     readsAhead: true,
     onAnswer: () => assert.fail('a backup answers nothing'),
-    onRead: (sequence, data) => given.push([sequence, data[0]!]),
-    onFenced: (error) => assert.fail(error.message),
     own: { disks: new Set(isOwn ? [0] : []), hasOther: () => true, onFailed: (error) => assert.fail(error.message) },
-    trace: () => {},
   })
-  t.after(() => disk.drop())
-  disk.begin()
-  return { disk, store: stores[0]!, given }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(5)
+  backend.begin()
+  return { disk: backend, store: stores[0]!, given }
 }
 
 test('Disk reads on the backup, rule (a): if its read fails where the primary’s succeeded, it reads again until that succeeds', async (t) => {
   const { disk, store, given } = await backupDisk(t)
-  store.failures = 3
+  store.failures.read = 3
   disk.onReplayed([replayed(read(1n, 3n))], [])
   await until(() => given.length > 0)
   assert.deepEqual(given, [[1n, 3]])
-  assert.equal(store.failures, 0)
+  assert.equal(store.failures.read, 0)
 })
 
 // ---- (b) -----------------------------------------------------------------------------------------------------------------
@@ -260,11 +213,11 @@ test('Disk reads on the backup, rule (b): if the primary’s read failed, the lo
 
 test('Disk reads on the backup, rule (b): a read that the log has answered with an error is not tried any more', async (t) => {
   const { disk, store, given } = await backupDisk(t)
-  store.failures = Number.MAX_SAFE_INTEGER
+  store.failures.read = 1e9
   disk.onReplayed([replayed(read(1n, 3n))], [])
-  await until(() => store.failures < Number.MAX_SAFE_INTEGER)
+  await until(() => store.failures.read < 1e9)
   disk.onReplayed([], [{ index: logIndex(2n), sequence: 1n, status: 'ioError', isOwnRead: false }])
-  store.failures = 0
+  store.failures.read = 0
   await sleep(300)
   assert.deepEqual(given, [])
 })
@@ -368,9 +321,9 @@ test('Disk reads on the backup, rule (c): who may find its reads overwritten can
 
 test('Disk reads on the backup, rule (c), with a copy of its own: what the log changes next waits for the backup’s read', async (t) => {
   const { disk, store, given } = await backupDisk(t, true)
-  store.failures = 2
+  store.failures.read = 2
   disk.onReplayed([replayed(read(1n, 3n))], [])
-  await until(() => store.failures < 2)
+  await until(() => store.failures.read < 2)
   disk.onReplayed([replayed(write(2n, 3n, 0xaa)), replayed(read(3n, 3n))], [])
   await until(() => given.length === 2)
   assert.deepEqual(given, [
