@@ -414,6 +414,7 @@ export class Replica {
         },
         flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
         connect: (generation) => {
+          this.#keepCopies()
           const failed = ({ message }: Error): void => this.#events.trace(`own copies are not stamped: ${message}`)
           this.#disk.connect(BigInt(generation)).then(() => this.#stampCopies(generation), failed)
         },

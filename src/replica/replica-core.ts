@@ -194,6 +194,8 @@ export class ReplicaCore {
         if (message.outputs.length > 0) this.#withPrimary((primary) => primary.onOutputs(message.outputs))
         return
       case 'replayed': {
+        // A hart begins with an empty machine, and says so.
+        if (this.#role.kind === 'none' || this.backup?.hasMachine === false) return
         const { replayedEnd, outputs, diskAnswers, need } = message
         disks.onReplayed(outputs, diskAnswers)
         if (need) disks.readAgain(need)
@@ -219,6 +221,7 @@ export class ReplicaCore {
         this.#withBackup((backup, nowMs) => backup.onPagesLoaded(message.bytes, nowMs))
         return
       case 'restored':
+        this.backup?.onStateLoaded()
         disks.onRestored(message.inFlight, () => this.#withBackup((backup, nowMs) => backup.onRestored(nowMs)))
         return
       case 'restoreFailed':

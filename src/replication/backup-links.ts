@@ -71,6 +71,11 @@ export class BackupLink {
     return this.#isWaitedFor && this.buffer.receivedEnd >= this.#barrier
   }
 
+  /** The arbiter may list it when it has acknowledged this, too. */
+  mustReceive(end: LogEnd): void {
+    if (end > this.#barrier) this.#barrier = end
+  }
+
   /** Call after each acknowledgement. */
   advance(logEnd: LogEnd): void {
     if (this.#isWaitedFor || this.buffer.receivedEnd < this.#barrier) return

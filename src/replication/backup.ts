@@ -155,7 +155,23 @@ export class Backup {
     return this.#takeEffects()
   }
 
-  /** The machine is whole, and has the digest of the primary's: now this is a backup, and what it has received counts. */
+  /**
+   * The hart has a machine of the primary's, and not the empty one any more that it began with: what it replays from here on
+   * counts, also before `onRestored`.
+   */
+  onStateLoaded(): void {
+    this.#receipt.onStateLoaded()
+  }
+
+  /** What the hart replays, if anything, is the primary's machine. */
+  get hasMachine(): boolean {
+    return this.#state === 'restoring' ? this.#receipt.isInMachine : this.#state !== 'joining'
+  }
+
+  /**
+   * The machine is whole, has the digest of the primary's, and disks as good as the primary's: now this is a backup, and what
+   * it has received counts.
+   */
   onRestored(nowMs: number): BackupEffect[] {
     if (this.#state !== 'restoring') return []
     this.#beginReplaying(nowMs)
@@ -174,8 +190,7 @@ export class Backup {
   /** The replayer came further. */
   onReplayed(report: ReplayReport, nowMs: number): BackupEffect[] {
     const { replayedEnd, count, outputs, hasRead = false, need } = report
-    // While it restores, what is reported is of the empty machine that it began with.
-    if (this.#state === 'halted' || this.#state === 'restoring') return []
+    if (this.#state === 'halted' || !this.hasMachine) return []
     assert(this.#state !== 'live', 'a live machine replays nothing')
     this.#log.onReplayed(replayedEnd, count)
     for (const marked of outputs) this.#unconfirmed.add(marked)

@@ -484,6 +484,8 @@ export class Primary {
     if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
     link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
     link.advance(this.#logEnd)
+    // Its own copies of disks were made until now: they may have changes whose entries are still under way to it.
+    if (link.joinsAfter.has('restored')) link.mustReceive(this.#logEnd)
     this.#join(link, 'restored')
     this.#flush()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)

@@ -13,6 +13,7 @@ export class StateReceipt {
   #pieces: Uint8Array[] = []
   #stateBytes = 0
   #state: TransferredState | undefined
+  #isInMachine = false
 
   /** Bytes of pages that are in the machine. */
   get loadedBytes(): number {
@@ -22,6 +23,15 @@ export class StateReceipt {
   /** Undefined until all of it is here. */
   get state(): TransferredState | undefined {
     return this.#state
+  }
+
+  /** The machine is the primary's, as it was at the end of the log that the state names. */
+  get isInMachine(): boolean {
+    return this.#isInMachine
+  }
+
+  onStateLoaded(): void {
+    this.#isInMachine = true
   }
 
   onLoaded(bytes: number): void {

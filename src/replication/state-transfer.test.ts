@@ -115,6 +115,20 @@ test('eligibility: what the disks answered before is on stable storage before th
   assert.deepEqual(only(failing.onMessage(1, ack(10, 10), 2), 'openGeneration'), [])
 })
 
+test('eligibility: a backup has all that was written until its own disks were copied before the arbiter lists it', () => {
+  const primary = copied()
+  primary.onDisksFlushed(1)
+  // Goes to a disk of which each replica has its own copy, without waiting; the backup copies it, and lacks its entries.
+  primary.onBatch(batchAt(10, 3), 2)
+  assert.deepEqual(only(primary.onMessage(1, ack(10, 10), 3), 'openGeneration'), [])
+  primary.onBatch(batchAt(13, 2), 4)
+  assert.equal(
+    only(primary.onMessage(1, ack(13, 10), 5), 'openGeneration').length,
+    1,
+    'what came later it need not have',
+  )
+})
+
 test('no entry is lost between the final pause and the first batch: all that follow are sent behind the state', () => {
   const primary = alone()
   saysHello(primary)
@@ -239,6 +253,26 @@ test('entries that follow the state are replayed in order, and acknowledged as s
   assert.equal(backup.state, 'replaying')
   const [message] = only(effects, 'send').map(({ message: sentOne }) => sentOne)
   assert.equal((message as Extract<Message, { kind: 'ack' }>).progress.receivedEnd, 12n)
+})
+
+test('what the hart reports before the state is in it is of an empty machine; afterwards it counts, the backup being whole or not', () => {
+  const backup = restoring()
+  assert.equal(backup.hasMachine, false)
+  assert.deepEqual(backup.onReplayed({ replayedEnd: end(0), count: 0n, outputs: [] }, 1), [])
+  for (const piece of stateMessages(state)) backup.onMessage(piece, 1)
+  backup.onMessage(entries(batchAt(10, 2)), 2)
+  backup.onStateLoaded()
+  assert.equal(backup.hasMachine, true)
+  assert.deepEqual(backup.onReplayed({ replayedEnd: end(12), count: 99n, outputs: [markedFrame(6, 11)] }, 3), [])
+  backup.onRestored(4)
+  backup.onChannelClosed(5)
+  const granted = backup.onArbiterAnswer({ result: 'granted', generation: 7 }, 6)
+  const [goLive] = only(granted, 'goLive')
+  assert.deepEqual(
+    goLive?.unconfirmed,
+    [markedFrame(5, 8), markedFrame(6, 11)],
+    'what it printed and sent meanwhile is kept',
+  )
 })
 
 test('a backup whose machine is not whole was never eligible: it halts with a clear line when its primary is lost', () => {

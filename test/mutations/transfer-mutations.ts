@@ -18,6 +18,36 @@ export const transferMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'the new backup is recorded eligible although it lacks entries of changes that its own disks have',
+    file: primary,
+    from: "    if (link.joinsAfter.has('restored')) link.mustReceive(this.#logEnd)\n",
+    to: '',
+    noticedBy: {
+      file: transfer,
+      test: 'eligibility: a backup has all that was written until its own disks were copied before the arbiter lists it',
+    },
+  },
+  {
+    name: 'what the empty machine of a new backup reports begins its disks, before they have what the primary wrote meanwhile',
+    file: 'src/replica/replica-core.ts',
+    from: "        if (this.#role.kind === 'none' || this.backup?.hasMachine === false) return\n",
+    to: '',
+    noticedBy: {
+      file: 'src/replica/replica-core.test.ts',
+      test: 'a backup that gets a running machine follows nothing with its disks before that machine is here, whatever its hart says',
+    },
+  },
+  {
+    name: 'outputs that a new backup regenerates while its own disks are copied are forgotten',
+    file: 'src/replica/replica-core.ts',
+    from: '        this.backup?.onStateLoaded()\n',
+    to: '',
+    noticedBy: {
+      file: 'src/replica/replica-core.test.ts',
+      test: 'a backup that gets a running machine follows nothing with its disks before that machine is here, whatever its hart says',
+    },
+  },
+  {
     name: 'the new backup is recorded eligible before the disks are flushed',
     file: primary,
     from: "link.joinsAfter.add('restored').add('disksFlushed')",
