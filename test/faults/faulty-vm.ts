@@ -25,6 +25,7 @@ import { type Discipline, exactDiscipline } from '../../src/log/discipline.ts'
 import type { DiskBus } from '../../src/machine/types.ts'
 import { isSameReach, type Reach } from '../../src/replication/reach.ts'
 import { endWithThisProcess } from '../support/reaper.ts'
+import { differingPieces } from './copy-comparison.ts'
 
 const bootWithinMs = 240_000
 const mostBoots = 3
@@ -100,7 +101,24 @@ export class FaultyVm {
   /** Its disk, or the copy of it that a machine would be started from. To be touched only while it is off. */
   get imagePath(): string {
     const [first] = inOrderOfCopies(readVmConfig(this.#path).config, this.folder)
-    return join(this.#scratch, this.#hasOwnDisks && first === 'b' ? 'root-b.ext4' : 'root.ext4')
+    return this.#copyOf(this.#hasOwnDisks ? first : 'a')
+  }
+
+  #copyOf(replica: ReplicaName): string {
+    return join(this.#scratch, replica === 'b' ? 'root-b.ext4' : 'root.ext4')
+  }
+
+  /**
+   * Of a protected VM whose replicas have copies of their own. The primary may stand still for a moment.
+   * @returns in how many pieces of 64 KiB the copies differ at the same place of the log; undefined: there is one disk
+   */
+  async copiesDiffer(): Promise<number | undefined> {
+    if (!this.#hasOwnDisks) return undefined
+    const pid = await this.pidOf('primary')
+    const brake = { stop: () => process.kill(pid, 'SIGSTOP'), goOn: () => process.kill(pid, 'SIGCONT') }
+    const pieces = await differingPieces([this.#copyOf('a'), this.#copyOf('b')], brake)
+    if (pieces.length > 0) this.#trace(`the copies differ in pieces ${pieces.join(' ')}`)
+    return pieces.length
   }
 
   /**

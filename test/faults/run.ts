@@ -82,8 +82,8 @@ function inWords(value: unknown): string {
 if (values.successive !== undefined) {
   const report = await runSuccession(trials, firstSeed, say, choices)
   print(report)
-  const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, failure } = report
-  const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems
+  const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, copies_differ = 0, failure } = report
+  const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems + copies_differ
   process.exitCode = wrong === 0 && failure === undefined ? 0 : 1
 } else {
   const seeds: number[] = []

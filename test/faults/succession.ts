@@ -1,7 +1,8 @@
 /**
  * One failure after the other on the same guest: each time its redundancy is restored by itself, and then the next one
  * comes. A replica is killed, frozen (and wakes after another has its place), or cut off from the other; which one, and
- * when, is drawn from the seed. The load runs all the time, and every promise is checked at the end.
+ * when, is drawn from the seed. The load runs all the time, and every promise is checked at the end; where each replica has
+ * its own copy of the disk, the copies are compared after every failure.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,6 +26,8 @@ export interface SuccessionReport {
   readonly divergences: number
   readonly two_live: number
   readonly unclean_filesystems: number
+  /** Pieces in which the backup's own copy of the disk was not its primary's, after any of the failures. */
+  readonly copies_differ?: number
   /** How long the guest stood still when it was copied. */
   readonly pause_ms: Spread
   /** From the moment a primary lacks a backup until the next one is listed. */
@@ -59,6 +62,7 @@ export async function runSuccession(
   let done = 0
   let twoLive = 0
   let unclean = 0
+  let copiesDiffer: number | undefined
   let failure: string | undefined
   try {
     await vm.ensureProtected()
@@ -88,6 +92,8 @@ export async function runSuccession(
         `${done + 1}: ${kind} ${role}: protected again after ${tookMs} ms (${Math.round(sinceFailureMs)} ms since it failed), the guest stood for ${primary.copyPauseMs?.toFixed(1)} ms, longest stall ${Math.round(stallMs)} ms, generation ${primary.generation}, ${load.acknowledgedIncrements} increments`,
       )
       if (load.findings.resets > 0) throw new Error('a connection ended')
+      copiesDiffer = await vm.copiesDiffer()
+      if (copiesDiffer) throw new Error('the backup has another disk than its primary')
     }
     const goal = load.acknowledgedIncrements + 20
     for (const until = performance.now() + settleWithinMs; load.acknowledgedIncrements < goal; await sleep(50)) {
@@ -99,6 +105,7 @@ export async function runSuccession(
     const wrong = await vm.powerOffAndCheck()
     if (wrong !== undefined) {
       say(wrong)
+      say(`the traces are kept in ${vm.statePath}`)
       unclean = 1
     }
   } catch (error) {
@@ -109,7 +116,7 @@ export async function runSuccession(
   }
   const { lost, duplicated, resets } = load.findings
   const divergences = vm.divergences()
-  await vm.remove(failure !== undefined)
+  await vm.remove(failure !== undefined || unclean > 0)
   return {
     failures: done,
     lost,
@@ -118,6 +125,7 @@ export async function runSuccession(
     divergences,
     two_live: twoLive,
     unclean_filesystems: unclean,
+    ...(copiesDiffer === undefined ? {} : { copies_differ: copiesDiffer }),
     pause_ms: spreadOf(pauses),
     protected_again_ms: spreadOf(restored),
     since_failure_ms: spreadOf(sinceFailures),
