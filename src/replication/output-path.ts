@@ -70,10 +70,15 @@ export class OutputPath {
     }
   }
 
-  /** The machine made outputs. Those that need not wait leave. */
-  take(outputs: readonly MarkedOutput[]): void {
+  /**
+   * The machine made outputs. Those that need not wait leave.
+   * @param copying a backup is making its own copies of disks out of this one's, so it reads there what this one changes; every
+   *   backup has replayed every entry below this. Default: none is.
+   */
+  take(outputs: readonly MarkedOutput[], copying?: { readonly replayedEnd: LogEnd | undefined }): void {
     const obeys = ({ output }: MarkedOutput): boolean => obeysOutputRule(output, this.#ownDisks)
-    const free = outputs.filter((marked) => !obeys(marked))
+    const unruled = outputs.filter((marked) => !obeys(marked))
+    const free = copying ? this.#reads.pass(unruled, copying.replayedEnd) : unruled
     if (free.length > 0) this.#effects.push({ kind: 'release', outputs: free, afterAcknowledged: undefined })
     for (const marked of outputs) if (obeys(marked)) this.#gate.hold(marked)
   }

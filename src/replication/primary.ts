@@ -199,7 +199,8 @@ export class Primary {
   /** The machine made outputs. May come before or after the batch that holds their markers. */
   onOutputs(outputs: readonly MarkedOutput[]): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    this.#outputs.take(outputs)
+    const { joining, replayedEnd } = this.#links
+    this.#outputs.take(outputs, joining && { replayedEnd })
     this.#flush()
     return this.#takeEffects()
   }

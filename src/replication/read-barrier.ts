@@ -11,6 +11,9 @@
  * waits behind what waits here: a change that overlaps another one is not made before that is answered, and the rest may
  * overtake.
  *
+ * To its own copy of a disk a primary writes without waiting, since every backup reads its own in turn with its changes. Not
+ * while a backup makes that copy out of the primary's: until its machine is whole, what it is going to read stands there.
+ *
  * A backup that joins later, with a log that it has not replayed to its end, may find its reads overwritten: hence
  * `canStillRead`.
  */

@@ -108,6 +108,16 @@ export const readsMutations: readonly Mutation[] = [
     noticedBy: { file, test: `${title}, rule (c): who may find its reads overwritten cannot follow any more` },
   },
   {
+    name: "the primary's own copy is changed before the backup that copies it has read",
+    file: 'src/replication/primary.ts',
+    from: 'this.#outputs.take(outputs, joining && { replayedEnd })',
+    to: 'this.#outputs.take(outputs, joining && replayedEnd === -1n ? { replayedEnd } : undefined)',
+    noticedBy: {
+      file,
+      test: `${title}, rule (c), with a copy of its own: while that is made, the primary’s copy is not changed before the backup’s read`,
+    },
+  },
+  {
     name: "a backup's own copy is changed before it was read",
     file: 'src/host/disk-of-replica.ts',
     from: 'void this.#turns.inTurn(range, () => new Promise<void>(begin))',

@@ -319,6 +319,37 @@ test('Disk reads on the backup, rule (c): who may find its reads overwritten can
   assert.deepEqual(answers(8, 3), ['hello'])
 })
 
+test('Disk reads on the backup, rule (c), with a copy of its own: while that is made, the primary’s copy is not changed before the backup’s read', () => {
+  const own = { sectors: 100n, readOnly: false, serial: 'own', isOwn: true }
+  const primary = new Primary({
+    identity,
+    replica: 'a',
+    generation: 1,
+    runId: 7n,
+    state: 'alone',
+    artefacts: {
+      config: { ramBytes: 1 << 20, disks: [own] },
+      image: { kind: 'elf', file: new Uint8Array(1) },
+      protection: { backups: 1, heartbeatMs: 1, timeoutMs: 1, digestEveryMs: 1, lagMs: 1, backupReads: true },
+      discipline: { kind: 'exact' },
+    },
+  })
+  primary.start()
+  primary.onBatch(batchAt(0, 5), 1)
+  assert.deepEqual(released(primary.onOutputs([overwriting(0, 4, 3)])), [0], 'alone')
+  primary.onChannelOpen(0, 1)
+  primary.onMessage(0, hello('b'), 1)
+  primary.onCopied(0, new Uint8Array(1), new Uint8Array(1), 2)
+  primary.onDisksFlushed(0)
+  primary.onBatch(batchAt(5, 5), 3)
+  const outputs = [overwriting(1, 8, 4), overwriting(2, 8, 8), marked(write(3n, 50n, 1), 9)]
+  assert.deepEqual(released(primary.onOutputs(outputs)), [1, 3], 'what was read before the state is in the state')
+  assert.deepEqual(released(primary.onMessage(0, ack(10, 7), 4)), [])
+  assert.deepEqual(released(primary.onMessage(0, ack(10, 8), 5)), [2])
+  primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 6)
+  assert.deepEqual(released(primary.onOutputs([overwriting(4, 9, 9)])), [4], 'from here on it reads its own')
+})
+
 test('Disk reads on the backup, rule (c), with a copy of its own: what the log changes next waits for the backup’s read', async (t) => {
   const { disk, store, given } = await backupDisk(t, true)
   store.failures.read = 2
