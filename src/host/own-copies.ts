@@ -40,17 +40,23 @@ export class OwnCopies {
     const peer = replicaNames.find((name) => name !== replica)!
     CopyStamp.of(folderPath, replica).write({ state: 'follows' })
     const copies: NamedCopy[] = []
-    for (const [index, { isOwn }] of disks.entries()) {
-      if (!isOwn) continue
-      const from = { endpoint: peerDisk, exportName: exportName(index, peer) }
-      const to = { endpoint, exportName: exportName(index, replica) }
-      const copy = await DiskCopy.open(from, to, { machine, replica, token, generation: 0 })
-      copies.push({ name: to.exportName, copy })
-      await copy.begin(({ comparedBytes, changedBytes }) =>
-        trace(`${to.exportName}: ${formatBytes(comparedBytes)} compared, ${formatBytes(changedBytes)} copied`),
-      )
+    const begun = new OwnCopies(copies, trace)
+    try {
+      for (const [index, { isOwn }] of disks.entries()) {
+        if (!isOwn) continue
+        const from = { endpoint: peerDisk, exportName: exportName(index, peer) }
+        const to = { endpoint, exportName: exportName(index, replica) }
+        const copy = await DiskCopy.open(from, to, { machine, replica, token, generation: 0 })
+        copies.push({ name: to.exportName, copy })
+        await copy.begin(({ comparedBytes, changedBytes }) =>
+          trace(`${to.exportName}: ${formatBytes(comparedBytes)} compared, ${formatBytes(changedBytes)} copied`),
+        )
+      }
+      return begun
+    } catch (error) {
+      void begun.close()
+      throw error
     }
-    return new OwnCopies(copies, trace)
   }
 
   /** The last round: after the state of the running machine was taken. @throws NbdError */
