@@ -1,7 +1,5 @@
 /**
- * How long a boot takes, beside QEMU, on the same image with the same RAM:
- *
- *     node bench/boot.ts [--rounds 3] [--only redis|login] [--guest FOLDER] [--systemd-guest FOLDER] [--wait-minutes 5] [--json]
+ * How long a boot takes, beside QEMU, on the same image with the same RAM: `npm run bench:boot -- --help`.
  *
  * Two goals: the default guest's Redis answers PING through the forwarded port; a full Debian with systemd shows `login:`.
  * Rounds interleave the contestants, each round beginning with another one, so that whatever else the machine does hits
@@ -10,33 +8,41 @@
 
 import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { Option } from 'commander'
 import { copySparse } from '../src/guest/sparse-file.ts'
 import { freePort, type VmOptions, writeRedisVm } from '../src/host/redis-vm.ts'
 import { readVmConfig, rootImagePath } from '../src/host/vm-config.ts'
 import type { Boot, Contestant, Goal } from './contestant.ts'
 import { QemuContestant } from './qemu.ts'
-import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
+import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench, say } from './support/bench-command.ts'
 import { median, round2 } from './support/figures.ts'
-import { waitUntilQuiet } from './support/host.ts'
 import { icountOptions } from './support/qemu-options.ts'
 import { RunContestant, UpContestant } from './understudy.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    only: { type: 'string' },
-    guest: { type: 'string' },
-    'systemd-guest': { type: 'string' },
-    'wait-minutes': { type: 'string', default: '5' },
-    json: { type: 'boolean', default: false },
-  },
-})
+interface Options extends BenchOptions {
+  readonly systemdGuest?: string
+}
+
+const name = 'bench:boot'
+const command = benchCommand(name, 'How long a boot takes, beside QEMU.', [
+  benchOptions.rounds('3'),
+  benchOptions.only("only this goal: the default guest's Redis answers, or Debian with systemd asks for a login", [
+    'redis',
+    'login',
+  ]),
+  benchOptions.guest(),
+  new Option('--systemd-guest <FOLDER>', 'a guest with systemd that is built already'),
+  benchOptions.waitMinutes(5),
+  benchOptions.json(
+    '"rounds","results":[{"scenario","rows":[{"contestant","wall_seconds":[…],"median_wall_seconds","ratio_to_qemu",' +
+      '"ratio_to_qemu_icount","median_instructions"},…]},…]',
+  ),
+])
 
 interface Scenario {
   readonly goal: Goal
   readonly title: string
-  readonly vm: VmOptions
+  readonly vm: (options: Options) => VmOptions
   /** The first is what the others are compared with. */
   readonly contestants: readonly Contestant[]
 }
@@ -48,7 +54,7 @@ const scenarios: readonly Scenario[] = [
   {
     goal: 'redis',
     title: 'default guest (256 MiB) to Redis PONG through the forwarded port',
-    vm: { guestFolder: options.guest },
+    vm: ({ guest }) => ({ guestFolder: guest }),
     contestants: [
       qemu,
       qemuIcount,
@@ -59,7 +65,7 @@ const scenarios: readonly Scenario[] = [
   {
     goal: 'login',
     title: 'Debian with systemd (512 MiB) to login: on the console',
-    vm: { flavour: 'systemd', memory: '512M', guestFolder: options['systemd-guest'] },
+    vm: ({ systemdGuest }) => ({ flavour: 'systemd', memory: '512M', guestFolder: systemdGuest }),
     contestants: [qemu, qemuIcount, new RunContestant()],
   },
 ]
@@ -73,10 +79,10 @@ interface Row {
   readonly median_instructions: number | null
 }
 
-async function measure(scenario: Scenario, rounds: number, folder: string): Promise<Row[]> {
+async function measureBoots(scenario: Scenario, rounds: number, options: Options, folder: string): Promise<Row[]> {
   const { contestants } = scenario
   const port = await freePort()
-  const vmPath = await writeRedisVm(folder, `bench-${process.pid}`, port, scenario.vm)
+  const vmPath = await writeRedisVm(folder, `bench-${process.pid}`, port, scenario.vm(options))
   const { config } = readVmConfig(vmPath)
   const disk = rootImagePath(config)!
   const pristine = `${disk}.pristine`
@@ -89,7 +95,7 @@ async function measure(scenario: Scenario, rounds: number, folder: string): Prom
       await copySparse(pristine, disk)
       const boot = await contestant.boot({ goal: scenario.goal, vmPath, config })
       boots.get(contestant)!.push(boot)
-      console.error(`round ${round + 1}: ${contestant.name}: ${boot.wallSeconds.toFixed(1)} s`)
+      say(`round ${round + 1}: ${contestant.name}: ${boot.wallSeconds.toFixed(1)} s`)
     }
   }
   const walls = (contestant: Contestant): number[] => boots.get(contestant)!.map(({ wallSeconds }) => wallSeconds)
@@ -119,22 +125,18 @@ function table({ title }: Scenario, rows: readonly Row[]): string {
   return `**${title}**\n\n${head}\n${lines.join('\n')}\n`
 }
 
-await inBenchFolder(async (folder) => {
-  const rounds = Number(options.rounds)
-  const chosen = scenarios.filter(({ goal }) => options.only === undefined || options.only === goal)
-  if (chosen.length === 0 || !(rounds >= 1)) throw new Error('--only takes redis or login, --rounds a count')
-  const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
-    console.error(`waiting for a quiet machine (load ${now.toFixed(1)})`),
-  )
+async function measure(options: Options, folder: string): Promise<Measured> {
+  const rounds = options.rounds ?? 3
   const results: { scenario: string; rows: Row[] }[] = []
   const tables: string[] = []
-  for (const scenario of chosen) {
+  for (const scenario of scenarios.filter(({ goal }) => options.only?.includes(goal) ?? true)) {
     const own = join(folder, scenario.goal)
     mkdirSync(own)
-    const rows = await measure(scenario, rounds, own)
+    const rows = await measureBoots(scenario, rounds, options, own)
     results.push({ scenario: scenario.title, rows })
     tables.push(table(scenario, rows))
   }
-  const text = `${conditions(load, `${rounds} rounds`)}\n\n${tables.join('\n')}`
-  conclude({ name: 'bench:boot', text, figures: { rounds, results }, load }, { json: options.json, write: false })
-})
+  return { details: `${rounds} rounds`, text: tables.join('\n'), figures: { rounds, results } }
+}
+
+await runBench<Options>(name, command, measure)

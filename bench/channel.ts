@@ -1,8 +1,6 @@
 /**
  * How long a message takes to the other process and back on the logging channel, by transport: plain TCP on loopback (what
- * it was once, for comparison only), a unix socket (one host), TCP with TLS (two hosts, here without the cable between).
- *
- *   node bench/channel.ts [--messages 20000] [--rounds 5] [--json]
+ * it was once, for comparison only), a unix socket (one host), TCP with TLS (two hosts, here without the cable between): `node bench/channel.ts --help`.
  *
  * The transports take turns, so that a busy host is unfair to none. A round trip is one small message each way, one at a
  * time: what an acknowledgement costs. The other figure is how fast pieces of 1 MiB come back, eight under way.
@@ -14,14 +12,16 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { MiB } from '../src/base/units.ts'
+import { countFrom } from '../src/cli/count-argument.ts'
 import { LoggingChannel } from '../src/host/logging-channel.ts'
 import type { Endpoint } from '../src/net/address.ts'
 import { connectTo, tune } from '../src/net/connect.ts'
 import { Listener } from '../src/net/listener.ts'
 import { generateKey } from '../src/net/shared-key.ts'
 import type { Message } from '../src/replication/messages.ts'
+import { developerCommand, runDeveloperCommand } from '../test/support/developer-command.ts'
+import { benchOptions } from './support/bench-command.ts'
 import { median, percentile, round2 } from './support/figures.ts'
 
 const transports = ['plain TCP', 'unix socket', 'TCP with TLS'] as const
@@ -170,14 +170,16 @@ if (process.argv[2] === '--echo') {
     process.send!(await listen(transport, endpoint))
   })
 } else {
-  const { values } = parseArgs({
-    options: {
-      messages: { type: 'string', default: '20000' },
-      rounds: { type: 'string', default: '5' },
-      json: { type: 'boolean', default: false },
-    },
+  const command = developerCommand(
+    'node bench/channel.ts',
+    'How long a message takes on the logging channel, by transport.',
+  )
+    .option('--messages <N>', 'round trips in a round', countFrom(1), 20_000)
+    .addOption(benchOptions.rounds('5'))
+    .option('--json', 'print [{"transport","medianUs","p99Us","mibPerSecond"},…]')
+  await runDeveloperCommand<{ messages: number; rounds?: number; json?: boolean }>(command, async (options) => {
+    const rows = await measure(options.messages, options.rounds ?? 5)
+    if (options.json) console.log(JSON.stringify(rows))
+    else console.table(rows)
   })
-  const rows = await measure(Number(values.messages), Number(values.rounds))
-  if (values.json) console.log(JSON.stringify(rows))
-  else console.table(rows)
 }

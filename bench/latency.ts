@@ -1,7 +1,6 @@
 /**
  * How long an arriving frame waits for its log entry while the guest works, and what an idle machine costs:
- *
- *     npm run bench:latency -- [--seconds 30] [--settle 60] [--guest FOLDER] [--only unprotected|protected] [--json] [--write]
+ * `npm run bench:latency -- --help`.
  *
  * A shell in the guest spins, so the hart never waits; beside it clients send PING to Redis, a thousand or so a second.
  * The replica itself measures each frame: from the moment its main thread has it to its entry in the log (`frameDelays` of
@@ -10,10 +9,10 @@
  * after the boot.
  */
 
-import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
+import { Option } from 'commander'
+import { numberFrom } from '../src/cli/count-argument.ts'
 import type { DelaySummary } from '../src/host/delay-histogram.ts'
 import { bringUp, takeDown } from '../src/host/local-pair.ts'
 import { waitForRedis } from '../src/host/redis-load.ts'
@@ -23,39 +22,45 @@ import { replicaPids, VmFolder } from '../src/host/vm-folder.ts'
 import { launcher } from '../test/support/launcher.ts'
 import { ConsoleProcess } from '../test/system/console-process.ts'
 import { liveReplica, typeOnConsole } from '../test/system/guest-console.ts'
-import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
+import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench } from './support/bench-command.ts'
 import { cpuSeconds } from './support/cpu-time.ts'
 import { round2 } from './support/figures.ts'
 import { runPacedClients } from './support/paced-clients.ts'
 
-const help = `node bench/latency.ts [options]
-  --seconds N        how long to look at the idle machine, and again at the busy one (default 30)
-  --settle N         seconds between boot and idle: until what an idle guest runs is translated (default 60)
-  --only MODE        unprotected or protected; else both
-  --guest FOLDER     a guest that is built already
-  --json             the last line is one object: {"host","commit","seconds","settle","load_at_start","figures":[{"mode",
-                     "idle_seconds_after_boot","idle_replicas_percent","idle_all_percent",
-                     "busy_frames":{"count","medianMs","p99Ms"},"busy_mips","busy_pings_per_second"},…]};
-                     percent of one core; all: replicas, disk server, LAN, gateway and monitor
-  --write            put the table into docs/BENCHMARKS.md`
+const modes = ['unprotected', 'protected'] as const
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '30' },
-    settle: { type: 'string', default: '60' },
-    guest: { type: 'string' },
-    only: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    write: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-})
+interface Options extends BenchOptions {
+  readonly seconds: number
+  readonly settle: number
+}
+
+const name = 'bench:latency'
+const command = benchCommand(
+  name,
+  'What an arriving frame waits for while the guest works, and what an idle machine costs.',
+  [
+    new Option('--seconds <N>', 'how long to look at the idle machine, and again at the busy one')
+      .argParser(numberFrom(1))
+      .default(30),
+    new Option('--settle <N>', 'seconds between boot and idle: until what an idle guest runs is translated')
+      .argParser(numberFrom(0))
+      .default(60),
+    benchOptions.only('only this VM', modes),
+    benchOptions.guest(),
+    benchOptions.write(),
+    benchOptions.json(
+      '"seconds","settle","figures":[{"mode","idle_seconds_after_boot","idle_replicas_percent","idle_all_percent",' +
+        '"busy_frames":{"count","medianMs","p99Ms"},"busy_mips","busy_pings_per_second"},…]',
+      'percent of one core; all: replicas, disk server, LAN, gateway and monitor',
+    ),
+  ],
+)
 
 const bootWithinMs = 300_000
 const clients = 4
 
 interface Figures {
-  readonly mode: 'unprotected' | 'protected'
+  readonly mode: (typeof modes)[number]
   /** From the guest's first answer to the begin of the idle time. */
   readonly idle_seconds_after_boot: number
   /** Share of one core, in percent: the replicas, and with them disk server, LAN, gateway and monitor. */
@@ -67,7 +72,7 @@ interface Figures {
   readonly busy_pings_per_second: number
 }
 
-async function measure(
+async function measureVm(
   vm: string,
   port: number,
   mode: Figures['mode'],
@@ -128,26 +133,18 @@ function table(figures: readonly Figures[]): string {
 ${lines.join('\n')}`
 }
 
-async function main(folder: string): Promise<void> {
-  const times = { seconds: Number(options.seconds), settle: Number(options.settle) }
-  const modes = (['unprotected', 'protected'] as const).filter((mode) => (options.only ?? mode) === mode)
-  if (!(times.seconds >= 1 && times.settle >= 0) || modes.length === 0) {
-    throw new Error('--seconds and --settle take a count, --only unprotected or protected')
-  }
-  const load = loadavg()[0]!
+async function measure({ seconds, settle, only, guest }: Options, folder: string): Promise<Measured> {
   const figures: Figures[] = []
-  for (const mode of modes) {
+  for (const mode of modes.filter((one) => only?.includes(one) ?? true)) {
     const port = await freePort()
-    const vm = await writeRedisVm(join(folder, mode), `latency-${process.pid}`, port, { guestFolder: options.guest })
-    figures.push(await measure(vm, port, mode, times))
+    const vm = await writeRedisVm(join(folder, mode), `latency-${process.pid}`, port, { guestFolder: guest })
+    figures.push(await measureVm(vm, port, mode, { seconds, settle }))
   }
-  const details = `${times.seconds} s idle, ${times.settle} s after the boot, and ${times.seconds} s busy`
-  const text = `${conditions(load, details)}\n\n${table(figures)}`
-  conclude({ name: 'bench:latency', text, figures: { ...times, figures }, load }, options)
+  return {
+    details: `${seconds} s idle, ${settle} s after the boot, and ${seconds} s busy`,
+    text: table(figures),
+    figures: { seconds, settle, figures },
+  }
 }
 
-if (options.help) {
-  console.log(help)
-} else {
-  await inBenchFolder(main)
-}
+await runBench<Options>(name, command, measure)

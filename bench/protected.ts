@@ -1,7 +1,6 @@
 /**
  * What protection costs a guest that only computes: the same fixed work in a protected and in an unprotected VM.
- *
- *     npm run bench:protected -- [--seconds 30] [--rounds 3] [--quick] [--json] [--write] [--guest FOLDER] [--wait-minutes M]
+ * `npm run bench:protected -- --help`.
  *
  * Both VMs run all the time; while one works the other waits, and an idle VM costs next to nothing. First each works until
  * its code is translated, and says how much work fills a round; both then do the same amount, in turns. A round is timed
@@ -12,42 +11,33 @@
  * what both replicas' threads take from each other, on as many cores as the host has.
  */
 
-import { parseArgs } from 'node:util'
+import { Option } from 'commander'
+import { numberFrom } from '../src/cli/count-argument.ts'
 import { readyGuest } from '../src/host/redis-vm.ts'
+import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench, say } from './support/bench-command.ts'
 import { type BenchVms, type Mode, modes, modesOf, startBenchVms, type Timing } from './support/bench-vm.ts'
-import { conclude, conditions, inBenchFolder } from './support/conclusion.ts'
 import { cpuWorkScript, warmUpCpuWork } from './support/cpu-work.ts'
 import { median } from './support/figures.ts'
-import { waitUntilQuiet } from './support/host.ts'
 
-const help = `node bench/protected.ts [options]
-  --seconds N        length of a round, about (default 30)
-  --rounds N         rounds of each VM (default 3)
-  --quick            two rounds of 8 s
-  --json             the last line is one object: {"cpu_ratio","wall_ratio","rounds","units","seconds":{"unprotected":
-                     [{"wall","hart","all"},…],"protected":[…]},"load_at_start","host","commit"}; a ratio is
-                     unprotected / protected of the medians; times in seconds: wall, the hart's thread, all threads of
-                     the VM's replicas
-  --write            put the table into docs/BENCHMARKS.md
-  --guest FOLDER     a guest that is built already
-  --wait-minutes M   wait so long for a quiet machine`
+interface Options extends BenchOptions {
+  readonly seconds?: number
+}
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: 'string' },
-    rounds: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    write: { type: 'boolean', default: false },
-    guest: { type: 'string' },
-    'wait-minutes': { type: 'string', default: '0' },
-    help: { type: 'boolean', default: false },
-  },
-})
+const name = 'bench:protected'
+const command = benchCommand(name, 'What protection costs a guest that only computes.', [
+  new Option('--seconds <N>', 'length of a round, about (default: 30; with --quick 8)').argParser(numberFrom(1)),
+  benchOptions.rounds('3 of each VM; with --quick 2'),
+  benchOptions.quick('two rounds of 8 s'),
+  benchOptions.guest(),
+  benchOptions.waitMinutes(),
+  benchOptions.write(),
+  benchOptions.json(
+    '"cpu_ratio","wall_ratio","rounds","units","seconds":{"unprotected":[{"wall","hart","all"},…],"protected":[…]}',
+    "a ratio is unprotected / protected of the medians; times in seconds: wall, the hart's thread, all threads of the VM's replicas",
+  ),
+])
 
-const say = (line: string): void => console.error(line)
-
-async function measure(contestants: BenchVms, rounds: number, seconds: number) {
+async function measureRounds(contestants: BenchVms, rounds: number, seconds: number) {
   const unitSeconds: number[] = []
   for (const mode of modes) {
     contestants[mode].type(cpuWorkScript)
@@ -87,21 +77,18 @@ ${modes.map(row).join('\n')}
 | **unprotected / protected** | **${ratioOf(timings, 'wall').toFixed(3)}** | **${ratioOf(timings, 'hart').toFixed(3)}** | |`
 }
 
-async function main(folder: string): Promise<void> {
-  const rounds = Number(options.rounds ?? (options.quick ? 2 : 3))
-  const seconds = Number(options.seconds ?? (options.quick ? 8 : 30))
-  if (!Number.isSafeInteger(rounds) || rounds < 1 || !(seconds >= 1)) {
-    throw new Error('--rounds and --seconds take a count')
-  }
-  const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
-    say(`waiting for a quiet machine (load ${now.toFixed(1)})`),
-  )
+async function measure(options: Options, folder: string): Promise<Measured> {
+  const rounds = options.rounds ?? (options.quick ? 2 : 3)
+  const seconds = options.seconds ?? (options.quick ? 8 : 30)
   const guest = await readyGuest({ guestFolder: options.guest }, 'test-guest')
   const contestants = await startBenchVms(guest, folder)
   try {
-    const { units, timings } = await measure(contestants, rounds, seconds)
-    const text = `${conditions(load, `${rounds} rounds of ${units} units`)}\n\n${table(timings)}`
-    conclude({ name: 'bench:protected', text, figures: figuresOf(timings, rounds, units), load }, options)
+    const { units, timings } = await measureRounds(contestants, rounds, seconds)
+    return {
+      details: `${rounds} rounds of ${units} units`,
+      text: table(timings),
+      figures: figuresOf(timings, rounds, units),
+    }
   } finally {
     await contestants.end()
   }
@@ -120,8 +107,4 @@ function figuresOf(timings: Record<Mode, readonly Timing[]>, rounds: number, uni
   }
 }
 
-if (options.help) {
-  console.log(help)
-} else {
-  await inBenchFolder(main)
-}
+await runBench<Options>(name, command, measure)

@@ -2,8 +2,7 @@
  * Boots a guest in one machine in this process, without log, network or pair: the shortest way to see whether engine and
  * devices carry Linux, and how fast. Disk writes stay in memory.
  *
- *     node scripts/boot.ts --dir DIR [--until TEXT] [--type TEXT] [--max COUNT] [--append WORDS] [--ram MiB]
- *                          [--translation THRESHOLD|off] [--digest-every COUNT] [--symbols FILE] [--profile]
+ *     node scripts/boot.ts --help
  *
  * DIR holds Image, initrd.cpio and, if there is to be a disk, root.ext4. It ends when the console shows the text of
  * --until; with --type that text is typed then, and it ends when the guest goes off.
@@ -15,30 +14,53 @@
 
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { InvalidArgumentError } from 'commander'
 import { formatDigest } from '../src/base/digest.ts'
 import { sectorBytes } from '../src/base/units.ts'
+import { countFrom, numberFrom } from '../src/cli/count-argument.ts'
 import { createEngine, type ProfiledEngine } from '../src/engine/wasm-engine.ts'
 import { createMachine } from '../src/machine/machine.ts'
 import { type Input, instructionCount, type Output } from '../src/machine/types.ts'
+import { developerCommand } from '../test/support/developer-command.ts'
 import { SymbolHistogram } from './symbol-histogram.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    dir: { type: 'string' },
-    until: { type: 'string', default: 'GUEST-READY' },
-    max: { type: 'string', default: '4000000000' },
-    append: { type: 'string', default: 'console=ttyS0 root=/dev/vda ip4=10.0.2.15/24 gw4=10.0.2.2' },
-    ram: { type: 'string', default: '256' },
-    type: { type: 'string' },
-    seconds: { type: 'string', default: '300' },
-    translation: { type: 'string' },
-    'digest-every': { type: 'string' },
-    symbols: { type: 'string' },
-    profile: { type: 'boolean' },
-  },
-})
-if (!options.dir) throw new Error('--dir is missing')
+function parseThreshold(text: string): 'off' | { readonly threshold: number } {
+  if (text === 'off') return text
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('write a count or off')
+  return { threshold: Number(text) }
+}
+
+interface Options {
+  readonly dir: string
+  readonly until: string
+  readonly type?: string
+  readonly max: number
+  readonly seconds: number
+  readonly append: string
+  readonly ram: number
+  readonly translation?: 'off' | { readonly threshold: number }
+  readonly digestEvery: number
+  readonly symbols?: string
+  readonly profile?: boolean
+}
+
+const options = developerCommand('node scripts/boot.ts', 'Boots a guest in this process, without log, network or pair.')
+  .requiredOption('--dir <DIR>', 'where Image, initrd.cpio and, if there is to be a disk, root.ext4 are')
+  .option('--until <TEXT>', 'end when the console shows it', 'GUEST-READY')
+  .option('--type <TEXT>', 'type this instead of ending, and end when the guest goes off')
+  .option('--max <COUNT>', 'of instructions', countFrom(1), 4_000_000_000)
+  .option('--seconds <N>', 'at most', numberFrom(0), 300)
+  .option('--append <WORDS>', "the kernel's arguments", 'console=ttyS0 root=/dev/vda ip4=10.0.2.15/24 gw4=10.0.2.2')
+  .option('--ram <MiB>', 'of the guest', countFrom(1), 256)
+  .option('--translation <THRESHOLD>', 'runs until code is translated, or off', parseThreshold)
+  .option('--digest-every <COUNT>', 'print the digest after so many instructions; 0: never', countFrom(0), 0)
+  .option(
+    '--symbols <FILE>',
+    "say in which functions of the kernel the instructions went, by the guest's own /proc/kallsyms",
+  )
+  .option('--profile', "print the engine's own figures")
+  .parse()
+  .opts<Options>()
 
 /** A disk image, with what was written kept beside it in memory. */
 class OverlayDisk {
@@ -83,13 +105,10 @@ const dir = options.dir
 const rootPath = join(dir, 'root.ext4')
 const disk = existsSync(rootPath) ? new OverlayDisk(rootPath) : undefined
 let engine: ProfiledEngine | undefined
-const chosen = options.translation
-const translation = chosen
-  ? { translation: chosen === 'off' ? ('off' as const) : { threshold: Number(chosen) } }
-  : undefined
+const { translation } = options
 const machine = createMachine(
   {
-    ramBytes: Number(options.ram) * 1024 * 1024,
+    ramBytes: options.ram * 1024 * 1024,
     disks: disk ? [{ sectors: disk.sectors, readOnly: false, serial: 'root' }] : [],
     nic: { mac: Uint8Array.of(0x52, 0x54, 0, 0xf7, 0, 1) },
   },
@@ -101,7 +120,7 @@ const machine = createMachine(
   },
   ({ ramBytes, bus }) => {
     const stopwatch = options.profile ? { nowMs: () => performance.now() } : {}
-    engine = createEngine({ ramBytes, bus, ...translation, ...stopwatch })
+    engine = createEngine({ ramBytes, bus, ...(translation && { translation }), ...stopwatch })
     return engine
   },
 )
@@ -118,6 +137,7 @@ const startedCpu = process.cpuUsage()
 const limit = BigInt(options.max)
 const pending: Input[] = []
 let transcript = ''
+let awaited = options.until
 
 function onOutput(output: Output): void {
   counts[output.kind] = (counts[output.kind] ?? 0) + 1
@@ -142,9 +162,9 @@ function onOutput(output: Output): void {
   }
 }
 
-const deadlineMs = started + Number(options.seconds) * 1000
+const deadlineMs = started + options.seconds * 1000
 let reason = 'count'
-const digestEvery = BigInt(options['digest-every'] ?? 0)
+const digestEvery = BigInt(options.digestEvery)
 let nextDigest = digestEvery
 while (machine.count < limit && Date.now() < deadlineMs) {
   if (digestEvery && machine.count >= nextDigest) {
@@ -167,11 +187,11 @@ while (machine.count < limit && Date.now() < deadlineMs) {
     machine.apply({ kind: 'clock', ticks, ratePer2p32: rate, capTicks: 1n << 60n })
     for (const output of machine.takeOutputs()) onOutput(output)
   }
-  if (options.until && transcript.includes(options.until)) {
+  if (awaited && transcript.includes(awaited)) {
     if (!options.type) break
     machine.apply({ kind: 'consoleInput', bytes: new TextEncoder().encode(`${options.type}\n`) })
     transcript = ''
-    options.until = ''
+    awaited = ''
   }
 }
 const seconds = (Date.now() - started) / 1000

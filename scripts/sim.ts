@@ -1,18 +1,18 @@
 /**
- * `npm run sim -- [--seeds N] [--from SEED] [--jobs N] [--json] [--trace] [--until-failure]
- * [--exhaustive]`: the simulator
- * (src/sim/, docs/SIMULATOR.md).
+ * The simulator (src/sim/, docs/SIMULATOR.md): `npm run sim -- --help`.
  *
  * Seeds that ever failed are run first. Progress is shown; a failing seed prints what is wrong and the one command that
  * repeats it; the last line of `--json` is the report. Exits with 1 if a seed failed.
  */
 
-import { parseArgs } from 'node:util'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { InvalidArgumentError, Option } from 'commander'
+import { countFrom } from '../src/cli/count-argument.ts'
 import { Campaign, type CampaignResult, sumOf } from '../src/sim/campaign.ts'
-import type { Crash } from '../src/sim/faults.ts'
+import { type Crash, victims } from '../src/sim/faults.ts'
 import { knownSeeds } from '../src/sim/known-seeds.ts'
 import { repeatCommand, runSeed } from '../src/sim/simulation.ts'
+import { developerCommand, runDeveloperCommand } from '../test/support/developer-command.ts'
 
 /** Seeds between two signs of life. */
 const chunk = 25
@@ -65,8 +65,12 @@ function report(total: CampaignResult, seconds: number) {
 
 /** As `--crash` says it: boundary, victim, how. */
 function parseCrash(text: string): Crash {
-  const [boundary, victim, how] = text.split(',')
-  return { boundary: Number(boundary), victim: victim as Crash['victim'], how: how as Crash['how'] }
+  const [, boundary, name, how] = /^(\d+),(\w+),(process|host)$/.exec(text) ?? []
+  const victim = victims.find((known) => known === name)
+  if (victim === undefined) {
+    throw new InvalidArgumentError(`write BOUNDARY,VICTIM,HOW: a count, one of ${victims.join(' ')}, process or host`)
+  }
+  return { boundary: Number(boundary), victim, how: how as Crash['how'] }
 }
 
 function traceOne(seed: number, crash: Crash | undefined): void {
@@ -79,33 +83,45 @@ function traceOne(seed: number, crash: Crash | undefined): void {
   process.exitCode = violations.length > 0 ? 1 : 0
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: 'string', default: '500' },
-      from: { type: 'string', default: '1' },
-      jobs: { type: 'string', default: '1' },
-      json: { type: 'boolean', default: false },
-      trace: { type: 'boolean', default: false },
-      exhaustive: { type: 'boolean', default: false },
-      crash: { type: 'string' },
-      'until-failure': { type: 'boolean', default: false },
-    },
-  })
-  const from = Number(values.from)
-  const seeds = Number(values.seeds)
-  const jobs = Math.max(1, Number(values.jobs))
-  if (values.trace) {
-    traceOne(from, values.crash === undefined ? undefined : parseCrash(values.crash))
-    return
-  }
+interface Options {
+  readonly seeds: number
+  readonly from: number
+  readonly jobs: number
+  readonly json?: boolean
+  readonly trace?: boolean
+  readonly crash?: Crash
+  readonly exhaustive?: boolean
+  readonly untilFailure?: boolean
+}
+
+const command = developerCommand('npm run sim --', 'The protocol in a fake world where everything goes wrong, by seed.')
+  .option('--seeds <N>', 'how many, after those that ever failed', countFrom(0), 500)
+  .option('--from <SEED>', 'the first', countFrom(0), 1)
+  .option('--jobs <N>', 'side by side, in so many threads', countFrom(1), 1)
+  .option('--until-failure', 'end with the first that fails; those that ever failed are not run before')
+  .option('--exhaustive', 'every process dies at every boundary of log entries of a short run of each seed')
+  .option('--trace', 'tell the first seed as a story, and run no other')
+  .addOption(
+    new Option('--crash <CRASH>', 'with --trace: the one crash of a short run, as BOUNDARY,VICTIM,HOW').argParser(
+      parseCrash,
+    ),
+  )
+  .option(
+    '--json',
+    'the last line is one object: {"seeds", "violations", "first_failed", "seeds_per_second", "entries", "least_entries", "least_faults", "situations":{…}}',
+  )
+
+async function main(options: Options): Promise<void> {
+  const { seeds, from, jobs, json, trace, crash, exhaustive = false, untilFailure = false } = options
+  if (trace) return traceOne(from, crash)
+  if (crash) command.error('--crash goes with --trace')
   const startedMs = performance.now()
   const known = new Campaign()
   // A broken product is to be found by the seeds that are asked for.
-  if (!values['until-failure']) for (const { seed } of knownSeeds) known.run(seed)
+  if (!untilFailure) for (const { seed } of knownSeeds) known.run(seed)
   const results = [known.result, ...Array.from({ length: jobs }, () => new Campaign().result)]
   const told = new Set<string>()
-  const say = (line: string): void => (values.json ? console.error(line) : console.log(line))
+  const say = (line: string): void => (json ? console.error(line) : console.log(line))
   let saidAtMs = startedMs
   const onProgress = (job: number, result: CampaignResult): void => {
     results[job] = result
@@ -127,16 +143,16 @@ async function main(): Promise<void> {
     from: from + job,
     step: jobs,
     end: from + seeds,
-    isUntilFailure: values['until-failure'],
-    isExhaustive: values.exhaustive,
+    isUntilFailure: untilFailure,
+    isExhaustive: exhaustive,
   }))
   if (jobs === 1) runShare(shares[0]!, (result) => onProgress(1, result))
   else await Promise.all(shares.map((share, job) => runInWorker(share, (result) => onProgress(job + 1, result))))
   const total = report(sumOf(results), (performance.now() - startedMs) / 1000)
-  if (values.json) console.log(JSON.stringify(total))
+  if (json) console.log(JSON.stringify(total))
   else console.log(total)
   process.exitCode = total.violations > 0 ? 1 : 0
 }
 
-if (isMainThread) await main()
+if (isMainThread) await runDeveloperCommand(command, main)
 else runShare(workerData as Share, (result) => parentPort!.postMessage(result))

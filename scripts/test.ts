@@ -1,7 +1,5 @@
 /**
- * Runs every test and closes with one line, `N passed, N failed`.
- *
- *   node scripts/test.ts [--only unit|system] [PATTERN …]
+ * Runs every test and closes with one line, `N passed, N failed`: `node scripts/test.ts --help`.
  *
  * Unit tests (`*.test.ts` below src/, test/, scripts/ and bench/) run side by side. System tests (`*.system.ts`) start real processes and
  * load both cores, so they run one file at a time, after the checks and the unit tests.
@@ -13,18 +11,15 @@ import { dirname, join } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { Option } from 'commander'
+import { developerCommand, runDeveloperCommand } from '../test/support/developer-command.ts'
 import { endWithThisProcess } from '../test/support/reaper.ts'
 
-// What tests leave behind, or this process when it is ended, would disturb whatever runs next.
-endWithThisProcess()
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const { values, positionals } = parseArgs({ options: { only: { type: 'string' } }, allowPositionals: true })
 
-const selected = (path: string): boolean => positionals.length === 0 || positionals.some((part) => path.includes(part))
-const find = (pattern: string): string[] =>
+const find = (pattern: string, words: readonly string[]): string[] =>
   globSync(pattern, { cwd: root })
-    .filter(selected)
+    .filter((path) => words.length === 0 || words.some((word) => path.includes(word)))
     .sort()
     .map((path) => join(root, path))
 
@@ -43,13 +38,21 @@ async function runFiles(files: readonly string[], concurrency: number): Promise<
   for await (const chunk of stream.compose(spec)) process.stdout.write(String(chunk))
 }
 
-if (values.only === undefined && positionals.length === 0) {
-  const check = spawnSync('npm', ['run', '--silent', 'check'], { cwd: root, stdio: 'inherit' })
-  if (check.status === 0) passed++
-  else failed++
-}
-if (values.only !== 'system') await runFiles(find('{src,test,scripts,bench}/**/*.test.ts'), 2)
-if (values.only !== 'unit') await runFiles(find('test/**/*.system.ts'), 1)
+const command = developerCommand('node scripts/test.ts', 'Runs every test.')
+  .argument('[WORDS...]', 'only files whose path has one of these in it')
+  .addOption(new Option('--only <KIND>', 'without the other kind, and without the checks').choices(['unit', 'system']))
 
-console.log(`${passed} passed, ${failed} failed`)
-process.exitCode = failed === 0 && passed > 0 ? 0 : 1
+await runDeveloperCommand<{ only?: 'unit' | 'system' }>(command, async ({ only }, words) => {
+  // What tests leave behind, or this process when it is ended, would disturb whatever runs next.
+  endWithThisProcess()
+  if (only === undefined && words.length === 0) {
+    const check = spawnSync('npm', ['run', '--silent', 'check'], { cwd: root, stdio: 'inherit' })
+    if (check.status === 0) passed++
+    else failed++
+  }
+  if (only !== 'system') await runFiles(find('{src,test,scripts,bench}/**/*.test.ts', words), 2)
+  if (only !== 'unit') await runFiles(find('test/**/*.system.ts', words), 1)
+
+  console.log(`${passed} passed, ${failed} failed`)
+  process.exitCode = failed === 0 && passed > 0 ? 0 : 1
+})

@@ -29,7 +29,7 @@ ${lines.join('\n')}
 }
 
 /** Markdown that a terminal shows well, too. */
-export function report(rows: readonly Row[], conditions: string): string {
+export function report(rows: readonly Row[]): string {
   const tables = (['bare', 'linux'] as const).map((group) => table(rows, group)).filter((text) => text !== '')
-  return `${conditions}\n\n${tables.join('\n')}`
+  return tables.join('\n')
 }

@@ -19,12 +19,12 @@ type PerContestant<T> = Readonly<Record<Contestant, T>>
 export type Timings = PerContestant<readonly Timing[]>
 
 /** The timings of one piece of work. */
-export class Measurement {
-  readonly work: Work
+export class Measurement<W extends Work = Work> {
+  readonly work: W
   readonly #timings: Record<Contestant, Timing[]> = { understudy: [], qemu: [], icount: [] }
 
   /** `earlier`: of earlier rounds. */
-  constructor(work: Work, earlier?: Timings) {
+  constructor(work: W, earlier?: Timings) {
     this.work = work
     for (const contestant of contestants) {
       for (const timing of earlier?.[contestant] ?? []) this.add(contestant, timing)

@@ -1,49 +1,46 @@
 /**
- * How fast the engine is, beside QEMU's translator:
- *
- *     npm run bench:engine -- [--quick] [--json] [--write] [--only NAME,…] [--rounds N] [--guest FOLDER] [--wait-minutes M] [--continue FILE]
+ * How fast the engine is, beside QEMU's translator: `npm run bench:engine -- --help`.
  *
  * Bare-metal kernels and work in a Linux guest, each in three machines: ours unprotected, QEMU plain, QEMU with `-icount
  * shift=0,sleep=off`. Rounds interleave the contestants. A ratio is QEMU's median time by ours: above 1 we are faster.
  * Every contestant must come to the same results, or the run fails.
- *
- * --quick: two rounds of some rows, at most five minutes on a quiet machine; otherwise five rounds of all. --only takes
- * row names and the groups `bare` and `linux`. --continue adds this run's rounds to those that FILE has, keeps all of them there
- * and reports on all: a long measurement in several pieces (the file must be of the same commit). --write puts the table into docs/BENCHMARKS.md. --json: the last line is an object.
  */
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { WorldError } from '../../src/base/assert.ts'
 import { findProgram } from '../../src/guest/command.ts'
 import type { ReadyGuest } from '../../src/host/redis-vm.ts'
-import { conclude, conditions, inBenchFolder } from '../support/conclusion.ts'
-import { describeCommit, waitUntilQuiet } from '../support/host.ts'
+import {
+  type BenchOptions,
+  benchCommand,
+  benchOptions,
+  type Measured,
+  runBench,
+  say,
+} from '../support/bench-command.ts'
+import { readKept, writeKept } from '../support/kept-file.ts'
 import { type Contestant, contestants, turnsOf } from './contestants.ts'
 import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
 import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
 import { report } from './report.ts'
 import { Measurement, summarize, type Timings, type Work } from './rows.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    write: { type: 'boolean', default: false },
-    only: { type: 'string' },
-    rounds: { type: 'string' },
-    guest: { type: 'string' },
-    'wait-minutes': { type: 'string', default: '0' },
-    continue: { type: 'string' },
-  },
-})
+const allWorks: readonly Work[] = [...kernels, bootWork, ...guestWorks]
+const name = 'bench:engine'
+const command = benchCommand(name, 'The engine beside QEMU: bare-metal kernels and work in a Linux guest.', [
+  benchOptions.quick('two rounds of some rows, at most five minutes on a quiet machine'),
+  benchOptions.rounds('5; with --quick 2'),
+  benchOptions.only('only these rows or groups', ['bare', 'linux', ...allWorks.map((work) => work.name)]),
+  benchOptions.guest(),
+  benchOptions.waitMinutes(),
+  benchOptions.continue(),
+  benchOptions.write(),
+  benchOptions.json('"bare","linux","rows","rounds"'),
+])
 
-const say = (line: string): void => console.error(line)
-
-function isChosen({ group, name, isQuick }: Work): boolean {
-  if (options.only === undefined) return isQuick || !options.quick
-  const chosen = options.only.split(',')
-  return chosen.includes(name) || chosen.includes(group)
+function isChosen({ only, quick }: BenchOptions, { group, name, isQuick }: Work): boolean {
+  return only ? only.includes(name) || only.includes(group) : isQuick || !quick
 }
 
 function note(measurement: Measurement, contestant: Contestant, timing: Parameters<Measurement['add']>[1]): void {
@@ -51,9 +48,13 @@ function note(measurement: Measurement, contestant: Contestant, timing: Paramete
   say(`  ${measurement.work.name}: ${contestant} ${timing.seconds.toFixed(2)} s`)
 }
 
-async function measureKernels(chosen: readonly Kernel[], rounds: number, folder: string): Promise<Measurement[]> {
+async function measureKernels(
+  measurements: readonly Measurement<Kernel>[],
+  rounds: number,
+  folder: string,
+): Promise<void> {
   const built = await Promise.all(
-    chosen.map(async (kernel) => ({ path: await buildKernel(kernel, folder), measurement: measurementOf(kernel) })),
+    measurements.map(async (measurement) => ({ path: await buildKernel(measurement.work, folder), measurement })),
   )
   for (let round = 0; round < rounds; round++) {
     say(`bare metal, round ${round + 1} of ${rounds}`)
@@ -61,12 +62,14 @@ async function measureKernels(chosen: readonly Kernel[], rounds: number, folder:
       for (const contestant of turnsOf(round)) note(measurement, contestant, await timeKernel(contestant, path))
     }
   }
-  return built.map(({ measurement }) => measurement)
 }
 
-async function measureGuests(chosen: readonly Work[], rounds: number, folder: string): Promise<Measurement[]> {
-  const guest = await benchGuest(folder, options.guest, say)
-  const measurements = chosen.map(measurementOf)
+async function measureGuests(
+  measurements: readonly Measurement[],
+  rounds: number,
+  guest: ReadyGuest,
+  folder: string,
+): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     say(`Linux guest, round ${round + 1} of ${rounds}`)
     const own = join(folder, `round-${round}`)
@@ -74,7 +77,6 @@ async function measureGuests(chosen: readonly Work[], rounds: number, folder: st
     await measureRound(measurements, guest, turnsOf(round), own)
     rmSync(own, { recursive: true })
   }
-  return measurements
 }
 
 /** Boots all, then lets them do each piece of work in turn. */
@@ -109,64 +111,41 @@ async function measureRound(
   }
 }
 
-/** What FILE of --continue has, by the names of rows. */
-interface Kept {
-  readonly commit: string
-  readonly timings: Record<string, Timings>
+function requireQemu(): void {
+  if (findProgram('qemu-system-riscv64')) return
+  throw new WorldError('no-qemu', 'qemu-system-riscv64 is missing: install the Debian package qemu-system-misc')
 }
 
-let kept: Kept | undefined
+async function measure(options: BenchOptions, folder: string): Promise<Measured> {
+  const rounds = options.rounds ?? (options.quick ? 2 : 5)
+  const kept = options.continue ? readKept<{ timings: Record<string, Timings> }>(options.continue) : undefined
+  const newMeasurement = <W extends Work>(work: W) => new Measurement(work, kept?.timings[work.name])
+  const ofKernels = kernels.map(newMeasurement)
+  const ofGuest = [bootWork, ...guestWorks].map(newMeasurement)
+  const isToDo = ({ work }: Measurement): boolean => isChosen(options, work)
 
-function readKept(path: string): Kept {
-  const now = { commit: describeCommit(), timings: {} }
-  const found = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Kept) : now
-  if (found.commit !== now.commit) throw new Error(`${path} is of commit ${found.commit}, this is ${now.commit}`)
-  return found
-}
-
-function measurementOf(work: Work): Measurement {
-  return new Measurement(work, kept?.timings[work.name])
-}
-
-/** Writes all rounds to FILE; returns the measurements of all rows that have any, in the usual order. */
-function keep(path: string, measured: readonly Measurement[]): Measurement[] {
-  const all = [...kernels, bootWork, ...guestWorks]
-    .map((work) => measured.find((measurement) => measurement.work === work) ?? measurementOf(work))
-    .filter(({ rounds }) => rounds > 0)
-  const timings = Object.fromEntries(all.map((measurement) => [measurement.work.name, measurement.timings]))
-  writeFileSync(path, JSON.stringify({ commit: describeCommit(), timings } satisfies Kept))
-  return all
-}
-
-async function main(folder: string): Promise<void> {
-  const rounds = Number(options.rounds ?? (options.quick ? 2 : 5))
-  const chosenKernels = kernels.filter(isChosen)
-  const chosenWorks = [bootWork, ...guestWorks].filter(isChosen)
-  if (!Number.isSafeInteger(rounds) || rounds < 1) throw new Error('--rounds takes a count')
-  if (chosenKernels.length + chosenWorks.length === 0) {
-    const names = [...kernels, bootWork, ...guestWorks].map(({ name }) => name)
-    throw new Error(`--only takes bare, linux, ${names.join(', ')}`)
-  }
-  if (!findProgram('qemu-system-riscv64')) {
-    throw new Error('qemu-system-riscv64 is missing: install the Debian package qemu-system-misc')
-  }
-  const load = await waitUntilQuiet(Number(options['wait-minutes']) * 60_000, (now) =>
-    say(`waiting for a quiet machine (load ${now.toFixed(1)})`),
-  )
-  if (options.continue) kept = readKept(options.continue)
-  let measurements: Measurement[] = []
-  if (chosenKernels.length > 0) {
-    if (canCompile()) measurements.push(...(await measureKernels(chosenKernels, rounds, folder)))
+  if (ofKernels.some(isToDo)) {
+    if (canCompile()) await measureKernels(ofKernels.filter(isToDo), rounds, folder)
     else say(`bare-metal kernels are skipped: they need the Debian package ${compilerPackage}`)
   }
-  if (chosenWorks.length > 0) measurements.push(...(await measureGuests(chosenWorks, rounds, folder)))
+  if (ofGuest.some(isToDo)) {
+    const guest = await benchGuest(folder, options.guest, say)
+    await measureGuests(ofGuest.filter(isToDo), rounds, guest, folder)
+  }
 
-  if (options.continue) measurements = keep(options.continue, measurements)
-  const fewest = Math.min(...measurements.map((measurement) => measurement.rounds))
-  const rows = measurements.map((measurement) => measurement.row())
-  const text = report(rows, conditions(load, `${fewest} rounds of ${contestants.length} contestants`))
-  const summary = { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux') }
-  conclude({ name: 'bench:engine', text, figures: { ...summary, rows, rounds: fewest }, load }, options)
+  // Without --continue there are those of this run alone.
+  const measured = [...ofKernels, ...ofGuest].filter((measurement) => measurement.rounds > 0)
+  if (options.continue) {
+    const timings = Object.fromEntries(measured.map(({ work, timings }) => [work.name, timings]))
+    writeKept(options.continue, { timings })
+  }
+  const fewest = Math.min(...measured.map((measurement) => measurement.rounds))
+  const rows = measured.map((measurement) => measurement.row())
+  return {
+    details: `${fewest} rounds of ${contestants.length} contestants`,
+    text: report(rows),
+    figures: { bare: summarize(rows, 'bare'), linux: summarize(rows, 'linux'), rows, rounds: fewest },
+  }
 }
 
-await inBenchFolder(main)
+await runBench(name, command, measure, requireQemu)

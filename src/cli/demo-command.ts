@@ -1,27 +1,21 @@
 /** `understudy demo`: the main job in one command. */
 
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { ExitCode } from '../base/assert.ts'
 import { formatBytes } from '../base/units.ts'
 import { type DemoReport, demoHolds, runDemo } from '../host/demo.ts'
 import { chooseDiscipline, type DisciplineWords } from '../host/discipline-choice.ts'
+import { countFrom } from './count-argument.ts'
+import { addDisciplineOptions } from './discipline-options.ts'
 import { ProgressLine, printJson, say } from './output.ts'
 
-function parseRuns(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('write a number from 1')
-  return Number(text)
-}
-
 export function addDemoCommand(program: Command): void {
-  program
+  const command = program
     .command('demo')
     .description('build a Debian guest with Redis, run it protected, kill its primary under load, and report')
     .option('--guest <FOLDER>', 'use the guest in this folder instead of building one')
-    .option('--runs <N>', 'how often, from the start each time', parseRuns, 1)
-    .option('--discipline <NAME>', 'when inputs enter the guest: exact or epoch')
-    .option('--protocol <NAME>', 'in the epoch discipline: original or revised')
-    .option('--epoch <INSTRUCTIONS>', 'in the epoch discipline: length of an epoch')
-    .option('--scsi', 'the root disk is on a SCSI bus, whose driver knows uncertain interrupts')
+    .option('--runs <N>', 'how often, from the start each time', countFrom(1), 1)
+  addDisciplineOptions(command)
     .option('--json', 'print each report as one JSON object on stdout')
     .action(async (options: { guest?: string; runs: number; json?: boolean; scsi?: boolean } & DisciplineWords) => {
       const discipline = chooseDiscipline(options)

@@ -1,21 +1,17 @@
 /** `understudy logs`: what the processes of a VM wrote down. */
 
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { hasTraces, type TraceLine, TraceReader, type TraceSource, traceSources } from '../host/trace-reader.ts'
 import { findVmFolder } from '../host/vm-argument.ts'
 import { processTraces } from '../host/vm-folder.ts'
+import { countFrom } from './count-argument.ts'
 import { vmArgument } from './vm-argument.ts'
 
 interface LogsOptions {
   readonly follow?: boolean
   readonly replica?: TraceSource
   readonly lines?: number
-}
-
-function parseLines(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('write a whole number')
-  return Number(text)
 }
 
 export function addLogsCommand(program: Command): void {
@@ -25,7 +21,7 @@ export function addLogsCommand(program: Command): void {
     .argument(...vmArgument)
     .option('-f, --follow', 'go on with what comes, until Ctrl-C')
     .addOption(new Option('--replica <NAME>', 'only this one').choices([...traceSources]))
-    .option('-n, --lines <N>', 'only the last N lines', parseLines)
+    .option('-n, --lines <N>', 'only the last N lines', countFrom(0))
     .action(async (vm: string, options: LogsOptions) => {
       const folder = findVmFolder(vm)
       if (!hasTraces(folder)) {

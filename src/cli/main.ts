@@ -13,7 +13,7 @@ import { addHostCommands } from './host-commands.ts'
 import { addKeygenCommand } from './keygen-command.ts'
 import { addLogsCommand } from './logs-command.ts'
 import { addOperatorCommands } from './operator-commands.ts'
-import { endWithReader, reportError } from './output.ts'
+import { endWithReader, oneLineErrors, reportError } from './output.ts'
 import { addPairCommands } from './pair-commands.ts'
 import { addRunCommand } from './run-command.ts'
 
@@ -26,13 +26,7 @@ Exit codes:
 const program = new Command('understudy')
   .description('Runs an unmodified riscv64 Linux server as a primary and a backup that execute the same instructions.')
   .version('0.1.0')
-  // As all our errors: one line.
-  .configureOutput({
-    outputError: (text, write) => {
-      const [, words] = /^(?:error: )?(.*)$/s.exec(text.trim())!
-      write(`understudy: ${words!.replaceAll('\n', ' ')} (see --help)\n`)
-    },
-  })
+  .configureOutput(oneLineErrors('understudy'))
   .addHelpText('after', exitCodeHelp)
   .exitOverride()
 

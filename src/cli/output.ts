@@ -3,10 +3,21 @@
  * terminal and prints a line per step elsewhere. `NO_COLOR` is honoured by not using colour at all.
  */
 
+import type { OutputConfiguration } from 'commander'
 import { ExitCode, WorldError } from '../base/assert.ts'
 
 export function say(line: string): void {
   process.stderr.write(`${line}\n`)
+}
+
+/** For commander: what it has to say against a command line is one line, as all our errors. */
+export function oneLineErrors(prefix: string): OutputConfiguration {
+  return {
+    outputError: (text, write) => {
+      const [, words] = /^(?:error: )?(.*)$/s.exec(text.trim())!
+      write(`${prefix}: ${words!.replaceAll('\n', ' ')} (see --help)\n`)
+    },
+  }
 }
 
 /** Bigints become decimal strings if they are too large for JSON numbers. */

@@ -1,16 +1,17 @@
 /**
- * A long run of the property test: `node test/determinism/campaign.ts --seconds N [--seed S] [--rounds R] [--bare]`.
+ * A long run of the property test: `node test/determinism/campaign.ts --help`.
  *
  * Every round has a seed, and everything in it follows from that: a world, a recording made in it, and ways to replay
  * the recording. Most rounds record the bare guest; every twentieth boots Debian (not with --bare). It ends with the
  * time, or with the first divergence, and then prints the command that shows it again.
  */
 
-import { parseArgs } from 'node:util'
 import { Prng } from '../../src/base/prng.ts'
+import { countFrom, numberFrom } from '../../src/cli/count-argument.ts'
 import { describeDivergence } from '../../src/log/divergence.ts'
 import type { LogEntry } from '../../src/log/entry.ts'
 import type { Machine } from '../../src/machine/types.ts'
+import { developerCommand, runDeveloperCommand } from '../support/developer-command.ts'
 import { type RecordedBoot, recordBoot, windowNames } from '../support/recorded-boot.ts'
 import { newBareMachine, recordBareGuest } from './bare-recording.ts'
 import { entriesOf, type ReplayDrive, randomSlices, replay } from './replay.ts'
@@ -67,21 +68,19 @@ async function bootRound(prng: Prng, tally: Tally): Promise<void> {
   tally.add(entries.slice(Number(start), Number(end)), machine, drive)
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seconds: { type: 'string', default: '60' },
-      seed: { type: 'string', default: '1' },
-      rounds: { type: 'string', default: '1000000000' },
-      bare: { type: 'boolean', default: false },
-    },
-  })
-  const deadlineMs = performance.now() + Number(values.seconds) * 1000
-  const first = Number(values.seed)
+interface Options {
+  readonly seconds: number
+  readonly seed: number
+  readonly rounds: number
+  readonly bare?: boolean
+}
+
+async function main({ seconds, seed: first, rounds, bare }: Options): Promise<void> {
+  const deadlineMs = performance.now() + seconds * 1000
   const tally = new Tally()
-  for (let seed = first; seed < first + Number(values.rounds) && performance.now() < deadlineMs; seed++) {
+  for (let seed = first; seed < first + rounds && performance.now() < deadlineMs; seed++) {
     const prng = new Prng(seed)
-    if (seed % bootEvery === 0 && !values.bare) await bootRound(prng, tally)
+    if (seed % bootEvery === 0 && !bare) await bootRound(prng, tally)
     else bareRound(prng, tally)
     if (tally.difference !== undefined) {
       console.log(`seed ${seed}: ${tally.difference}`)
@@ -93,4 +92,12 @@ async function main(): Promise<void> {
   console.log(`${tally.replays} replays, ${tally.instructions / 1_000_000n} million instructions: no divergence`)
 }
 
-await main()
+const command = developerCommand(
+  'node test/determinism/campaign.ts',
+  'Worlds, recordings made in them, and ways to replay the recordings, until the first divergence.',
+)
+  .option('--seconds <N>', 'how long', numberFrom(0), 60)
+  .option('--seed <S>', 'of the first round', countFrom(0), 1)
+  .option('--rounds <R>', 'at most so many', countFrom(1), 1_000_000_000)
+  .option('--bare', 'only the bare guest: no round boots Debian')
+await runDeveloperCommand(command, main)

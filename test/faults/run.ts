@@ -1,98 +1,103 @@
 /**
- * Fault trials as a command:
+ * Fault trials as a command: `npm run faults -- --help`.
  *
- *   npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]
- *   npm run faults -- --successive N [--seed S] [--backups B] [--json]
- *   both: [--discipline epoch [--protocol original] [--epoch INSTRUCTIONS]] [--scsi] [--own-disks] [--memory 256M]
- *
- * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. `--kind` takes only
- * the seeds from S on that are of this kind. A trial that fails prints the command that repeats it.
- *
- * `--successive`: N failures one after the other on the same guest, whose redundancy is restored by itself after each.
+ * Trial i has the seed S + i, which alone decides what it does; twenty in a row are one of every kind. A trial that fails prints
+ * the command that repeats it.
  *
  * Exit code 0 only if every promise held.
  */
 
-import { parseArgs } from 'node:util'
-import { chooseDiscipline } from '../../src/host/discipline-choice.ts'
+import { Option } from 'commander'
+import { countFrom } from '../../src/cli/count-argument.ts'
+import { addDisciplineOptions } from '../../src/cli/discipline-options.ts'
+import { chooseDiscipline, type DisciplineWords } from '../../src/host/discipline-choice.ts'
+import { developerCommand, runDeveloperCommand } from '../support/developer-command.ts'
 import { runCampaign } from './campaign.ts'
 import { faultKinds } from './fault-kinds.ts'
 import type { FaultyVmOptions } from './faulty-vm.ts'
 import { runSuccession } from './succession.ts'
 import { kindOfSeed } from './trial.ts'
 
-const { values } = parseArgs({
-  options: {
-    kills: { type: 'string' },
-    successive: { type: 'string' },
-    seed: { type: 'string', default: '1' },
-    kind: { type: 'string' },
-    backups: { type: 'string', default: '1' },
-    json: { type: 'boolean' },
-    discipline: { type: 'string' },
-    protocol: { type: 'string' },
-    epoch: { type: 'string' },
-    scsi: { type: 'boolean' },
-    'own-disks': { type: 'boolean' },
-    memory: { type: 'string' },
-  },
-})
-const trials = Number(values.successive ?? values.kills)
-const firstSeed = Number(values.seed)
-const backups = Number(values.backups)
-const isCount = Number.isSafeInteger(backups) && backups >= 1 && backups <= 4
-const isKnown =
-  values.kind === undefined ||
-  faultKinds.some(({ name, isOfPair }) => name === values.kind && !(isOfPair && backups > 1))
-if (
-  !Number.isSafeInteger(trials) ||
-  trials < 1 ||
-  !Number.isSafeInteger(firstSeed) ||
-  firstSeed < 1 ||
-  !isKnown ||
-  !isCount
-) {
-  console.error(
-    'usage: npm run faults -- --kills N [--seed S] [--kind KIND] [--backups B] [--json]   (N and S from 1, B 1 to 4)',
+interface Options extends DisciplineWords {
+  readonly kills?: number
+  readonly successive?: number
+  readonly seed: number
+  readonly kind?: string
+  readonly backups: number
+  readonly json?: boolean
+  readonly scsi?: boolean
+  readonly ownDisks?: boolean
+  readonly memory?: string
+}
+
+const command = developerCommand('npm run faults --', 'Faults on a protected VM under mixed load.')
+  .addOption(
+    new Option('--kills <N>', 'so many trials, one fault each').argParser(countFrom(1)).conflicts('successive'),
   )
-  console.error('       npm run faults -- --successive N [--seed S] [--backups B] [--json]')
-  console.error('       both: [--discipline epoch [--protocol P] [--epoch N]] [--scsi] [--own-disks] [--memory 256M]')
-  console.error(`kinds: ${faultKinds.map(({ name }) => name).join(' ')}`)
-  process.exit(2)
-}
+  .option(
+    '--successive <N>',
+    'so many failures one after the other on the same guest, whose redundancy is restored by itself after each',
+    countFrom(1),
+  )
+  .option('--seed <S>', 'of the first trial', countFrom(1), 1)
+  .addOption(
+    new Option('--kind <KIND>', 'of --kills, only seeds of this kind').choices(faultKinds.map(({ name }) => name)),
+  )
+  .option('--backups <B>', 'of the VM', countFrom(1, 4), 1)
+  .option('--own-disks', 'each replica has its own copy of the disk')
+  .option('--memory <SIZE>', 'of the guest: 256M')
+  .option(
+    '--json',
+    'the last line is one object: {"trials", "lost", "duplicated", "resets", "divergences", "two_live", "unclean_filesystems"}, with "failed" if any ' +
+      'trial did not come to its end; of --successive {"failures", in place of "trials", with own disks "copies_differ", and "pause_ms", "protected_again_ms", "since_failure_ms", "longest_stall_ms"}',
+  )
+addDisciplineOptions(command)
+
 const say = (line: string): void => console.error(line)
-
-const choices: FaultyVmOptions = {
-  discipline: chooseDiscipline(values),
-  backups,
-  ...(values.scsi && { bus: 'scsi' }),
-  ...(values['own-disks'] && { ownDisks: true }),
-  ...(values.memory !== undefined && { memory: values.memory }),
-}
-
-function print(totals: object): void {
-  if (values.json) console.log(JSON.stringify(totals))
-  else for (const [name, value] of Object.entries(totals)) console.log(`${inWords(name)} ${inWords(value)}`)
-}
 
 function inWords(value: unknown): string {
   return typeof value === 'string' ? value.replaceAll('_', ' ').padEnd(20) : JSON.stringify(value)
 }
 
-if (values.successive !== undefined) {
-  const report = await runSuccession(trials, firstSeed, say, choices)
-  print(report)
-  const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, copies_differ = 0, failure } = report
-  const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems + copies_differ
-  process.exitCode = wrong === 0 && failure === undefined ? 0 : 1
-} else {
+function print(totals: object, json: boolean | undefined): void {
+  if (json) console.log(JSON.stringify(totals))
+  else for (const [name, value] of Object.entries(totals)) console.log(`${inWords(name)} ${inWords(value)}`)
+}
+
+/** The seeds of so many trials: those from the first on that fit. */
+function seedsOf(trials: number, { seed: first, kind: wanted, backups }: Options): number[] {
   const seeds: number[] = []
-  for (let seed = firstSeed; seeds.length < trials; seed++) {
+  for (let seed = first; seeds.length < trials; seed++) {
     const kind = kindOfSeed(seed)
     if (backups > 1 && kind.isOfPair) continue
-    if (values.kind === undefined || kind.name === values.kind) seeds.push(seed)
+    if (wanted === undefined || kind.name === wanted) seeds.push(seed)
   }
-  const { totals, reports } = await runCampaign(seeds, say, choices)
-  print(totals)
-  process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
+  return seeds
 }
+
+async function main(options: Options): Promise<void> {
+  const { kills, successive, seed, kind, backups, json } = options
+  if (backups > 1 && faultKinds.some(({ name, isOfPair }) => name === kind && isOfPair)) {
+    command.error(`--kind ${kind} is of a pair: it goes with one backup`)
+  }
+  const choices: FaultyVmOptions = {
+    discipline: chooseDiscipline(options),
+    backups,
+    ...(options.scsi && { bus: 'scsi' }),
+    ...(options.ownDisks && { ownDisks: true }),
+    ...(options.memory !== undefined && { memory: options.memory }),
+  }
+  if (successive !== undefined) {
+    const report = await runSuccession(successive, seed, say, choices)
+    print(report, json)
+    const { lost, duplicated, resets, divergences, two_live, unclean_filesystems, copies_differ = 0, failure } = report
+    const wrong = lost + duplicated + resets + divergences + two_live + unclean_filesystems + copies_differ
+    process.exitCode = wrong === 0 && failure === undefined ? 0 : 1
+  } else if (kills !== undefined) {
+    const { totals, reports } = await runCampaign(seedsOf(kills, options), say, choices)
+    print(totals, json)
+    process.exitCode = reports.every(({ holds }) => holds) ? 0 : 1
+  } else command.error('name how many: --kills N or --successive N')
+}
+
+await runDeveloperCommand(command, main)

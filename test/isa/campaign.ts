@@ -1,12 +1,13 @@
 /**
- * A long run of the differential tests: `node test/isa/campaign.ts --seconds N [--seed S] [--programs P] [--privileged]`.
+ * A long run of the differential tests: `node test/isa/campaign.ts --help`.
  * Program after program, each from its own seed, each driven in another way, until the time is over or the first
  * difference. Without `--privileged`: instructions in user mode's sense, against qemu-riscv64; with it: traps, translation
  * and CSRs, against qemu-system-riscv64.
  */
 
-import { parseArgs } from 'node:util'
 import { Prng } from '../../src/base/prng.ts'
+import { countFrom, numberFrom } from '../../src/cli/count-argument.ts'
+import { developerCommand, runDeveloperCommand } from '../support/developer-command.ts'
 import { compare } from './comparison.ts'
 import { comparePrivileged, newPrivilegedEngine } from './privileged-comparison.ts'
 import { writePrivilegedProgram } from './privileged-program.ts'
@@ -50,33 +51,45 @@ function privilegedComparison(): CompareOne {
   }
 }
 
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      seconds: { type: 'string', default: '60' },
-      seed: { type: 'string', default: '1' },
-      programs: { type: 'string', default: '1000000000' },
-      privileged: { type: 'boolean', default: false },
-    },
-  })
-  const deadlineMs = performance.now() + Number(values.seconds) * 1000
-  const compareOne = values.privileged ? privilegedComparison() : plainComparison()
+interface Options {
+  readonly seconds: number
+  readonly seed: number
+  readonly programs: number
+  readonly privileged?: boolean
+}
+
+function main({ seconds, seed: first, programs, privileged }: Options): void {
+  const deadlineMs = performance.now() + seconds * 1000
+  const compareOne = privileged ? privilegedComparison() : plainComparison()
   let compared = 0
-  let seed = Number(values.seed)
-  const last = seed + Number(values.programs)
+  let seed = first
+  const last = seed + programs
   for (; performance.now() < deadlineMs && seed < last; seed++) {
     const result = compareOne(seed)
     if (typeof result === 'string') {
       console.log(`seed ${seed}: ${result}`)
-      const flag = values.privileged ? ' --privileged' : ''
+      const flag = privileged ? ' --privileged' : ''
       console.log(`again: node test/isa/campaign.ts --seed ${seed} --programs 1${flag}`)
       process.exitCode = 1
       return
     }
     compared += result
   }
-  const what = values.privileged ? 'probes' : 'random instructions'
-  console.log(`${compared} ${what} in ${seed - Number(values.seed)} programs: no difference`)
+  const what = privileged ? 'probes' : 'random instructions'
+  console.log(`${compared} ${what} in ${seed - first} programs: no difference`)
 }
 
-if (import.meta.main) main()
+if (import.meta.main) {
+  const command = developerCommand(
+    'node test/isa/campaign.ts',
+    'Random programs against QEMU, until the first difference.',
+  )
+    .option('--seconds <N>', 'how long', numberFrom(0), 60)
+    .option('--seed <S>', 'of the first program', countFrom(0), 1)
+    .option('--programs <P>', 'at most so many', countFrom(1), 1_000_000_000)
+    .option(
+      '--privileged',
+      'traps, translation and CSRs, against qemu-system-riscv64; otherwise instructions, against qemu-riscv64',
+    )
+  await runDeveloperCommand(command, main)
+}

@@ -3,6 +3,7 @@
  * words), runs the test that must notice, and says which mutations survived. Exits with 1 if one did.
  */
 
+import { developerCommand, runDeveloperCommand } from '../support/developer-command.ts'
 import { MutatedTree, type TestRun } from './mutated-tree.ts'
 import { describeNoticer, type Mutation, mutations } from './mutations.ts'
 
@@ -30,4 +31,8 @@ async function main(words: readonly string[]): Promise<void> {
   if (survived > 0 || chosen.length === 0) process.exitCode = 1
 }
 
-await main(process.argv.slice(2))
+const command = developerCommand(
+  'npm run mutate --',
+  'Breaks the product in every way of test/mutations/, and runs the test or the seeds of the simulator that must notice.',
+).argument('[WORDS...]', 'only those whose names have one of these in them')
+await runDeveloperCommand(command, (_options, words) => main(words))
