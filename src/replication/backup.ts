@@ -28,6 +28,7 @@ import {
   type ConfirmedEnds,
   confirmedKinds,
   type Generation,
+  isToFollower,
   type Message,
   type ReplicaName,
   type Sibling,
@@ -378,6 +379,10 @@ export class Backup {
 
   #onPrimaryMessage(message: Message, nowMs: number): void {
     this.#detector.onHeard(nowMs)
+    if (!isToFollower(message)) {
+      this.#violation(`unexpected ${message.kind}`, nowMs)
+      return
+    }
     switch (message.kind) {
       case 'entries':
         this.#onEntries(message.batch, nowMs)
@@ -407,18 +412,6 @@ export class Backup {
         return
       case 'goodbye':
         this.#halt('goodbye', message.reason)
-        return
-      case 'fetch':
-      case 'artefacts':
-      case 'hello':
-      case 'refuse':
-      case 'ack':
-      case 'diverged':
-      case 'pages':
-      case 'taken':
-      case 'state':
-      case 'call':
-        this.#violation(`unexpected ${message.kind}`, nowMs)
     }
   }
 
@@ -504,8 +497,7 @@ export class Backup {
     if (this.#fetch && !this.#fetch.isOver(nowMs)) return
     assert(this.#generation !== undefined && this.#timing !== undefined, 'goes live after a granted question')
     this.#moveTo('live')
-    // They are called again: now they would only speak to nobody.
-    for (const channel of this.#fetch?.silent ?? []) this.#closePeer(channel, 'it came too late')
+    this.#fetch?.closeSilent()
     this.#effects.push({
       kind: 'goLive',
       generation: this.#generation,
@@ -539,17 +531,14 @@ export class Backup {
   /** It won: what its siblings have more of the log comes first. */
   #callSiblings(nowMs: number): void {
     if (this.#siblings.length === 0) return
-    this.#fetch = new TailFetch(this.#siblings, nowMs + this.#policy.tailTimeoutMs)
-    this.#effects.push({ kind: 'callSiblings', siblings: this.#siblings })
+    const call = { replica: this.#own.replica, generation: this.#generation!, log: this.#log }
+    this.#fetch = new TailFetch(call, this.#siblings, nowMs + this.#policy.tailTimeoutMs, this.#effects)
   }
 
   /** This host has connected to a sibling, because of `callSiblings`. */
   onSiblingOpen(channel: ChannelId, replica: ReplicaName): BackupEffect[] {
-    if (this.#state === 'goingLive' && this.#fetch) {
-      this.#fetch.onOpen(channel, replica)
-      const call = { kind: 'call', replica: this.#own.replica, tailFrom: this.#log.end } as const
-      this.#sendPeer(channel, { ...call, generation: this.#generation! })
-    } else this.#closePeer(channel, 'not going live')
+    if (this.#state === 'goingLive' && this.#fetch) this.#fetch.onOpen(channel, replica)
+    else this.#closePeer(channel, 'not going live')
     return this.#takeEffects()
   }
 
@@ -564,8 +553,11 @@ export class Backup {
   onPeerMessage(channel: ChannelId, message: Message, nowMs: number): BackupEffect[] {
     if (this.#state === 'halted') this.#closePeer(channel, 'halted')
     else if (message.kind === 'call') this.#onCall(channel, message, nowMs)
-    else if (this.#fetch?.has(channel)) this.#onSiblingMessage(this.#fetch, channel, message, nowMs)
-    else if (message.kind === 'hello' || message.kind === 'fetch')
+    else if (this.#fetch?.has(channel)) {
+      const batch = this.#fetch.onMessage(channel, message)
+      if (batch) this.#receive(batch, nowMs)
+      else this.#goLiveIfReady(nowMs)
+    } else if (message.kind === 'hello' || message.kind === 'fetch')
       this.#refusePeer(channel, 'this replica is no primary')
     else this.#closePeer(channel, `unexpected ${message.kind}`)
     return this.#takeEffects()
@@ -581,20 +573,6 @@ export class Backup {
     this.#fetch?.onClosed(channel)
     this.#goLiveIfReady(nowMs)
     return this.#takeEffects()
-  }
-
-  #onSiblingMessage(fetch: TailFetch, channel: ChannelId, message: Message, nowMs: number): void {
-    if (message.kind === 'entries' && message.batch.firstIndex <= this.#log.end) {
-      // Several siblings may send the same.
-      if (message.batch.firstIndex === this.#log.end) this.#receive(message.batch, nowMs)
-    } else if (message.kind === 'hello') {
-      fetch.onHello(channel, message)
-      this.#goLiveIfReady(nowMs)
-    } else {
-      this.#closePeer(channel, `unexpected ${message.kind}`)
-      fetch.onClosed(channel)
-      this.#goLiveIfReady(nowMs)
-    }
   }
 
   /**

@@ -166,3 +166,16 @@ export type Message =
     }
 
 export type MessageKind = Message['kind']
+
+const toFollower = ['entries', 'heartbeat', 'confirmed', 'welcome', 'takeOver', 'goodbye'] as const
+const fromFollower = ['ack', 'taken', 'diverged', 'goodbye'] as const
+
+/** What a primary says to a backup that follows its log. Anything else breaks the protocol. */
+export function isToFollower(message: Message): message is Extract<Message, { kind: (typeof toFollower)[number] }> {
+  return toFollower.some((kind) => kind === message.kind)
+}
+
+/** What such a backup says to its primary. */
+export function isFromFollower(message: Message): message is Extract<Message, { kind: (typeof fromFollower)[number] }> {
+  return fromFollower.some((kind) => kind === message.kind)
+}

@@ -29,7 +29,14 @@ import { HartBrake } from './hart-brake.ts'
 import { type Hello, helloOfPrimary, type Introduction } from './hello.ts'
 import { InheritedTail } from './inherited-tail.ts'
 import { ListedBackups } from './listed-backups.ts'
-import type { ConfirmedKind, Generation, Message, Progress, ReplicaName } from './messages.ts'
+import {
+  type ConfirmedKind,
+  type Generation,
+  isFromFollower,
+  type Message,
+  type Progress,
+  type ReplicaName,
+} from './messages.ts'
 import { OutputPath } from './output-path.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
@@ -427,6 +434,10 @@ export class Primary {
 
   #onBackupMessage(link: BackupLink, message: Message, nowMs: number): void {
     link.detector.onHeard(nowMs)
+    if (!isFromFollower(message)) {
+      this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
+      return
+    }
     switch (message.kind) {
       case 'ack':
         link.reach = message.reach
@@ -440,22 +451,7 @@ export class Primary {
         return
       case 'taken':
         // The last pages; only what it acknowledges counts now.
-        if (link.isJoining) return
-        this.#violation(link.channel, 'unexpected taken', nowMs)
-        return
-      case 'fetch':
-      case 'artefacts':
-      case 'hello':
-      case 'refuse':
-      case 'welcome':
-      case 'entries':
-      case 'heartbeat':
-      case 'confirmed':
-      case 'pages':
-      case 'state':
-      case 'call':
-      case 'takeOver':
-        this.#violation(link.channel, `unexpected ${message.kind}`, nowMs)
+        if (!link.isJoining) this.#violation(link.channel, 'unexpected taken', nowMs)
     }
   }
 

@@ -12,9 +12,11 @@
  * A sibling that cannot be reached is not waited for long: correctness does not depend on it.
  */
 
-import type { ChannelId } from './effects.ts'
+import type { LogBatch } from '../log/batch.ts'
+import type { BackupEffect, ChannelId } from './effects.ts'
 import type { Hello } from './hello.ts'
-import type { ReplicaName, Sibling } from './messages.ts'
+import type { Generation, Message, ReplicaName, Sibling } from './messages.ts'
+import type { ReceivedLog } from './received-log.ts'
 
 /** A sibling that wants to follow the winner. */
 export interface Joiner {
@@ -22,7 +24,16 @@ export interface Joiner {
   readonly hello: Hello
 }
 
+/** Who calls, in the generation that it has won, and the log that it has until then. */
+export interface Caller {
+  readonly replica: ReplicaName
+  readonly generation: Generation
+  readonly log: ReceivedLog
+}
+
 export class TailFetch {
+  readonly #caller: Caller
+  readonly #effects: BackupEffect[]
   /** Nobody is waited for any longer. */
   readonly deadlineMs: number
   /** Who has not said all it has. */
@@ -30,7 +41,10 @@ export class TailFetch {
   readonly #channels = new Map<ChannelId, ReplicaName>()
   readonly #hellos = new Map<ChannelId, Hello>()
 
-  constructor(siblings: readonly Sibling[], deadlineMs: number) {
+  constructor(caller: Caller, siblings: readonly Sibling[], deadlineMs: number, effects: BackupEffect[]) {
+    this.#caller = caller
+    this.#effects = effects
+    effects.push({ kind: 'callSiblings', siblings })
     this.#awaited = new Set(siblings.map(({ replica }) => replica))
     this.deadlineMs = deadlineMs
   }
@@ -39,23 +53,32 @@ export class TailFetch {
     return [...this.#hellos].map(([channel, hello]) => ({ channel, hello }))
   }
 
-  /** Connections on which no hello came. */
-  get silent(): readonly ChannelId[] {
-    return [...this.#channels.keys()].filter((channel) => !this.#hellos.has(channel))
-  }
-
+  /** Connected to a sibling. */
   onOpen(channel: ChannelId, replica: ReplicaName): void {
     this.#channels.set(channel, replica)
+    const { log, ...caller } = this.#caller
+    this.#effects.push({ kind: 'sendPeer', channel, message: { kind: 'call', ...caller, tailFrom: log.end } })
   }
 
   has(channel: ChannelId): boolean {
     return this.#channels.has(channel)
   }
 
-  /** The end of this sibling's tail. */
-  onHello(channel: ChannelId, hello: Hello): void {
-    this.#hellos.set(channel, hello)
-    this.#awaited.delete(hello.replica)
+  /** @returns entries that the log lacks: several siblings may send the same */
+  onMessage(channel: ChannelId, message: Message): LogBatch | undefined {
+    const { log } = this.#caller
+    if (message.kind === 'entries' && message.batch.firstIndex <= log.end) {
+      return message.batch.firstIndex === log.end ? message.batch : undefined
+    }
+    if (message.kind === 'hello') {
+      // The end of its tail.
+      this.#hellos.set(channel, message)
+      this.#awaited.delete(message.replica)
+    } else {
+      this.#close(channel, `unexpected ${message.kind}`)
+      this.onClosed(channel)
+    }
+    return undefined
   }
 
   /** Nothing more comes on this channel. */
@@ -72,5 +95,15 @@ export class TailFetch {
 
   isOver(nowMs: number): boolean {
     return this.#awaited.size === 0 || nowMs >= this.deadlineMs
+  }
+
+  /** It goes live. Who has not said hello is called again: now it would only speak to nobody. */
+  closeSilent(): void {
+    for (const channel of this.#channels.keys())
+      if (!this.#hellos.has(channel)) this.#close(channel, 'it came too late')
+  }
+
+  #close(channel: ChannelId, reason: string): void {
+    this.#effects.push({ kind: 'closePeer', channel, reason })
   }
 }
