@@ -35,7 +35,8 @@ import {
 } from './messages.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
-import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
+import { fullReach, isBetterPlaced, isSameReach, lackedBy, type Reach } from './reach.ts'
+import { ReadStall } from './read-stall.ts'
 import { ReceivedLog } from './received-log.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
 import { StateReceipt } from './state-receipt.ts'
@@ -74,8 +75,7 @@ export class Backup {
   /** Its primary said that the arbiter lists it. */
   #isListed = false
   #retryAtMs: number | undefined
-  /** Its disk has not given what its primary's gave, or gave something else. */
-  #stalled: { readonly sinceMs: number; readonly difference: Divergence | undefined } | undefined
+  readonly #readStall: ReadStall
   #timing: FailoverTiming | undefined
   #effects: BackupEffect[] = []
 
@@ -84,6 +84,7 @@ export class Backup {
     this.#own = { identity, replica, address, discipline: policy.discipline }
     this.#policy = policy
     this.#artefacts = options.artefacts
+    this.#readStall = new ReadStall(policy.readStallMs)
     this.#log = new ReceivedLog(options.nextIndex ?? logIndex(0n), options.coveredFrameId)
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
   }
@@ -106,10 +107,10 @@ export class Backup {
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
     if (this.#state === 'restoring') return this.#detector.dueMs
-    if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStallsAtMs)
+    if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStall.dueMs)
     const dueMs = {
       asking: this.#retryAtMs,
-      goingLive: Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readDiffersAtMs),
+      goingLive: Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.divergesAtMs),
       joining: this.#helloUntilMs,
       rejoining: this.#rejoinUntilMs,
     } as Partial<Record<BackupState, number>>
@@ -195,7 +196,7 @@ export class Backup {
     assert(this.#state !== 'live', 'a live machine replays nothing')
     this.#log.onReplayed(replayedEnd, count)
     for (const marked of outputs) this.#unconfirmed.add(marked)
-    this.#stalled = need && { sinceMs: this.#stalled?.sinceMs ?? nowMs, difference: need.difference }
+    this.#readStall.onNeed(need, nowMs)
     if (hasRead && this.#state === 'replaying') this.#acknowledge(nowMs)
     this.#goLiveIfReady(nowMs)
     return this.#takeEffects()
@@ -246,6 +247,7 @@ export class Backup {
 
   /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): BackupEffect[] {
+    const divergence = this.#readStall.divergence(nowMs)
     if (this.#state === 'restoring') {
       const silence = `${unfinished}: it was not heard of for ${this.#policy.detector.timeoutMs} ms`
       if (this.#detector.suspicion(nowMs) === 'silent') this.#halt('neverPaired', silence)
@@ -254,14 +256,15 @@ export class Backup {
       const suspicion = this.#detector.suspicion(nowMs)
       if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
       else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
-      else if (this.#detector.isOutplaced(nowMs)) this.#suspect(this.#primaryLacks(), nowMs)
-      else if (nowMs >= this.#readDiffersAtMs) this.#diverge(this.#stalled!.difference!, nowMs)
-      else if (nowMs >= this.#readStallsAtMs) this.#leaveForDisk(nowMs)
+      else if (this.#detector.isOutplaced(nowMs))
+        this.#suspect(`it does not reach ${lackedBy(this.#primaryReach)}`, nowMs)
+      else if (divergence) this.#diverge(divergence, nowMs)
+      else if (nowMs >= this.#readStall.dueMs) this.#leaveForDisk(nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
       this.#ask()
     } else if (this.#state === 'goingLive') {
-      if (nowMs >= this.#readDiffersAtMs) this.#diverge(this.#stalled!.difference!, nowMs)
+      if (divergence) this.#diverge(divergence, nowMs)
       else this.#goLiveIfReady(nowMs)
     } else if (this.#state === 'joining' && this.#helloUntilMs !== undefined && nowMs >= this.#helloUntilMs) {
       // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
@@ -326,8 +329,7 @@ export class Backup {
   }
 
   #beginReplaying(nowMs: number): void {
-    // What it has waited for so far was another primary's disk.
-    if (this.#stalled) this.#stalled = { ...this.#stalled, sinceMs: nowMs }
+    this.#readStall.restart(nowMs)
     this.#startDetector(nowMs)
     this.#moveTo('replaying')
   }
@@ -437,18 +439,6 @@ export class Backup {
     this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)
   }
 
-  get #readStallsAtMs(): number {
-    return (this.#stalled?.sinceMs ?? Number.POSITIVE_INFINITY) + this.#policy.readStallMs
-  }
-
-  /**
-   * By then a disk server that had lost writes has them again, and a backup that was dropped has heard of it: what differs
-   * still is a divergence.
-   */
-  get #readDiffersAtMs(): number {
-    return this.#stalled?.difference ? this.#readStallsAtMs : Number.POSITIVE_INFINITY
-  }
-
   /** Its primary lives and has a disk; this one only holds the machine back. */
   #leaveForDisk(nowMs: number): void {
     const reason = `the disk has not given this backup for ${this.#policy.readStallMs} ms what it gave its primary`
@@ -459,11 +449,6 @@ export class Backup {
   /** Only who is listed may think of taking over: another one's question is refused, and that would be its end. */
   #compareReach(nowMs: number): void {
     this.#detector.setBetterPlaced(this.#isListed && isBetterPlaced(this.#reach, this.#primaryReach), nowMs)
-  }
-
-  #primaryLacks(): string {
-    const { disk, lan } = this.#primaryReach
-    return `it does not reach ${disk ? 'the LAN' : lan ? 'the disk server' : 'disk server and LAN'}`
   }
 
   // ---- failover ------------------------------------------------------------------------------------------------------

@@ -28,3 +28,8 @@ export function isSameReach(a: Reach, b: Reach): boolean {
 export function isBetterPlaced(one: Reach, other: Reach): boolean {
   return one.disk && (one.lan || !other.lan) && !isSameReach(one, other)
 }
+
+/** In words, of a reach that is not full. */
+export function lackedBy({ disk, lan }: Reach): string {
+  return disk ? 'the LAN' : lan ? 'the disk server' : 'disk server and LAN'
+}
