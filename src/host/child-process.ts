@@ -8,6 +8,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { ExitCode, WorldError } from '../base/assert.ts'
+import { answerBeforeHarts } from './thread-priorities.ts'
 import { TraceFile } from './trace-file.ts'
 
 export type ProcessName = 'disk-server' | 'lan' | 'replica' | 'host-replica' | 'monitor'
@@ -96,6 +97,7 @@ export function trace(line: string): void {
  */
 export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Promise<Ready>): void {
   process.on('uncaughtException', (error) => endWith(error))
+  answerBeforeHarts()
   process.once('message', (assignment) => {
     const { settings, tracePath } = assignment as Assignment
     traceFile = new TraceFile(tracePath)

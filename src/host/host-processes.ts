@@ -21,6 +21,7 @@ import { serveLan } from './lan-process.ts'
 import { tokenOfKey } from './machine-token.ts'
 import { startMonitor } from './monitor.ts'
 import { openReplica, type ReplicaProcessSettings } from './replica-process.ts'
+import { answerBeforeHarts } from './thread-priorities.ts'
 import { TraceFile } from './trace-file.ts'
 import type { ProcessTrace, VmFolder } from './vm-folder.ts'
 
@@ -152,12 +153,13 @@ export async function runSwitch(path: string): Promise<void> {
   trace('the switch serves')
 }
 
-/** The state folder is there, and no other process has this one's place in it. @returns where to trace */
+/** The process goes before harts, the state folder is there, and no other process has this one's place in it. @returns where to trace */
 async function moveIn(
   folder: VmFolder,
   name: ProcessTrace,
   trace?: (line: string) => void,
 ): Promise<(line: string) => void> {
+  answerBeforeHarts()
   folder.create()
   const control = folder.controlPath(name)
   const other = await ask<{ pid: number }>(control, 'status')

@@ -14,6 +14,7 @@ import { listenForReplicaControl } from './replica-control.ts'
 import { SiblingStarter } from './sibling-starter.ts'
 import { startSurroundings } from './surroundings.ts'
 import { attachTerminal } from './terminal.ts'
+import { answerBeforeHarts } from './thread-priorities.ts'
 import { TraceFile } from './trace-file.ts'
 import { readVmConfig } from './vm-config.ts'
 import { VmFolder } from './vm-folder.ts'
@@ -36,6 +37,7 @@ export async function runAlone(
   requireNotRunning(folder)
   await requireNobodyHere(folder)
   folder.clearRun()
+  answerBeforeHarts()
   const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
   folder.writeRun({
     vmPath: path,

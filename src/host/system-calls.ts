@@ -1,6 +1,6 @@
 /**
  * The few calls of the C library that Node does not offer: what a TAP needs (ioctl, poll, and read and write that say "not
- * now" by a number and not by an exception), and madvise.
+ * now" by a number and not by an exception), madvise, and sched_setattr.
  *
  * koffi makes them callable. It is an optional package: without it there is no TAP, and no advice (large-pages.ts).
  */
@@ -21,9 +21,19 @@ export interface SystemCalls {
   poll(descriptors: Uint8Array, count: number, timeoutMs: number, done: () => void): void
   /** @returns 0, or -1 with `errorNumber` */
   madvise(memory: Uint8Array, lengthBytes: number, advice: number): number
+  /**
+   * sched_setattr(2), which C libraries did not offer for long: by its number.
+   * @param thread 0: the calling one
+   * @param attributes a struct sched_attr
+   * @returns 0, or -1 with `errorNumber`
+   */
+  schedSetattr(thread: number, attributes: Uint8Array): number
   /** errno of the last call that failed. */
   errorNumber(): number
 }
+
+/** Of sched_setattr: x86-64 has a table of its own, Linux's later architectures share one. */
+const schedSetattrNumber = process.arch === 'x64' ? 314 : 274
 
 let loaded: SystemCalls | undefined
 
@@ -36,6 +46,7 @@ export function systemCalls(): SystemCalls {
 function load(): SystemCalls {
   const koffi = requireKoffi()
   const library = koffi.load(null)
+  const systemCall = library.func('long syscall(long number, int thread, void *attributes, unsigned int flags)')
   const poll = library.func('int poll(void *descriptors, unsigned long count, int timeout)')
   return {
     ioctl: library.func('int ioctl(int descriptor, unsigned long request, void *argument)'),
@@ -43,6 +54,7 @@ function load(): SystemCalls {
     write: library.func('long write(int descriptor, void *from, size_t length)'),
     eventfd: library.func('int eventfd(unsigned int initial, int flags)'),
     madvise: library.func('int madvise(void *memory, size_t length, int advice)'),
+    schedSetattr: (thread, attributes) => systemCall(schedSetattrNumber, thread, attributes, 0),
     poll: (descriptors, count, timeoutMs, done) => poll.async(descriptors, count, timeoutMs, done),
     errorNumber: () => koffi.errno(),
   }

@@ -1,13 +1,16 @@
 /**
  * The hart's thread: a machine that a `HartDriver` drives as fast as it goes. Nothing is awaited: the thread looks at its
  * doorbell between slices, and sleeps on it when the guest waits (WFI), when the log has nothing more to replay, and while it
- * is paused.
+ * is paused. Whoever answers somebody goes before it (thread-priorities.ts).
  */
 
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { defaultHartPolicy } from '../../replica/hart-world.ts'
 import type { FromHartThread, HartThreadSettings, ToHartThread } from '../hart-messages.ts'
 import { createHartOfHost } from '../hart-of-host.ts'
+import { computeBehindOthers } from '../thread-priorities.ts'
+
+computeBehindOthers()
 
 const settings = workerData as HartThreadSettings
 const port = parentPort as MessagePort
