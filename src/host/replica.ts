@@ -513,6 +513,7 @@ export class Replica {
   /** It has the state of a machine that runs: what the primary's copies changed until then is copied first. */
   async #finishCopies(): Promise<void> {
     const copies = this.#copies
+    assert(copies || !this.#equipped.hasOwnDisks, 'own copies are finished before they follow')
     this.#copies = undefined
     try {
       await copies?.finish()
