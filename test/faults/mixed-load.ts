@@ -141,7 +141,9 @@ export class MixedLoad {
     this.findings.consoleLines = seen.size
   }
 
+  /** At once: no worker goes on, nor types at the console. */
   closeConnections(): void {
+    this.#isStopping = true
     for (const client of this.#clients) client.close()
   }
 
