@@ -24,15 +24,8 @@ import type { BackupOptions, BackupStatus, ReplayReport } from './backup-options
 import type { ArbiterAnswer, BackupEffect, ChannelId, FailoverTiming, HaltReason } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import { type Hello, helloOfBackup, type Introduction, judgeAnswer } from './hello.ts'
-import {
-  type ConfirmedEnds,
-  confirmedKinds,
-  type Generation,
-  isToFollower,
-  type Message,
-  type ReplicaName,
-  type Sibling,
-} from './messages.ts'
+import { type Generation, isToFollower, type Message, type ReplicaName, type Sibling } from './messages.ts'
+import { PeerLines } from './peer-lines.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
 import { fullReach, isBetterPlaced, isSameReach, lackedBy, type Reach } from './reach.ts'
@@ -65,19 +58,18 @@ export class Backup {
   #primary: ReplicaName | undefined
   #siblings: readonly Sibling[] = []
   #fetch: TailFetch | undefined
-  /** While it joins: its primary answers by then, or never. */
-  #helloUntilMs: number | undefined
-  #rejoinUntilMs: number | undefined
+  /** How long it stays as it is, when nobody speaks to it: while it joins, rejoins, or is to ask (again). */
+  #waitsUntilMs = Number.POSITIVE_INFINITY
   /** What was received, and acknowledged in the same breath. */
   #log: ReceivedLog
   #reach: Reach = fullReach
   #primaryReach: Reach = fullReach
   /** Its primary said that the arbiter lists it. */
   #isListed = false
-  #retryAtMs: number | undefined
   readonly #readStall: ReadStall
   #timing: FailoverTiming | undefined
-  #effects: BackupEffect[] = []
+  readonly #effects: BackupEffect[] = []
+  readonly #peers = new PeerLines(this.#effects)
 
   constructor(options: BackupOptions, nowMs: number) {
     const { identity, replica, address = '', policy = defaultReplicationPolicy } = options
@@ -108,13 +100,9 @@ export class Backup {
   get dueMs(): number {
     if (this.#state === 'restoring') return this.#detector.dueMs
     if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStall.dueMs)
-    const dueMs = {
-      asking: this.#retryAtMs,
-      goingLive: Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.divergesAtMs),
-      joining: this.#helloUntilMs,
-      rejoining: this.#rejoinUntilMs,
-    } as Partial<Record<BackupState, number>>
-    return dueMs[this.#state] ?? Number.POSITIVE_INFINITY
+    if (this.#state === 'goingLive')
+      return Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.divergesAtMs)
+    return this.#waitsUntilMs
   }
 
   // ---- facts from the host -------------------------------------------------------------------------------------------
@@ -122,7 +110,7 @@ export class Backup {
   /** Connected to the primary: introduces itself. */
   onChannelOpen(nowMs: number): BackupEffect[] {
     assert(this.#state === 'joining', 'a backup connects once')
-    this.#helloUntilMs = nowMs + this.#policy.helloTimeoutMs
+    this.#waitsUntilMs = nowMs + this.#policy.helloTimeoutMs
     this.#sayHello(nowMs)
     return this.#takeEffects()
   }
@@ -229,7 +217,7 @@ export class Backup {
     if (this.#state !== 'asking') return []
     switch (answer.result) {
       case 'unreachable':
-        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs
+        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs
         break
       case 'refused':
         this.#onRefused(answer, nowMs)
@@ -261,15 +249,15 @@ export class Backup {
       else if (divergence) this.#diverge(divergence, nowMs)
       else if (nowMs >= this.#readStall.dueMs) this.#leaveForDisk(nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
-    } else if (this.#state === 'asking' && this.#retryAtMs !== undefined && nowMs >= this.#retryAtMs) {
+    } else if (this.#state === 'asking' && nowMs >= this.#waitsUntilMs) {
       this.#ask()
     } else if (this.#state === 'goingLive') {
       if (divergence) this.#diverge(divergence, nowMs)
       else this.#goLiveIfReady(nowMs)
-    } else if (this.#state === 'joining' && this.#helloUntilMs !== undefined && nowMs >= this.#helloUntilMs) {
+    } else if (this.#state === 'joining' && nowMs >= this.#waitsUntilMs) {
       // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
       this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
-    } else if (this.#state === 'rejoining' && this.#rejoinUntilMs !== undefined && nowMs >= this.#rejoinUntilMs) {
+    } else if (this.#state === 'rejoining' && nowMs >= this.#waitsUntilMs) {
       this.#halt('lostArbitration', 'another backup won, and has not called this one')
     }
     return this.#takeEffects()
@@ -322,7 +310,6 @@ export class Backup {
     this.#runId = primary.runId
     this.#hold = primary.hold
     this.#primary = primary.replica
-    this.#rejoinUntilMs = undefined
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
     this.#startDetector(nowMs)
     this.#moveTo(primary.nextIndex === this.#log.end ? 'replaying' : 'restoring')
@@ -348,7 +335,7 @@ export class Backup {
     else if (message.kind === 'state') this.#onState(message, nowMs)
     else if (message.kind === 'heartbeat') this.#primaryReach = message.reach
     else if (message.kind === 'goodbye') this.#halt('goodbye', message.reason)
-    else if (message.kind === 'confirmed' && this.#receipt.state) this.#onConfirmed(message.ends)
+    else if (message.kind === 'confirmed' && this.#receipt.state) this.#unconfirmed.confirm(message.ends)
     // Entries follow the state at once. They are acknowledged as soon as there is a machine for them.
     else if (message.kind === 'entries' && this.#receipt.state) this.#onEntries(message.batch, nowMs)
     else this.#violation(`unexpected ${message.kind}`, nowMs)
@@ -375,10 +362,6 @@ export class Backup {
 
   // ---- following the primary -----------------------------------------------------------------------------------------
 
-  #onConfirmed(ends: ConfirmedEnds): void {
-    for (const kind of confirmedKinds) this.#unconfirmed.confirmBelow(kind, ends[kind])
-  }
-
   #onPrimaryMessage(message: Message, nowMs: number): void {
     this.#detector.onHeard(nowMs)
     if (!isToFollower(message)) {
@@ -397,7 +380,7 @@ export class Backup {
         this.#compareReach(nowMs)
         return
       case 'confirmed':
-        this.#onConfirmed(message.ends)
+        this.#unconfirmed.confirm(message.ends)
         return
       case 'welcome':
         if (this.#generation === undefined || message.generation < this.#generation) {
@@ -467,13 +450,14 @@ export class Backup {
     this.#moveTo('asking')
     this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
     this.#effects.push({ kind: 'closeChannel', reason: detail })
-    if (!hasEnded && isBetterPlaced(this.#primaryReach, this.#reach)) this.#retryAtMs = nowMs + this.#policy.headStartMs
+    if (!hasEnded && isBetterPlaced(this.#primaryReach, this.#reach))
+      this.#waitsUntilMs = nowMs + this.#policy.headStartMs
     else this.#ask()
   }
 
   #ask(): void {
     assert(this.#generation !== undefined, 'a backup that replays knows its generation')
-    this.#retryAtMs = undefined
+    this.#waitsUntilMs = Number.POSITIVE_INFINITY
     this.#effects.push({ kind: 'testAndSet', generation: this.#generation })
   }
 
@@ -505,7 +489,7 @@ export class Backup {
     } else if (holder !== undefined && holder !== this.#primary) {
       // A sibling: it calls those that its predecessor had.
       this.#moveTo('rejoining')
-      this.#rejoinUntilMs = nowMs + this.#policy.callMs
+      this.#waitsUntilMs = nowMs + this.#policy.callMs
     } else {
       this.#halt('lostArbitration', detail)
     }
@@ -517,13 +501,14 @@ export class Backup {
   #callSiblings(nowMs: number): void {
     if (this.#siblings.length === 0) return
     const call = { replica: this.#own.replica, generation: this.#generation!, log: this.#log }
-    this.#fetch = new TailFetch(call, this.#siblings, nowMs + this.#policy.tailTimeoutMs, this.#effects)
+    this.#fetch = new TailFetch(call, this.#siblings, nowMs + this.#policy.tailTimeoutMs, this.#peers)
+    this.#effects.push({ kind: 'callSiblings', siblings: this.#siblings })
   }
 
   /** This host has connected to a sibling, because of `callSiblings`. */
   onSiblingOpen(channel: ChannelId, replica: ReplicaName): BackupEffect[] {
     if (this.#state === 'goingLive' && this.#fetch) this.#fetch.onOpen(channel, replica)
-    else this.#closePeer(channel, 'not going live')
+    else this.#peers.close(channel, 'not going live')
     return this.#takeEffects()
   }
 
@@ -536,21 +521,21 @@ export class Backup {
 
   /** A message on a connection that is not (yet) the logging channel: a sibling's, or a stranger's. */
   onPeerMessage(channel: ChannelId, message: Message, nowMs: number): BackupEffect[] {
-    if (this.#state === 'halted') this.#closePeer(channel, 'halted')
+    if (this.#state === 'halted') this.#peers.close(channel, 'halted')
     else if (message.kind === 'call') this.#onCall(channel, message, nowMs)
     else if (this.#fetch?.has(channel)) {
       const batch = this.#fetch.onMessage(channel, message)
       if (batch) this.#receive(batch, nowMs)
       else this.#goLiveIfReady(nowMs)
     } else if (message.kind === 'hello' || message.kind === 'fetch')
-      this.#refusePeer(channel, 'this replica is no primary')
-    else this.#closePeer(channel, `unexpected ${message.kind}`)
+      this.#peers.refuse(channel, 'this replica is no primary')
+    else this.#peers.close(channel, `unexpected ${message.kind}`)
     return this.#takeEffects()
   }
 
   /** Bytes that are no message. */
   onBadPeerMessage(channel: ChannelId, detail: string, nowMs: number): BackupEffect[] {
-    this.#closePeer(channel, detail)
+    this.#peers.close(channel, detail)
     return [...this.#takeEffects(), ...this.onPeerClosed(channel, nowMs)]
   }
 
@@ -571,32 +556,18 @@ export class Backup {
     const isLater = this.#state === 'rejoining' ? call.generation >= last : call.generation > last
     const isFollower = ['replaying', 'asking', 'rejoining'].includes(this.#state)
     if (!isFollower || !isLater) {
-      this.#refusePeer(channel, `this replica does not follow generation ${call.generation}`)
+      this.#peers.refuse(channel, `this replica does not follow generation ${call.generation}`)
       return
     }
     if (this.#state !== 'rejoining') this.#moveTo('rejoining')
     this.#generation = call.generation
     this.#isListed = false
-    this.#retryAtMs = undefined
-    this.#rejoinUntilMs = nowMs + this.#policy.callMs
+    this.#waitsUntilMs = nowMs + this.#policy.callMs
     this.#effects.push({ kind: 'closeChannel', reason: `replica "${call.replica}" holds the machine` })
     this.#effects.push({ kind: 'adoptPeer', channel })
     const tail = call.tailFrom === undefined ? [] : (this.#log.tail.from(call.tailFrom) ?? [])
     for (const batch of tail) this.#send({ kind: 'entries', batch, commonEnd: batch.firstIndex }, nowMs)
     this.#sayHello(nowMs)
-  }
-
-  #sendPeer(channel: ChannelId, message: Message): void {
-    this.#effects.push({ kind: 'sendPeer', channel, message })
-  }
-
-  #refusePeer(channel: ChannelId, reason: string): void {
-    this.#sendPeer(channel, { kind: 'refuse', reason })
-    this.#closePeer(channel, reason)
-  }
-
-  #closePeer(channel: ChannelId, reason: string): void {
-    this.#effects.push({ kind: 'closePeer', channel, reason })
   }
 
   // ---- small change --------------------------------------------------------------------------------------------------
@@ -617,6 +588,7 @@ export class Backup {
 
   #moveTo(state: BackupState): void {
     this.#state = moveTo(backupTransitions, this.#state, state)
+    this.#waitsUntilMs = Number.POSITIVE_INFINITY
   }
 
   #takeEffects(): BackupEffect[] {

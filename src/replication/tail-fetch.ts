@@ -13,9 +13,10 @@
  */
 
 import type { LogBatch } from '../log/batch.ts'
-import type { BackupEffect, ChannelId } from './effects.ts'
+import type { ChannelId } from './effects.ts'
 import type { Hello } from './hello.ts'
 import type { Generation, Message, ReplicaName, Sibling } from './messages.ts'
+import type { PeerLines } from './peer-lines.ts'
 import type { ReceivedLog } from './received-log.ts'
 
 /** A sibling that wants to follow the winner. */
@@ -33,7 +34,7 @@ export interface Caller {
 
 export class TailFetch {
   readonly #caller: Caller
-  readonly #effects: BackupEffect[]
+  readonly #peers: PeerLines
   /** Nobody is waited for any longer. */
   readonly deadlineMs: number
   /** Who has not said all it has. */
@@ -41,10 +42,9 @@ export class TailFetch {
   readonly #channels = new Map<ChannelId, ReplicaName>()
   readonly #hellos = new Map<ChannelId, Hello>()
 
-  constructor(caller: Caller, siblings: readonly Sibling[], deadlineMs: number, effects: BackupEffect[]) {
+  constructor(caller: Caller, siblings: readonly Sibling[], deadlineMs: number, peers: PeerLines) {
     this.#caller = caller
-    this.#effects = effects
-    effects.push({ kind: 'callSiblings', siblings })
+    this.#peers = peers
     this.#awaited = new Set(siblings.map(({ replica }) => replica))
     this.deadlineMs = deadlineMs
   }
@@ -57,7 +57,7 @@ export class TailFetch {
   onOpen(channel: ChannelId, replica: ReplicaName): void {
     this.#channels.set(channel, replica)
     const { log, ...caller } = this.#caller
-    this.#effects.push({ kind: 'sendPeer', channel, message: { kind: 'call', ...caller, tailFrom: log.end } })
+    this.#peers.send(channel, { kind: 'call', ...caller, tailFrom: log.end })
   }
 
   has(channel: ChannelId): boolean {
@@ -75,7 +75,7 @@ export class TailFetch {
       this.#hellos.set(channel, message)
       this.#awaited.delete(message.replica)
     } else {
-      this.#close(channel, `unexpected ${message.kind}`)
+      this.#peers.close(channel, `unexpected ${message.kind}`)
       this.onClosed(channel)
     }
     return undefined
@@ -100,10 +100,6 @@ export class TailFetch {
   /** It goes live. Who has not said hello is called again: now it would only speak to nobody. */
   closeSilent(): void {
     for (const channel of this.#channels.keys())
-      if (!this.#hellos.has(channel)) this.#close(channel, 'it came too late')
-  }
-
-  #close(channel: ChannelId, reason: string): void {
-    this.#effects.push({ kind: 'closePeer', channel, reason })
+      if (!this.#hellos.has(channel)) this.#peers.close(channel, 'it came too late')
   }
 }

@@ -50,8 +50,26 @@ export class UnconfirmedOutputs {
     this.#bytes += bytes.length
   }
 
-  /** A backup learns what the receivers have: everything of this kind below `end`, replayed here already or not. */
-  confirmBelow(kind: ConfirmedKind, end: bigint): void {
+  /** A backup learns what the receivers have: everything below these ends, replayed here already or not. */
+  confirm(ends: ConfirmedEnds): void {
+    for (const kind of confirmedKinds) this.#confirmBelow(kind, ends[kind])
+  }
+
+  /**
+   * A primary's receiver confirms every output of this kind up to `sequence`. It cannot confirm what was not released:
+   * backups would forget outputs that nobody has.
+   */
+  confirmReleased(kind: ConfirmedKind, sequence: bigint): void {
+    const end = sequence + 1n
+    this.#confirmBelow(kind, end < this.#added[kind] ? end : this.#added[kind])
+  }
+
+  /** In the order in which the machine made them. */
+  inOrder(): UnconfirmedOutput[] {
+    return [...this.#kept.frame, ...this.#kept.console].sort((a, b) => (a.output.sequence < b.output.sequence ? -1 : 1))
+  }
+
+  #confirmBelow(kind: ConfirmedKind, end: bigint): void {
     if (end <= this.#ends[kind]) return
     this.#ends[kind] = end
     const kept = this.#kept[kind]
@@ -62,19 +80,5 @@ export class UnconfirmedOutputs {
       confirmed++
     }
     kept.splice(0, confirmed)
-  }
-
-  /**
-   * A primary's receiver confirms every output of this kind up to `sequence`. It cannot confirm what was not released:
-   * backups would forget outputs that nobody has.
-   */
-  confirmReleased(kind: ConfirmedKind, sequence: bigint): void {
-    const end = sequence + 1n
-    this.confirmBelow(kind, end < this.#added[kind] ? end : this.#added[kind])
-  }
-
-  /** In the order in which the machine made them. */
-  inOrder(): UnconfirmedOutput[] {
-    return [...this.#kept.frame, ...this.#kept.console].sort((a, b) => (a.output.sequence < b.output.sequence ? -1 : 1))
   }
 }

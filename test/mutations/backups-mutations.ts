@@ -92,7 +92,7 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a loser that nobody calls waits for ever',
     file: backup,
-    from: '      this.#rejoinUntilMs = nowMs + this.#policy.callMs\n    } else {',
+    from: '      this.#waitsUntilMs = nowMs + this.#policy.callMs\n    } else {',
     to: '    } else {',
     noticedBy: {
       file: siblings,

@@ -21,7 +21,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup waits for ever for the answer to its hello',
     file: 'src/replication/backup.ts',
-    from: '    this.#helloUntilMs = nowMs + this.#policy.helloTimeoutMs\n',
+    from: '    this.#waitsUntilMs = nowMs + this.#policy.helloTimeoutMs\n',
     to: '',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
@@ -232,7 +232,7 @@ export const protectionMutations: readonly Mutation[] = [
     name: 'a backup that lost the arbitration goes on asking',
     file: backup,
     from: "      this.#halt('lostArbitration', detail)\n",
-    to: '      this.#retryAtMs = nowMs\n',
+    to: '      this.#waitsUntilMs = nowMs\n',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'the loser halts itself',
@@ -241,7 +241,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup takes an arbiter out of reach for a yes',
     file: backup,
-    from: '        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs\n',
+    from: '        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs\n',
     to: "        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
     noticedBy: {
       file: 'src/replication/backup.test.ts',

@@ -49,7 +49,7 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: a backup takes an arbiter out of reach for a yes',
     file: backup,
-    from: '        this.#retryAtMs = nowMs + this.#policy.arbiterRetryMs\n',
+    from: '        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs\n',
     to: "        this.#generation = this.#generation! + 1\n        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
     noticedBy: { seeds: 300 },
   },

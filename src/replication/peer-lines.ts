@@ -1,0 +1,25 @@
+/** A backup's connections besides its logging channel: to its siblings, and of strangers. */
+
+import type { BackupEffect, ChannelId } from './effects.ts'
+import type { Message } from './messages.ts'
+
+export class PeerLines {
+  readonly #effects: BackupEffect[]
+
+  constructor(effects: BackupEffect[]) {
+    this.#effects = effects
+  }
+
+  send(channel: ChannelId, message: Message): void {
+    this.#effects.push({ kind: 'sendPeer', channel, message })
+  }
+
+  refuse(channel: ChannelId, reason: string): void {
+    this.send(channel, { kind: 'refuse', reason })
+    this.close(channel, reason)
+  }
+
+  close(channel: ChannelId, reason: string): void {
+    this.#effects.push({ kind: 'closePeer', channel, reason })
+  }
+}
