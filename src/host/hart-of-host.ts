@@ -10,6 +10,7 @@ import { logIndex } from '../log/entry.ts'
 import { type CreateEngine, createMachine } from '../machine/machine.ts'
 import { HartDriver } from '../replica/hart-driver.ts'
 import type { HartPolicy, HartWorld } from '../replica/hart-world.ts'
+import { collectGarbage } from './collect-garbage.ts'
 import { DelayHistogram } from './delay-histogram.ts'
 import { type HartSettings, nobodyAcknowledges, progressCell } from './hart-messages.ts'
 import { adviseLargePages } from './large-pages.ts'
@@ -53,7 +54,7 @@ export function createHartOfHost(
       return end === nobodyAcknowledges ? undefined : logIndex(end)
     },
   }
-  const translation = settings.engine === 'interpret' ? 'off' : {}
+  const translation = settings.engine === 'interpret' ? 'off' : { collectGarbage }
   const profiler = isProfiled ? new Profiler(translation) : undefined
   const createOwnEngine: CreateEngine = ({ ramBytes, bus }) => createEngine({ ramBytes, bus, translation })
   const machine = createMachine(config, image, (parts) => {

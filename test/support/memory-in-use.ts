@@ -1,10 +1,6 @@
 /** How much memory this process holds on to, for tests that nothing grows. */
 
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
+import { collectGarbage } from '../../src/host/collect-garbage.ts'
 
 /**
  * Bytes of the heap and of the buffers outside of it: the least of several looks, because sockets close, and V8 gives

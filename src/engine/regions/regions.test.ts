@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Prng } from '../../base/prng.ts'
-import { MiB } from '../../base/units.ts'
+import { KiB, MiB, pageBytes } from '../../base/units.ts'
 import { csr } from '../../riscv/csrs.ts'
 import { mstatusBit } from '../core/csr-fields.ts'
+import type { RegionProfile } from '../profile.ts'
 import { type Assembler, encode, reg } from '../test-support/assembler.ts'
 import { bareHart, loadProgram, stateOf, step } from '../test-support/bare-hart.ts'
 import { driveProgram, drives, interpretedDrive } from '../test-support/driven-program.ts'
@@ -155,5 +156,58 @@ test('an instruction that names a rounding mode rounds by it', () => {
       a.emit('slli', { rd: a0, rs1: a0, imm: 1 }).emit('add', { rd: a0, rs1: a0, rs2: t0 })
     }
     a.to('loop', 'jal')
+  })
+})
+
+/** 18 modules of one little region, a little more than 36 KiB each. */
+const cacheBytes = 20 * 34 * KiB
+
+/**
+ * Calls each of so many little functions until it is translated, in a module of its own; each is another one in every round.
+ * Says how much was alive at every collection of garbage.
+ */
+function translateEach(functions: number, rounds: number): { regions: RegionProfile; liveBytes: readonly number[] } {
+  const liveBytes: number[] = []
+  const { engine } = bareHart(1 * MiB, {
+    threshold: 1,
+    batchRegions: 1,
+    batchRuns: 1,
+    cacheBytes,
+    collectGarbage: () => liveBytes.push(engine.profile.regions.liveBytes),
+  })
+  const firstPage = 16
+  for (let round = 1; round <= rounds; round++) {
+    for (let page = firstPage; page < firstPage + functions; page++) {
+      loadProgram(engine, page * pageBytes, (a) => {
+        a.li(t0, 3n).label('loop')
+        a.emit('addi', { rd: a0, rs1: a0, imm: round }).emit('addi', { rd: t0, rs1: t0, imm: -1 })
+        a.to('loop', 'bne', { rs1: t0 }).emit('jalr', { rs1: reg.ra })
+      })
+      for (let call = 0; call < 2; call++) {
+        engine.setX(reg.ra, base)
+        engine.pc = base + BigInt(page * pageBytes)
+        step(engine, 11)
+      }
+    }
+  }
+  return { regions: engine.profile.regions, liveBytes }
+}
+
+describe('V8 is asked to collect garbage', () => {
+  test('right after the full cache was emptied, every time', () => {
+    const { regions, liveBytes } = translateEach(100, 1)
+    assert.deepEqual([regions.modules, regions.evicted], [100, 5 * 18])
+    assert.equal(liveBytes.filter((bytes) => bytes === 0).length, 5)
+  })
+
+  test('now and then while regions come and go and the cache is never full', () => {
+    const { regions, liveBytes } = translateEach(10, 20)
+    assert.ok(regions.modules >= 199 && regions.invalidated >= 189)
+    assert.equal(regions.evicted, 0)
+    assert.ok(liveBytes.length >= 200 / 6 && liveBytes.length <= 200 / 3, `${liveBytes.length} times`)
+  })
+
+  test('and not for a few modules', () => {
+    assert.deepEqual(translateEach(3, 1).liveBytes, [])
   })
 })
