@@ -19,6 +19,7 @@ import { formatDigest } from '../src/base/digest.ts'
 import { sectorBytes } from '../src/base/units.ts'
 import { countFrom, numberFrom } from '../src/cli/count-argument.ts'
 import { createEngine, type ProfiledEngine } from '../src/engine/wasm-engine.ts'
+import { collectGarbage } from '../src/host/collect-garbage.ts'
 import { createMachine } from '../src/machine/machine.ts'
 import { type Input, instructionCount, type Output } from '../src/machine/types.ts'
 import { developerCommand } from '../test/support/developer-command.ts'
@@ -120,7 +121,8 @@ const machine = createMachine(
   },
   ({ ramBytes, bus }) => {
     const stopwatch = options.profile ? { nowMs: () => performance.now() } : {}
-    engine = createEngine({ ramBytes, bus, ...(translation && { translation }), ...stopwatch })
+    const whenTranslated = translation === 'off' ? translation : { ...translation, collectGarbage }
+    engine = createEngine({ ramBytes, bus, translation: whenTranslated, ...stopwatch })
     return engine
   },
 )
