@@ -201,6 +201,17 @@ export class BackupLinks {
     })
   }
 
+  get listableNames(): readonly ReplicaName[] {
+    return this.listable.map(({ replica }) => replica)
+  }
+
+  /** The record names just those who are here: nobody is lost, and nobody new has come. */
+  isSettledWith(listed: readonly ReplicaName[]): boolean {
+    const names = this.listableNames
+    const isSame = names.length === listed.length && names.every((replica) => listed.includes(replica))
+    return isSame && this.all.every(({ isLost }) => !isLost)
+  }
+
   /** A backup that holds the machine back although another one shows that it could go faster. */
   slowOne({ slowBackupMs }: ReplicationPolicy): BackupLink | undefined {
     const lagOf = ({ progress }: BackupLink): number => progress?.lagMs ?? 0

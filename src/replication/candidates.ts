@@ -14,6 +14,7 @@ import type { ChannelId, LossCause, PrimaryEffect } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
 import type { ReplicaName } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
+import type { PrimaryLines } from './primary-lines.ts'
 
 export class Candidate {
   readonly newcomer: Newcomer
@@ -63,13 +64,15 @@ export interface TransferStatus {
 export class Candidates {
   readonly #policy: ReplicationPolicy
   readonly #effects: PrimaryEffect[]
+  readonly #lines: PrimaryLines
   /** In the order in which they came: the first is being copied for. */
   readonly #candidates = new Map<ChannelId, Candidate>()
 
   /** @param effects where what follows for the hart is put, in order */
-  constructor(policy: ReplicationPolicy, effects: PrimaryEffect[]) {
+  constructor(policy: ReplicationPolicy, effects: PrimaryEffect[], lines: PrimaryLines) {
     this.#policy = policy
     this.#effects = effects
+    this.#lines = lines
   }
 
   get all(): readonly Candidate[] {
@@ -134,7 +137,7 @@ export class Candidates {
   /** They are told to end, in good order. */
   dismissAll(reason: string): void {
     for (const candidate of this.all) {
-      this.#effects.push({ kind: 'send', channel: candidate.channel, message: { kind: 'goodbye', reason } })
+      this.#lines.say(candidate.channel, { kind: 'goodbye', reason })
       this.#delete(candidate, reason)
     }
   }
@@ -147,7 +150,7 @@ export class Candidates {
     const { channel, isCopying } = candidate
     this.#candidates.delete(channel)
     if (isCopying) this.#effects.push({ kind: 'endCopy', copy: channel })
-    this.#effects.push({ kind: 'closeChannel', channel, reason })
+    this.#lines.close(channel, reason)
   }
 
   /** Its copy is complete: it is a candidate no longer. Undefined: it was given up before. */

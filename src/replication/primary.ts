@@ -20,7 +20,7 @@
 
 import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
-import { type Divergence, describeDivergence } from '../log/divergence.ts'
+import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput, type ReissuedRequest } from '../log/entry.ts'
 import { BackupLink, BackupLinks } from './backup-links.ts'
 import { type Candidate, Candidates } from './candidates.ts'
@@ -29,24 +29,15 @@ import { HartBrake } from './hart-brake.ts'
 import { type Hello, helloOfPrimary, type Introduction } from './hello.ts'
 import { InheritedTail } from './inherited-tail.ts'
 import { ListedBackups } from './listed-backups.ts'
-import {
-  type ConfirmedKind,
-  type Generation,
-  isFromFollower,
-  type Message,
-  type Progress,
-  type ReplicaName,
-} from './messages.ts'
+import { type ConfirmedKind, type Generation, isFromFollower, type Message, type Progress } from './messages.ts'
 import { OutputPath } from './output-path.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
+import { type Peer, PrimaryLines } from './primary-lines.ts'
 import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
 import { Reception } from './reception.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
 import { stateMessages, type TransferredState } from './transferred-state.ts'
-
-/** A backup, or one that is to be. */
-type Peer = Pick<BackupLink, 'channel' | 'detector'>
 
 const unprotectReason = 'the operator unprotects the machine'
 
@@ -66,6 +57,7 @@ export class Primary {
   #logEnd: LogEnd
   #reach: Reach = fullReach
   readonly #effects: PrimaryEffect[] = []
+  readonly #lines = new PrimaryLines(this.#effects)
   readonly #hart: HartBrake
 
   constructor(options: PrimaryOptions) {
@@ -86,7 +78,7 @@ export class Primary {
     this.#listed = new ListedBackups(options.generation, this.#effects)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
     this.#reception = new Reception(options.identity, options.artefacts, this.#policy)
-    this.#candidates = new Candidates(this.#policy, this.#effects)
+    this.#candidates = new Candidates(this.#policy, this.#effects, this.#lines)
     assert(this.#state === 'alone' || this.#policy.backups > 0, 'a starting primary waits for a backup')
   }
 
@@ -130,7 +122,7 @@ export class Primary {
   /** A starting primary's operator does not want to wait for backups any longer. */
   runAlone(): PrimaryEffect[] {
     assert(this.#state === 'starting', `a primary that is ${this.#state} does not choose to run alone`)
-    for (const { channel } of this.#links.all) this.#close(channel, 'the machine runs unprotected')
+    for (const { channel } of this.#links.all) this.#lines.close(channel, 'the machine runs unprotected')
     this.#links.clear()
     this.#moveTo('alone')
     this.#hart.resume('starting')
@@ -139,7 +131,7 @@ export class Primary {
 
   /** Someone connected to the logging channel. The backup speaks first. */
   onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted') this.#close(channel, 'halted')
+    if (this.#state === 'halted') this.#lines.close(channel, 'halted')
     else this.#reception.add(channel, nowMs)
     return this.#takeEffects()
   }
@@ -148,13 +140,8 @@ export class Primary {
   onSiblingOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return this.onChannelOpen(channel, nowMs)
     this.#reception.add(channel, nowMs)
-    const call: Message = {
-      kind: 'call',
-      generation: this.#listed.generation,
-      replica: this.#own.replica,
-      tailFrom: undefined,
-    }
-    this.#effects.push({ kind: 'send', channel, message: call })
+    const caller = { generation: this.#listed.generation, replica: this.#own.replica }
+    this.#lines.say(channel, { kind: 'call', ...caller, tailFrom: undefined })
     return this.#takeEffects()
   }
 
@@ -196,8 +183,8 @@ export class Primary {
     this.#inherited?.onBatch(batch)
     if (batch.lastFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, batch.lastFrameId)
     for (const link of this.#links.present) {
-      this.#sendConfirmed(link, nowMs)
-      this.#sendEntries(link, batch, nowMs)
+      this.#lines.sendConfirmed(link, this.#outputs.confirmedEnds, nowMs)
+      this.#lines.sendEntries(link, batch, this.#links.commonEnd(this.#logEnd), nowMs)
     }
     this.#flush()
     return this.#takeEffects()
@@ -243,7 +230,7 @@ export class Primary {
   /** Some of the memory of the machine that is being copied. */
   onPages(copy: ChannelId, bytes: Uint8Array, nowMs: number): PrimaryEffect[] {
     const candidate = this.#candidates.onPages(copy, bytes.length)
-    if (candidate !== undefined) this.#send(candidate, { kind: 'pages', bytes }, nowMs)
+    if (candidate !== undefined) this.#lines.send(candidate, { kind: 'pages', bytes }, nowMs)
     return this.#takeEffects()
   }
 
@@ -266,7 +253,7 @@ export class Primary {
       hart,
       host,
     }
-    for (const piece of stateMessages(state)) this.#send(link, piece, nowMs)
+    for (const piece of stateMessages(state)) this.#lines.send(link, piece, nowMs)
     this.#effects.push({ kind: 'flushDisks', copy })
     return this.#takeEffects()
   }
@@ -310,7 +297,7 @@ export class Primary {
         this.#lose(link, suspicion, `${detail} for ${this.#policy.detector.timeoutMs} ms`, nowMs)
         continue
       }
-      this.#sendConfirmed(link, nowMs)
+      this.#lines.sendConfirmed(link, this.#outputs.confirmedEnds, nowMs)
       if (link.detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat(link, nowMs)
     }
     this.#candidates.onTick(nowMs)
@@ -331,7 +318,7 @@ export class Primary {
   unprotect(): PrimaryEffect[] {
     this.#candidates.dismissAll(unprotectReason)
     for (const link of this.#links.present)
-      if (!this.#listed.mayName(link.replica)) this.#sayGoodbye(link, unprotectReason)
+      if (!this.#listed.mayName(link.replica)) this.#dismiss(link, unprotectReason)
     if (this.#state === 'alone') this.#flush()
     if (this.#state !== 'protected') return this.#takeEffects()
     for (const link of this.#links.present) link.dismissal = unprotectReason
@@ -349,7 +336,7 @@ export class Primary {
     const heir = this.#links.listable.find(({ reach }) => !isBetterPlaced(this.#reach, reach))
     if (this.#state !== 'protected' || heir === undefined) return []
     const reason = `the operator moves the machine to replica ${heir.replica}`
-    this.#send(heir, { kind: 'takeOver', reason }, nowMs)
+    this.#lines.send(heir, { kind: 'takeOver', reason }, nowMs)
     this.#candidates.dismissAll(reason)
     this.#halt('handedOver', reason)
     return this.#takeEffects()
@@ -358,7 +345,7 @@ export class Primary {
   /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
   onShutdown(reason: string, _nowMs: number): PrimaryEffect[] {
     if (this.#state === 'halted') return []
-    for (const link of this.#links.present) this.#sayGoodbye(link, reason)
+    for (const link of this.#links.present) this.#dismiss(link, reason)
     this.#candidates.dismissAll(reason)
     this.#halt('shutdown', reason)
     return this.#takeEffects()
@@ -378,30 +365,30 @@ export class Primary {
       surplus: this.#inherited?.surplusOf(hello) ?? 0n,
     })
     if (refusal !== undefined) {
-      this.#refuse(channel, refusal)
+      this.#lines.refuse(channel, refusal)
       return
     }
     const terms = { generation: this.#listed.generation + 1, runId: this.#runId, hold: this.#hold }
     if (missing === undefined) {
       // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
       const candidate = this.#candidates.add({ ...hello, channel }, nowMs)
-      this.#send(candidate, helloOfPrimary(this.#own, { ...terms, nextIndex: this.#logEnd }), nowMs)
+      this.#lines.send(candidate, helloOfPrimary(this.#own, { ...terms, nextIndex: this.#logEnd }), nowMs)
       return
     }
     this.#inherited?.onJoined(hello.replica)
     const link = new BackupLink({ ...hello, channel }, this.#logEnd, this.#policy, nowMs)
     this.#links.add(link)
-    this.#send(link, helloOfPrimary(this.#own, { ...terms, nextIndex: hello.nextIndex }), nowMs)
+    this.#lines.send(link, helloOfPrimary(this.#own, { ...terms, nextIndex: hello.nextIndex }), nowMs)
     if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
-    for (const batch of missing) this.#sendEntries(link, batch, nowMs)
+    for (const batch of missing) this.#lines.sendEntries(link, batch, this.#links.commonEnd(this.#logEnd), nowMs)
     this.#listIfReady()
   }
 
   /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
   #listIfReady(): void {
-    const { listable } = this.#links
-    const isNew = listable.some(({ replica }) => !this.#listed.names.includes(replica))
-    const isComplete = this.#state !== 'starting' || listable.length >= this.#policy.backups
+    const { listableNames } = this.#links
+    const isNew = listableNames.some((replica) => !this.#listed.names.includes(replica))
+    const isComplete = this.#state !== 'starting' || listableNames.length >= this.#policy.backups
     if (isNew && isComplete && this.#state !== 'asking') this.#changeBackups()
   }
 
@@ -418,18 +405,15 @@ export class Primary {
 
   #onFetch(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): void {
     const answer = this.#reception.answer(channel, fetch, nowMs)
-    if (answer.kind === 'refuse') this.#refuse(channel, answer.reason)
-    else this.#effects.push({ kind: 'send', channel, message: answer })
+    if (answer.kind !== 'refuse') this.#lines.say(channel, answer)
+    else {
+      this.#reception.delete(channel)
+      this.#lines.refuse(channel, answer.reason)
+    }
   }
 
   #hasEnoughBackups(): boolean {
     return this.#state !== 'starting' && this.#links.present.length + this.#candidates.size >= this.#policy.backups
-  }
-
-  #refuse(channel: ChannelId, reason: string): void {
-    this.#reception.delete(channel)
-    this.#effects.push({ kind: 'send', channel, message: { kind: 'refuse', reason } })
-    this.#close(channel, reason)
   }
 
   #onBackupMessage(link: BackupLink, message: Message, nowMs: number): void {
@@ -444,7 +428,8 @@ export class Primary {
         this.#onAck(link, message.progress, nowMs)
         return
       case 'diverged':
-        this.#onDiverged(link, message.divergence, nowMs)
+        this.#effects.push({ kind: 'reportDivergence', backup: link.replica, divergence: message.divergence })
+        this.#lose(link, 'diverged', describeDivergence(message.divergence), nowMs)
         return
       case 'goodbye':
         this.#lose(link, 'goodbye', message.reason, nowMs)
@@ -488,17 +473,12 @@ export class Primary {
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
 
-  #onDiverged(link: BackupLink, divergence: Divergence, nowMs: number): void {
-    this.#effects.push({ kind: 'reportDivergence', backup: link.replica, divergence })
-    this.#lose(link, 'diverged', describeDivergence(divergence), nowMs)
-  }
-
   #violation(channel: ChannelId, detail: string, nowMs: number): void {
     this.#reception.delete(channel)
     const link = this.#links.at(channel)
     const candidate = this.#candidates.at(channel)
     if (candidate !== undefined) this.#candidates.lose(candidate, 'protocol', detail)
-    else if (link === undefined) this.#close(channel, detail)
+    else if (link === undefined) this.#lines.close(channel, detail)
     else this.#lose(link, 'protocol', detail, nowMs)
   }
 
@@ -507,7 +487,7 @@ export class Primary {
     const { headStartMs } = this.#policy
     if (link.isLost || this.#state === 'halted') return
     link.isLost = true
-    this.#close(link.channel, detail)
+    this.#lines.close(link.channel, detail)
     this.#effects.push({ kind: 'backupLost', backup: link.replica, cause, detail })
     // Nobody has named it to the arbiter: there is nothing to be dropped from.
     if (!this.#listed.mayName(link.replica)) {
@@ -538,11 +518,7 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    this.#listed.ask(this.#listable, atMs)
-  }
-
-  get #listable(): readonly ReplicaName[] {
-    return this.#links.listable.map(({ replica }) => replica)
+    this.#listed.ask(this.#links.listableNames, atMs)
   }
 
   #onGranted(generation: Generation, nowMs: number): void {
@@ -557,16 +533,11 @@ export class Primary {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
       if (link.isLost && !isListed) this.#links.delete(link)
-      else if (link.dismissal !== undefined && !isListed) this.#sayGoodbye(link, link.dismissal)
-      else if (isListed && !link.isLost) this.#send(link, welcome, nowMs)
+      else if (link.dismissal !== undefined && !isListed) this.#dismiss(link, link.dismissal)
+      else if (isListed && !link.isLost) this.#lines.send(link, welcome, nowMs)
     }
-    const wanted = this.#listable
-    const isSettled =
-      this.#links.all.every(({ isLost }) => !isLost) &&
-      wanted.length === eligible.length &&
-      wanted.every((replica) => eligible.includes(replica))
-    if (isSettled) this.#moveTo(wanted.length > 0 ? 'protected' : 'alone')
-    else this.#listed.ask(wanted)
+    if (this.#links.isSettledWith(eligible)) this.#moveTo(eligible.length > 0 ? 'protected' : 'alone')
+    else this.#listed.ask(this.#links.listableNames)
     this.#hart.resume('starting')
     this.#flush()
   }
@@ -595,44 +566,21 @@ export class Primary {
 
   // ---- small change --------------------------------------------------------------------------------------------------
 
-  #send(link: Peer, message: Message, nowMs: number): void {
-    this.#effects.push({ kind: 'send', channel: link.channel, message })
-    link.detector.onSent(nowMs)
-  }
-
-  #sendEntries(link: BackupLink, batch: LogBatch, nowMs: number): void {
-    this.#send(link, { kind: 'entries', batch, commonEnd: this.#links.commonEnd(this.#logEnd) }, nowMs)
-    link.buffer.onSent(batchEnd(batch), batch.bytes.length)
-    link.detector.setOwes(true, nowMs)
-  }
-
   #sendHeartbeat(link: Peer, nowMs: number): void {
     const { isRunning } = this.#hart
-    this.#send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
+    this.#lines.send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
   }
 
-  #sendConfirmed(link: BackupLink, nowMs: number): void {
-    if (!link.owesConfirmed) return
-    link.owesConfirmed = false
-    link.confirmedAtMs = nowMs
-    this.#send(link, { kind: 'confirmed', ends: this.#outputs.confirmedEnds }, nowMs)
-  }
-
-  /** The backup ends, in good order. */
-  #sayGoodbye(link: BackupLink, reason: string): void {
-    this.#effects.push({ kind: 'send', channel: link.channel, message: { kind: 'goodbye', reason } })
-    this.#close(link.channel, reason)
+  /** It ends in good order, and is no backup any more. */
+  #dismiss(link: BackupLink, reason: string): void {
+    this.#lines.dismiss(link.channel, reason)
     this.#links.delete(link)
-  }
-
-  #close(channel: ChannelId, reason: string): void {
-    this.#effects.push({ kind: 'closeChannel', channel, reason })
   }
 
   #halt(reason: HaltReason, detail: string): void {
     this.#moveTo('halted')
     this.#listed.forgetQuestion()
-    for (const { channel, isLost } of this.#links.all) if (!isLost) this.#close(channel, detail)
+    for (const { channel, isLost } of this.#links.all) if (!isLost) this.#lines.close(channel, detail)
     this.#links.clear()
     this.#candidates.closeAll(detail)
     this.#effects.push({ kind: 'halt', reason, detail })

@@ -112,7 +112,7 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a slow backup is still waited for after the record dropped it',
     file: primary,
-    from: '      else if (link.dismissal !== undefined && !isListed) this.#sayGoodbye(link, link.dismissal)\n',
+    from: '      else if (link.dismissal !== undefined && !isListed) this.#dismiss(link, link.dismissal)\n',
     to: '',
     noticedBy: {
       file: siblings,
