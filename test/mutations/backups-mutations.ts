@@ -123,7 +123,7 @@ export const backupsMutations: readonly Mutation[] = [
     name: 'a slow backup is let go before the record drops it',
     file: primary,
     from: '    slow.dismissal = `too slow',
-    to: "    this.#sayGoodbye(slow, '')\n    slow.dismissal = `too slow",
+    to: "    this.#dismiss(slow, '')\n    slow.dismissal = `too slow",
     noticedBy: {
       file: siblings,
       test: 'a slow backup is dropped from the record while another keeps up; only then it is no longer waited for',

@@ -72,7 +72,7 @@ export const protectionMutations: readonly Mutation[] = [
     name: 'a backup that is to leave is let go before the record drops it',
     file: primary,
     from: "    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
-    to: "    for (const link of this.#links.present) this.#sayGoodbye(link, '')\n    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
+    to: "    for (const link of this.#links.present) this.#dismiss(link, '')\n    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'unprotect: the backup is told to end only AFTER the arbiter dropped it; until then outputs wait for it, and its word counts',
