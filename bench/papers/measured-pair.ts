@@ -156,7 +156,7 @@ export class MeasuredPair {
     const policy = policyOf(discipline)
     this.#primary = new Primary({ identity, replica: 'a', generation: 1, state, runId: 1n, policy })
     this.#ticker = setInterval(() => this.#tick(), tickMs)
-    this.#onPrimary(this.#primary.start())
+    this.#onPrimary(this.#primary.start(0))
     if (!peer) return
     peer.onMessage = (message) => this.#onPrimary(this.#primary.onMessage(channelId, message, performance.now()))
     this.#onPrimary(this.#primary.onChannelOpen(channelId, performance.now()))

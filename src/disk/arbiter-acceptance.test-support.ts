@@ -126,12 +126,31 @@ export function acceptArbiter(name: string, prepare: (t: TestContext) => Promise
     assert.deepEqual(await arbiter.access('x').testAndSet(1, timeoutMs), lost)
     assert.deepEqual(await arbiter.access('a').testAndSet(1, timeoutMs), lost)
     const backup = arbiter.access('b')
+    assert.deepEqual(await backup.testAndSet(0, timeoutMs), lost, 'of a hold before this one')
     // It is told that it may ask for the present one.
-    assert.deepEqual(await backup.testAndSet(0, timeoutMs), { ...lost, isEligible: true })
     assert.deepEqual(await backup.testAndSet(2, timeoutMs), { ...lost, isEligible: true })
     assert.deepEqual(await backup.testAndSet(1, timeoutMs), { won: true, generation: 2 })
     assert.equal(backup.heldGeneration, 2)
   })
+
+  rule(
+    'whoever was eligible beside the winner is so until the winner has named backups of its own',
+    async (arbiter) => {
+      await heldByA(arbiter, ['b', 'c', 'd'])
+      const [b, c, d] = [arbiter.access('b'), arbiter.access('c'), arbiter.access('d')]
+      assert.deepEqual(await b.testAndSet(1, timeoutMs), { won: true, generation: 2 })
+      const lost = { won: false, generation: 2, holder: 'b', isEligible: false }
+      assert.deepEqual(await c.testAndSet(1, timeoutMs), lost, 'it must not ask again while the winner may live')
+      assert.deepEqual(
+        await c.testAndSet(2, timeoutMs),
+        { won: true, generation: 3 },
+        'an heir, when the winner is lost, too',
+      )
+      assert.deepEqual(await c.openGeneration(3, [], timeoutMs), { accepted: true, generation: 4 })
+      assert.equal((await d.testAndSet(3, timeoutMs)).won, false)
+      assert.equal((await d.testAndSet(4, timeoutMs)).won, false)
+    },
+  )
 
   rule('a test-and-set does not wait for a holder that lives', async (arbiter) => {
     const told: unknown[] = []

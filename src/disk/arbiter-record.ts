@@ -9,6 +9,9 @@
  *
  * Only start and testAndSet change the holder. A holder that merely vanishes stays the holder in the record.
  *
+ * A backup that takes over leaves the others eligible, its *heirs*: they have all that the last holder released, and the winner
+ * releases nothing before it has named its own backups by `openGeneration`. So a second loss in between is a takeover like any.
+ *
  * A replica that was dropped in generation g, or asked for g and lost, is *spent*: it cannot become eligible in g again,
  * because a late copy of its old question could then win. A holder that wants it back opens the next generation.
  */
@@ -124,7 +127,9 @@ export class ArbiterRecord {
       const next = this.#takenOver(replica, 'testAndSet')
       return { answer: { won: true, generation: next.fields.generation }, next }
     }
-    const isEligible = fields.holder !== null && fields.eligible.includes(replica)
+    // An heir is told nothing: it is for the winner to call it.
+    const isOfThisHold = generation >= fields.heldSince
+    const isEligible = fields.holder !== null && isOfThisHold && fields.eligible.includes(replica)
     const answer = { won: false, generation: fields.generation, holder: fields.holder, isEligible } as const
     const isNewlySpent =
       generation === fields.generation && replica !== fields.holder && !fields.spent.includes(replica)
@@ -177,7 +182,8 @@ export class ArbiterRecord {
 
   #takenOver(holder: string, takenBy: 'start' | 'testAndSet'): ArbiterRecord {
     const generation = this.fields.generation + 1
-    return this.#with({ generation, holder, heldSince: generation, takenBy, eligible: [], spent: [] })
+    const heirs = takenBy === 'testAndSet' ? this.fields.eligible.filter((name) => name !== holder) : []
+    return this.#with({ generation, holder, heldSince: generation, takenBy, eligible: heirs, spent: [] })
   }
 
   #refusal(reason: 'not-holder' | 'spent'): Ruling<HolderAnswer> {

@@ -63,7 +63,7 @@ test('a switch that was started again is bound again, in the same generation, an
   const received: bigint[] = []
   const backend = backendAt(t, folder, 'a', { onFrame: (frameId) => received.push(frameId) > 0 })
   await backend.connect()
-  await backend.bind({ generation: 3n, coveredFrameId: 41n, logId: 7n })
+  await backend.bind({ generation: 3n, coveredFrameId: 41n, receivedFrameId: 41n, logId: 7n })
   const station = await connectTo({ address: { path: join(folder, 'plain.socket') } }, { purpose: 'station' })
   const broadcast = new Uint8Array(60).fill(0xff, 0, 6)
   broadcast[6] = 2
@@ -109,7 +109,7 @@ test('a connection that broke, to a switch that lives: no frame is lost in eithe
     onConfirmed: (sequence) => confirmed.push(sequence),
   })
   await primary.connect()
-  await primary.bind({ generation: 3n, coveredFrameId: 0n, logId: 7n })
+  await primary.bind({ generation: 3n, coveredFrameId: 0n, receivedFrameId: 0n, logId: 7n })
   inbound(1)
   inbound(2)
   primary.send(0n, outbound())
@@ -133,7 +133,7 @@ test('a connection that broke, to a switch that lives: no frame is lost in eithe
   const taken: bigint[] = []
   const backup = backendAt(t, folder, 'b', { onFrame: (frameId) => taken.push(frameId) > 0 })
   await backup.connect()
-  await backup.bind({ generation: 4n, coveredFrameId: 1n, logId: 7n })
+  await backup.bind({ generation: 4n, coveredFrameId: 1n, receivedFrameId: 1n, logId: 7n })
   backup.send(1n, outbound())
   await until(() => taken.length === 2 && machineOf().repeatsDropped >= 1)
   assert.deepEqual(taken, [2n, 3n])
@@ -145,7 +145,7 @@ test('a replica that goes live in the moment the switch dies is not refused: it 
   const first = await lanAt(t, folder)
   const backend = backendAt(t, folder, 'b')
   await backend.connect()
-  const binding = backend.bind({ generation: 4n, coveredFrameId: 0n, logId: 7n })
+  const binding = backend.bind({ generation: 4n, coveredFrameId: 0n, receivedFrameId: 0n, logId: 7n })
   await first.close()
   await binding
   const second = await lanAt(t, folder)
@@ -159,7 +159,7 @@ test('a replica that the switch refuses when it is back is told so, and does not
   const fenced = Promise.withResolvers<void>()
   const backend = backendAt(t, folder, 'a', { onFenced: () => fenced.resolve() })
   await backend.connect()
-  await backend.bind({ generation: 3n, coveredFrameId: 0n, logId: 7n })
+  await backend.bind({ generation: 3n, coveredFrameId: 0n, receivedFrameId: 0n, logId: 7n })
   await first.close()
   await lanAt(t, folder, '52:54:00:00:00:02')
   await fenced.promise

@@ -81,12 +81,12 @@ export class LanBackend implements NetworkBackend {
   }
 
   /**
-   * Takes the machine's MAC in a generation that was won. Frames after `coveredFrameId` are delivered (again). `logId` names
+   * Takes the machine's MAC in a generation that was won. Frames after `receivedFrameId` are delivered (again). `logId` names
    * this run of the machine, in which outputs and frames are numbered. Without a switch it is done as soon as there is one.
    * @throws WorldError `bind-refused`: another replica has the MAC
    */
-  async bind({ generation, coveredFrameId, logId }: NetworkBinding): Promise<void> {
-    this.#place.bind(generation, logId, coveredFrameId)
+  async bind(binding: NetworkBinding): Promise<void> {
+    this.#place.bind(binding)
     await this.#binding
   }
 

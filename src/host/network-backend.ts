@@ -14,7 +14,7 @@ import type { ReplicaSettings } from './replica-settings.ts'
 import { TapBackend } from './tap-backend.ts'
 
 /** Where a replica is live. */
-export type NetworkBinding = Required<Omit<LanBinding, 'receivedFrameId'>>
+export type NetworkBinding = Required<LanBinding>
 
 export interface NetworkBackend {
   /**
@@ -23,7 +23,7 @@ export interface NetworkBackend {
    */
   connect(): Promise<void>
   /**
-   * This replica is live now: the machine's frames come here. Those up to `coveredFrameId` are in the log already.
+   * This replica is live now: the machine's frames come here. Those up to `receivedFrameId` are in the log already.
    * `logId` names this run of the machine, in which outputs and frames are numbered.
    * @throws WorldError `bind-refused`: another replica is live
    */

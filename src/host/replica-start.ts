@@ -78,7 +78,7 @@ export class ReplicaStart {
       ),
     )
     copies?.write({ state: 'live', generation })
-    await network?.bind({ generation: BigInt(generation), coveredFrameId: 0n, logId: runId })
+    await network?.bind({ generation: BigInt(generation), coveredFrameId: 0n, receivedFrameId: 0n, logId: runId })
     await disk.connect(BigInt(generation))
     const { role, listen } = settings
     return new Primary({

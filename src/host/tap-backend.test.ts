@@ -63,7 +63,7 @@ function card(t: TestContext, interfaceName: string, changes: Partial<TapBackend
 async function liveCard(t: TestContext, tap: string, changes: Partial<TapBackendOptions> = {}): Promise<Card> {
   const made = card(t, tap, changes)
   await made.backend.connect()
-  await made.backend.bind({ coveredFrameId: 0n })
+  await made.backend.bind({ receivedFrameId: 0n })
   return made
 }
 
@@ -147,7 +147,7 @@ if (!network.isInside) {
     await second.backend.connect()
     assert.equal(portOfMachine(), 'tap0', 'a backup is silent')
     first.backend.close()
-    await second.backend.bind({ coveredFrameId: 41n })
+    await second.backend.bind({ receivedFrameId: 41n })
     assert.equal(portOfMachine(), 'tap2')
     peer.write(frame(machineMac, stationMac, 7))
     await until(() => second.frames.length > 0)
@@ -179,7 +179,7 @@ if (!network.isInside) {
     assert.deepEqual(confirmed, [], 'nobody has them yet')
     // As on the host of a backup: the bridge has known for long that nobody is attached, and drops what is sent too early.
     await until(() => readFileSync('/sys/class/net/tap0/brport/state', 'utf8').trim() === '0')
-    await backend.bind({ coveredFrameId: 0n })
+    await backend.bind({ receivedFrameId: 0n })
     assert.deepEqual(confirmed, [5n, 6n, 7n])
     const seen: Uint8Array[] = []
     while (seen.filter((bytes) => !isAnnouncement(bytes)).length < 3) {
@@ -253,7 +253,7 @@ if (!network.isInside) {
     const primary = await liveCard(t, 'tap0')
     const backup = card(t, 'tap0', { isBackup: true })
     await backup.backend.connect()
-    const binding = backup.backend.bind({ coveredFrameId: 0n })
+    const binding = backup.backend.bind({ receivedFrameId: 0n })
     await until(() => backup.trace.length > 0)
     assert.match(backup.trace[0]!, /tap0 is attached to another process/)
     backup.backend.send(8n, frame(stationMac, machineMac, 8))

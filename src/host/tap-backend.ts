@@ -91,9 +91,10 @@ export class TapBackend implements NetworkBackend {
     }
   }
 
-  async bind({ coveredFrameId }: Pick<LanBinding, 'coveredFrameId'>): Promise<void> {
-    this.#lastFrameId = coveredFrameId
-    this.#coveredFrameId = coveredFrameId
+  async bind({ receivedFrameId }: Pick<Required<LanBinding>, 'receivedFrameId'>): Promise<void> {
+    this.#lastFrameId = receivedFrameId
+    // A real network keeps nothing for anybody.
+    this.#coveredFrameId = receivedFrameId
     await this.#attach()
   }
 

@@ -52,12 +52,15 @@ export class MachinePlace {
     this.#bind()
   }
 
-  /** The replica is live. Frames after `coveredFrameId` are to be delivered (again). */
-  bind(generation: bigint, logId: bigint, coveredFrameId: bigint): void {
+  /**
+   * The replica is live. Frames after `receivedFrameId` are to be delivered (again); those after `coveredFrameId` are kept, for
+   * they may be lost with this replica.
+   */
+  bind({ generation, logId, coveredFrameId, receivedFrameId }: Required<LanBinding>): void {
     this.#binding = { generation, logId }
     this.#isComingBack = false
     this.#coveredFrameId = coveredFrameId
-    if (coveredFrameId > this.#receivedFrameId) this.#receivedFrameId = coveredFrameId
+    if (receivedFrameId > this.#receivedFrameId) this.#receivedFrameId = receivedFrameId
     this.#bind()
   }
 

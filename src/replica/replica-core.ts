@@ -33,6 +33,8 @@ export class ReplicaCore {
   readonly #effects = new EffectQueue()
   #role: ReplicaRole = { kind: 'none' }
   #isPoweredOn = false
+  /** Of a backup that went live: what its receivers may lack, until it is sent. */
+  #inheritedOutputs: Pick<Extract<BackupEffect, { kind: 'goLive' }>, 'runId' | 'unconfirmed'> | undefined
   /** Asked of the arbiter so far. */
   #questions = 0
 
@@ -65,7 +67,7 @@ export class ReplicaCore {
   }
 
   startPrimary(): void {
-    this.#withPrimary((primary) => primary.start())
+    this.#withPrimary((primary, nowMs) => primary.start(nowMs))
   }
 
   /** It has found a primary. Call `onPrimaryOpen` when its messages are listened to. */
@@ -328,6 +330,8 @@ export class ReplicaCore {
         )
         return
       case 'enterGeneration':
+        this.#sendUnconfirmed()
+        return
       case 'backupLost':
       case 'reportDivergence':
         // For who observes.
@@ -427,6 +431,22 @@ export class ReplicaCore {
     }
   }
 
+  /**
+   * What was regenerated and is not confirmed goes out again, before any output of its own: at once, or, where siblings may be
+   * eligible still, with the first generation that this replica opens.
+   */
+  #sendUnconfirmed(): void {
+    const inherited = this.#inheritedOutputs
+    if (!inherited) return
+    this.#inheritedOutputs = undefined
+    const { runId, unconfirmed } = inherited
+    this.#world.console.goLive(runId, consoleOutputsOf(unconfirmed))
+    for (const { output } of unconfirmed) {
+      if (output.kind === 'frame') this.#release(output)
+      else this.onConfirmed('console', output.sequence)
+    }
+  }
+
   /** The machine is ours, and all that was acknowledged is replayed: send the unconfirmed, bind, re-issue, run on. */
   #goLive({
     generation,
@@ -436,23 +456,23 @@ export class ReplicaCore {
     coveredFrameId = 0n,
   }: Extract<BackupEffect, { kind: 'goLive' }>): void {
     assert(this.#role.kind === 'backup', 'a backup goes live')
-    const { hart, console, network, disks } = this.#world
+    const { hart, network, disks } = this.#world
     const primary = this.#role.backup.toPrimary()
     this.#role = { kind: 'primary', primary }
     this.#isPoweredOn = true
     hart.send({ kind: 'goLive' })
-    console.goLive(runId, consoleOutputsOf(unconfirmed))
-    for (const { output } of unconfirmed) {
-      if (output.kind === 'frame') this.#release(output)
-      else this.onConfirmed('console', output.sequence)
-    }
+    this.#inheritedOutputs = { runId, unconfirmed }
+    const hasHeirs = primary.state === 'asking'
+    if (!hasHeirs) this.#sendUnconfirmed()
     // Before the first output: it waits for those who follow already.
     for (const { channel, hello } of joiners) {
       this.onPeerOpen(channel)
       this.onPeerMessage(channel, hello)
     }
     this.startPrimary()
-    network?.bind({ generation: BigInt(generation), coveredFrameId, logId: runId })
+    const binding = { generation: BigInt(generation), logId: runId, receivedFrameId: coveredFrameId }
+    // An heir may lack frames that are in this log.
+    network?.bind({ ...binding, coveredFrameId: hasHeirs ? 0n : coveredFrameId })
     disks.connect(generation)
   }
 }

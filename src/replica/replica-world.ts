@@ -55,7 +55,12 @@ export interface DisksPort {
 /** A machine's network card, if it has one, and this host a network for it. */
 export interface NetworkPort {
   /** What is sent before waits for it. */
-  bind(binding: { readonly generation: bigint; readonly coveredFrameId: bigint; readonly logId: bigint }): void
+  bind(binding: {
+    readonly generation: bigint
+    readonly logId: bigint
+    readonly coveredFrameId: bigint
+    readonly receivedFrameId: bigint
+  }): void
   send(sequence: bigint, bytes: Uint8Array): void
   /** Every frame up to this one is in an acknowledged log entry. */
   covered(frameId: bigint): void

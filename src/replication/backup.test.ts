@@ -202,13 +202,14 @@ test('at go-live the switch learns which inbound frames are in the log', () => {
 
 test('a live backup is a primary in its new generation, alone, and its log goes on', () => {
   const backup = join()
+  backup.onMessage(welcome(2), 1)
   backup.onMessage(entries(batchAt(0, 2)), 1)
   backup.onReplayed(replayed(2, [markedFrame(0, 1)]), 1)
   assert.throws(() => backup.toPrimary(), /no primary/)
   backup.onChannelClosed(2)
   backup.onArbiterAnswer({ result: 'granted', generation: 3 }, 3)
   const primary = backup.toPrimary()
-  assert.deepEqual(primary.start(), [{ kind: 'resumeHart' }])
+  assert.deepEqual(primary.start(0), [{ kind: 'resumeHart' }])
   const { state, generation, logEnd, unconfirmedOutputs } = primary.status
   assert.deepEqual(
     { state, generation, logEnd, unconfirmedOutputs },

@@ -47,7 +47,7 @@ export class Backup {
   readonly #unconfirmed = new UnconfirmedOutputs()
   #detector: FailureDetector
   #state: BackupState = 'joining'
-  /** The generation in which it is, or is going to be, eligible. */
+  /** The generation in which it is, or is going to be, eligible. Of one that follows a winner: that winner's, until it is welcomed. */
   #generation: Generation | undefined
   #runId = 0n
   /** While it gets a machine that runs already. */
@@ -60,6 +60,12 @@ export class Backup {
   #fetch: TailFetch | undefined
   /** How long it stays as it is, when nobody speaks to it: while it joins, rejoins, or is to ask (again). */
   #waitsUntilMs = Number.POSITIVE_INFINITY
+  /** The record of the generation that it takes over may name heirs that it does not know of. */
+  #mayHaveHeirs = false
+  /** By the winner, whose generation it knows therefore. */
+  #wasCalled = false
+  /** It asked for the generation of a winner that never had backups of its own. */
+  #hasAskedAsHeir = false
   /** What was received, and acknowledged in the same breath. */
   #log: ReceivedLog
   #reach: Reach = fullReach
@@ -120,7 +126,9 @@ export class Backup {
       this.#halt('neverPaired', 'the channel closed before the primary accepted this backup')
     else if (this.#state === 'restoring') this.#halt('neverPaired', `${unfinished}: the channel closed`)
     else if (this.#state === 'replaying') this.#suspect('the channel closed', nowMs)
-    // `rejoining`: the winner may call again.
+    // The winner may call again, at once; or it is lost, too.
+    else if (this.#state === 'rejoining')
+      this.#waitsUntilMs = Math.min(this.#waitsUntilMs, nowMs + this.#policy.headStartMs)
     return this.#takeEffects()
   }
 
@@ -258,7 +266,7 @@ export class Backup {
       // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
       this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
     } else if (this.#state === 'rejoining' && nowMs >= this.#waitsUntilMs) {
-      this.#halt('lostArbitration', 'another backup won, and has not called this one')
+      this.#askAsHeir(nowMs)
     }
     return this.#takeEffects()
   }
@@ -278,7 +286,7 @@ export class Backup {
     return new Primary({
       ...this.#own,
       generation: this.#generation,
-      state: 'alone',
+      state: this.#hasHeirs ? 'asking' : 'alone',
       runId: this.#runId,
       ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
       nextIndex: this.#log.end,
@@ -294,6 +302,11 @@ export class Backup {
     })
   }
 
+  /** Whether siblings may be eligible in the generation it took over: only the welcome to that very one says who they are. */
+  get #hasHeirs(): boolean {
+    return this.#mayHaveHeirs || !this.#isListed || this.#siblings.length > 0
+  }
+
   // ---- pairing -----------------------------------------------------------------------------------------------------
 
   #onFirstMessage(message: Message, nowMs: number): void {
@@ -306,10 +319,14 @@ export class Backup {
   }
 
   #follow(primary: Hello, nowMs: number): void {
-    this.#generation = primary.generation
+    // Who was called may be the winner's heir still, in the generation before the one that is to list it. So it asks for that one
+    // first: the other one, if the winner is lost before, is that of a second winner, who lives.
+    this.#generation = this.#state === 'rejoining' ? primary.generation - 1 : primary.generation
     this.#runId = primary.runId
     this.#hold = primary.hold
     this.#primary = primary.replica
+    this.#wasCalled = false
+    this.#hasAskedAsHeir = false
     this.#detector = new FailureDetector(this.#policy.detector, nowMs)
     this.#startDetector(nowMs)
     this.#moveTo(primary.nextIndex === this.#log.end ? 'replaying' : 'restoring')
@@ -388,6 +405,7 @@ export class Backup {
         } else {
           this.#generation = message.generation
           this.#isListed = true
+          this.#mayHaveHeirs = false
           this.#siblings = message.backups.filter(({ replica }) => replica !== this.#own.replica)
           this.#compareReach(nowMs)
         }
@@ -485,8 +503,9 @@ export class Backup {
     // of its name lie two: a replica that was frozen meanwhile must not take its successor's place, with an old machine.
     if (eligibleIn !== undefined && eligibleIn === this.#generation! + 1) {
       this.#generation = eligibleIn
+      this.#mayHaveHeirs = true
       this.#ask()
-    } else if (holder !== undefined && holder !== this.#primary) {
+    } else if (!this.#hasAskedAsHeir && holder !== undefined && holder !== this.#primary) {
       // A sibling: it calls those that its predecessor had.
       this.#moveTo('rejoining')
       this.#waitsUntilMs = nowMs + this.#policy.callMs
@@ -495,12 +514,30 @@ export class Backup {
     }
   }
 
+  /**
+   * The winner has not called, or its call ended. If it was lost before it named backups of its own, whoever was eligible with
+   * it is so still; it has acknowledged nothing since, and the winner has released nothing.
+   */
+  #askAsHeir(nowMs: number): void {
+    if (this.#hasAskedAsHeir) {
+      this.#halt('lostArbitration', 'another backup won, and has not called this one')
+      return
+    }
+    this.#hasAskedAsHeir = true
+    this.#mayHaveHeirs = true
+    if (!this.#wasCalled) this.#generation = this.#generation! + 1
+    this.#moveTo('asking')
+    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
+    this.#effects.push({ kind: 'closeChannel', reason: 'the winner is lost, too' })
+    this.#ask()
+  }
+
   // ---- siblings --------------------------------------------------------------------------------------------------------
 
   /** It won: what its siblings have more of the log comes first. */
   #callSiblings(nowMs: number): void {
     if (this.#siblings.length === 0) return
-    const call = { replica: this.#own.replica, generation: this.#generation!, log: this.#log }
+    const call = { replica: this.#own.replica, generation: this.#generation!, log: this.#log, hold: this.#hold }
     this.#fetch = new TailFetch(call, this.#siblings, nowMs + this.#policy.tailTimeoutMs, this.#peers)
     this.#effects.push({ kind: 'callSiblings', siblings: this.#siblings })
   }
@@ -524,9 +561,9 @@ export class Backup {
     if (this.#state === 'halted') this.#peers.close(channel, 'halted')
     else if (message.kind === 'call') this.#onCall(channel, message, nowMs)
     else if (this.#fetch?.has(channel)) {
-      const batch = this.#fetch.onMessage(channel, message)
-      if (batch) this.#receive(batch, nowMs)
-      else this.#goLiveIfReady(nowMs)
+      for (const batch of this.#fetch.onMessage(channel, message))
+        if (batch.firstIndex === this.#log.end) this.#receive(batch, nowMs)
+      this.#goLiveIfReady(nowMs)
     } else if (message.kind === 'hello' || message.kind === 'fetch')
       this.#peers.refuse(channel, 'this replica is no primary')
     else this.#peers.close(channel, `unexpected ${message.kind}`)
@@ -561,6 +598,7 @@ export class Backup {
     }
     if (this.#state !== 'rejoining') this.#moveTo('rejoining')
     this.#generation = call.generation
+    this.#wasCalled = true
     this.#isListed = false
     this.#waitsUntilMs = nowMs + this.#policy.callMs
     this.#effects.push({ kind: 'closeChannel', reason: `replica "${call.replica}" holds the machine` })

@@ -19,7 +19,7 @@ import { Primary } from './primary.ts'
 
 function protectedPrimary(): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting' })
-  primary.start()
+  primary.start(0)
   primary.onChannelOpen(1, 0)
   primary.onMessage(1, hello('b'), 0)
   primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 0)
@@ -43,7 +43,7 @@ test('move: a backup that could not serve, or is none yet, is not given the mach
   assert.deepEqual(worse.handOver(2), [])
   assert.equal(worse.state, 'protected')
   const alone = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'alone' })
-  alone.start()
+  alone.start(0)
   alone.onBatch(batchAt(0, 1), 0)
   alone.onChannelOpen(1, 0)
   alone.onMessage(1, hello('b'), 0)

@@ -18,8 +18,11 @@ export interface PrimaryOptions {
   readonly replica: ReplicaName
   /** The generation the arbiter granted this replica. */
   readonly generation: Generation
-  /** `starting`: the hart waits for as many backups as the policy says. `alone`: unprotected (`run VM`), or gone live. */
-  readonly state: 'starting' | 'alone'
+  /**
+   * `starting`: the hart waits for as many backups as the policy says. `alone`: unprotected (`run VM`), or gone live. `asking`:
+   * gone live, and the arbiter may still list siblings: nothing is released before it lists backups of this replica's choice.
+   */
+  readonly state: 'starting' | 'alone' | 'asking'
   /** Names this run of the machine to the switch. */
   readonly runId: bigint
   /** What it gives to a backup that has nothing to boot from. Absent: such a backup is refused. */

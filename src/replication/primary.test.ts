@@ -24,7 +24,7 @@ import { fullReach } from './reach.ts'
 
 function start(options: Partial<PrimaryOptions> = {}): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting', ...options })
-  primary.start()
+  primary.start(0)
   return primary
 }
 
@@ -437,7 +437,7 @@ test('an impossible acknowledgement is a protocol violation: the backup is dropp
 
 test('an unprotected machine is the same primary with nobody to wait for', () => {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'alone' })
-  assert.deepEqual(primary.start(), [{ kind: 'resumeHart' }])
+  assert.deepEqual(primary.start(0), [{ kind: 'resumeHart' }])
   primary.onBatch(batchAt(0, 1), 1)
   assert.deepEqual(released(primary.onOutputs([markedFrame(0, 0)])), [0])
   assert.deepEqual(primary.onTick(10_000), [])

@@ -58,6 +58,10 @@ export class Primary {
   #reach: Reach = fullReach
   readonly #effects: PrimaryEffect[] = []
   readonly #lines = new PrimaryLines(this.#effects)
+  /** Siblings may be eligible by the last record: until this replica has named its own backups, nothing leaves. */
+  #hasHeirs: boolean
+  /** When the question for its own backups is asked, at the latest; undefined: it was. */
+  #askByMs: number | undefined
   readonly #hart: HartBrake
 
   constructor(options: PrimaryOptions) {
@@ -76,10 +80,13 @@ export class Primary {
       this.#effects,
     )
     this.#listed = new ListedBackups(options.generation, this.#effects)
+    this.#hasHeirs = options.state === 'asking'
+    // An heir may lack them: the switch keeps them until those that are named have the log.
+    if (this.#hasHeirs && coveredFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, coveredFrameId)
     this.#hart = new HartBrake(this.#policy.lag, this.#effects)
     this.#reception = new Reception(options.identity, options.artefacts, this.#policy)
     this.#candidates = new Candidates(this.#policy, this.#effects, this.#lines)
-    assert(this.#state === 'alone' || this.#policy.backups > 0, 'a starting primary waits for a backup')
+    assert(this.#state !== 'starting' || this.#policy.backups > 0, 'a starting primary waits for a backup')
   }
 
   get state(): PrimaryState {
@@ -104,6 +111,7 @@ export class Primary {
   get dueMs(): number {
     return Math.min(
       this.#listed.dueMs,
+      this.#askByMs ?? Number.POSITIVE_INFINITY,
       this.#inherited?.dueMs ?? Number.POSITIVE_INFINITY,
       this.#reception.dueMs,
       this.#links.dueMs(this.#policy),
@@ -114,9 +122,26 @@ export class Primary {
   // ---- facts from the host -------------------------------------------------------------------------------------------
 
   /** Call once, first. A primary that is alone runs at once; a starting one waits for its backups. */
-  start(): PrimaryEffect[] {
-    if (this.#state === 'alone') this.#hart.resume('starting')
+  start(nowMs: number): PrimaryEffect[] {
+    if (this.#state !== 'starting') this.#hart.resume('starting')
+    if (this.#state === 'asking') {
+      this.#askByMs = nowMs + this.#policy.tailTimeoutMs
+      this.#askFirst()
+    }
     return this.#takeEffects()
+  }
+
+  /**
+   * Gone live, with heirs in the arbiter's record: the first question names those siblings that follow already, as soon as they
+   * have all that this replica has.
+   * @param isTimeUp the others are not waited for any longer
+   */
+  #askFirst(isTimeUp = false): void {
+    if (this.#askByMs === undefined) return
+    const isReady = this.#links.present.every((link) => link.mayBeListed)
+    if (!isReady && !isTimeUp) return
+    this.#askByMs = undefined
+    this.#listed.ask(this.#links.listableNames)
   }
 
   /** A starting primary's operator does not want to wait for backups any longer. */
@@ -306,6 +331,7 @@ export class Primary {
     }
     this.#dropSlowOne()
     this.#inherited?.onTick(nowMs)
+    if (this.#askByMs !== undefined && nowMs >= this.#askByMs) this.#askFirst(true)
     this.#listed.onTick(nowMs)
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
     return this.#takeEffects()
@@ -386,6 +412,7 @@ export class Primary {
 
   /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
   #listIfReady(): void {
+    this.#askFirst()
     const { listableNames } = this.#links
     const isNew = listableNames.some((replica) => !this.#listed.names.includes(replica))
     const isComplete = this.#state !== 'starting' || listableNames.length >= this.#policy.backups
@@ -498,6 +525,7 @@ export class Primary {
       this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
     }
     // `asking`: the open question is answered first; what is lost by then takes another one.
+    this.#askFirst()
     this.#controlHart()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
@@ -523,6 +551,7 @@ export class Primary {
 
   #onGranted(generation: Generation, nowMs: number): void {
     const eligible = this.#listed.onGranted(generation)
+    this.#hasHeirs = false
     const backups = this.#links.all.filter(({ replica }) => eligible.includes(replica))
     const welcome: Message = {
       kind: 'welcome',
@@ -547,6 +576,10 @@ export class Primary {
   /** Releases what the acknowledgements allow. */
   #flush(): void {
     if (this.#state === 'starting' || this.#state === 'halted') return
+    if (this.#hasHeirs) {
+      this.#controlHart()
+      return
+    }
     const afterAcknowledged = this.#links.acknowledgedEnd
     assert(
       afterAcknowledged !== undefined || this.#state === 'alone',
@@ -559,7 +592,7 @@ export class Primary {
 
   /** Full gate or full log buffer: the hart stops. */
   #controlHart(): void {
-    const isAlone = this.#links.size === 0
+    const isAlone = this.#links.size === 0 && !this.#hasHeirs
     this.#hart.pauseByFill('gateFull', isAlone ? 0 : this.#outputs.fill)
     this.#hart.pauseByFill('logFull', this.#links.logFill(this.#policy))
   }

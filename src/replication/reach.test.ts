@@ -42,7 +42,7 @@ function listed(): Backup {
 /** A primary in generation 2 with a backup that reaches `reach`, at time 0. */
 function protectedWith(reach: Reach): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting' })
-  primary.start()
+  primary.start(0)
   primary.onChannelOpen(0, 0)
   primary.onMessage(0, helloAs('backup', 'b'), 0)
   primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 0)

@@ -65,7 +65,7 @@ export const backupTransitions: Transitions<BackupState> = {
   restoring: ['replaying', 'halted'],
   replaying: ['asking', 'rejoining', 'halted'],
   asking: ['goingLive', 'rejoining', 'halted'],
-  rejoining: ['replaying', 'halted'],
+  rejoining: ['replaying', 'asking', 'halted'],
   goingLive: ['live', 'halted'],
   live: [],
   halted: [],

@@ -53,9 +53,9 @@ function winner(received: number): Backup {
 
 test('the winner takes the longest log tail, replays it, and only then goes live', () => {
   const backup = winner(2)
-  assert.deepEqual(kindsOf(backup.onPeerMessage(9, entries(batchAt(2, 3)), 11)), ['replay'])
+  assert.deepEqual(backup.onPeerMessage(9, entries(batchAt(2, 3)), 11), [], 'only the hello says whose log it is')
   const fromC = hello('c', { nextIndex: end(5), hold: 1 })
-  assert.deepEqual(only(backup.onPeerMessage(9, fromC, 12), 'goLive'), [], 'the tail is not replayed yet')
+  assert.deepEqual(kindsOf(backup.onPeerMessage(9, fromC, 12)), ['replay'], 'the tail is not replayed yet')
   const [live] = only(backup.onReplayed(replayed(5), 13), 'goLive')
   assert.equal(live?.logEnd, 5n)
   assert.deepEqual(live?.joiners, [{ channel: 9, hello: fromC }])
@@ -63,10 +63,24 @@ test('the winner takes the longest log tail, replays it, and only then goes live
 
 test('what two siblings send twice is taken once', () => {
   const backup = winner(2)
-  assert.deepEqual(kindsOf(backup.onPeerMessage(9, entries(batchAt(2)), 11)), ['replay'])
   backup.onSiblingOpen(10, 'd')
-  assert.deepEqual(backup.onPeerMessage(10, entries(batchAt(2)), 11), [])
-  assert.deepEqual(kindsOf(backup.onPeerMessage(10, entries(batchAt(3)), 11)), ['replay'])
+  backup.onPeerMessage(9, entries(batchAt(2)), 11)
+  for (const index of [2, 3]) backup.onPeerMessage(10, entries(batchAt(index)), 11)
+  const taken = [
+    ...backup.onPeerMessage(9, hello('c', { nextIndex: end(3), hold: 1 }), 12),
+    ...backup.onPeerMessage(10, hello('d', { nextIndex: end(4), hold: 1 }), 12),
+  ]
+  assert.deepEqual(
+    only(taken, 'replay').map(({ batch }) => Number(batch.firstIndex)),
+    [2, 3],
+  )
+})
+
+test('the tail of a sibling that has followed another winner is of another history: it is not taken', () => {
+  const backup = winner(2)
+  backup.onPeerMessage(9, entries(batchAt(2, 3)), 11)
+  const [live] = only(backup.onPeerMessage(9, hello('c', { nextIndex: end(5), hold: 2 }), 12), 'goLive')
+  assert.equal(live?.logEnd, 2n)
 })
 
 test('a sibling that cannot be reached, or says nothing, is waited for no longer than its time', () => {
@@ -111,7 +125,75 @@ test('once it has asked it never resumes its old role: the loser waits for the w
   waiting.onArbiterAnswer({ result: 'refused', detail: 'c won', holder: 'c' }, 4)
   assert.equal(waiting.dueMs, 4 + policy.callMs)
   assert.deepEqual(waiting.onTick(4 + policy.callMs - 1), [])
-  assert.deepEqual(only(waiting.onTick(4 + policy.callMs), 'halt')[0]?.reason, 'lostArbitration')
+  // Heir of a winner that may be lost: it asks for that one's generation, once.
+  const asked = waiting.onTick(4 + policy.callMs)
+  assert.deepEqual(only(asked, 'testAndSet'), [{ kind: 'testAndSet', generation: 3 }])
+  const refused = waiting.onArbiterAnswer({ result: 'refused', detail: 'c went on', holder: 'c' }, 20_000)
+  assert.deepEqual(only(refused, 'halt')[0]?.reason, 'lostArbitration')
+})
+
+test('two losses in a row: an heir of the winner takes over from it, and holds everything until it has backups of its own', () => {
+  const heir = listed(2)
+  heir.onReplayed(replayed(2), 2)
+  heir.onPeerMessage(7, { ...call, generation: 3 } as Message, 5)
+  assert.equal(heir.state, 'rejoining')
+  heir.onChannelClosed(6)
+  assert.equal(heir.dueMs, 6 + policy.headStartMs, 'the winner may call again')
+  assert.deepEqual(only(heir.onTick(heir.dueMs), 'testAndSet'), [{ kind: 'testAndSet', generation: 3 }])
+  heir.onArbiterAnswer({ result: 'granted', generation: 4 }, 2000)
+  const [live] = only(heir.onTick(heir.dueMs), 'goLive')
+  assert.equal(live?.generation, 4)
+  const primary = heir.toPrimary()
+  assert.equal(primary.state, 'asking')
+})
+
+test('who follows a winner, and is not welcomed yet, asks for the generation in which it is an heir; then for the one that lists it', () => {
+  const heir = listed(2)
+  heir.onPeerMessage(7, call, 5)
+  heir.onMessage(hello('c', { role: 'primary', generation: 4, nextIndex: end(2), runId: 5n, hold: 3 }), 6)
+  assert.equal(heir.state, 'replaying')
+  const asked = heir.onChannelClosed(7)
+  assert.deepEqual(only(asked, 'testAndSet'), [{ kind: 'testAndSet', generation: 3 }])
+  // Generation 4 may be that of another heir of `c`, who lives. Only of `c`'s own it is told.
+  const again = heir.onArbiterAnswer({ result: 'refused', detail: 'over', holder: 'c', eligibleIn: 4 }, 8)
+  assert.deepEqual(again, [{ kind: 'testAndSet', generation: 4 }])
+  const other = listed(2)
+  other.onPeerMessage(7, call, 5)
+  other.onMessage(hello('c', { role: 'primary', generation: 4, nextIndex: end(2), runId: 5n, hold: 3 }), 6)
+  other.onChannelClosed(7)
+  other.onArbiterAnswer({ result: 'refused', detail: 'd won', holder: 'd' }, 8)
+  assert.equal(other.state, 'rejoining', 'the second winner is to call it')
+})
+
+test('a winner with heirs lets the switch forget no frame before those that it has named have the log', () => {
+  const backup = listed(1)
+  backup.onMessage(entries(batchAt(1, 1, 41n)), 1)
+  backup.onReplayed(replayed(2), 2)
+  backup.onChannelClosed(3)
+  backup.onArbiterAnswer({ result: 'granted', generation: 3 }, 10)
+  backup.onSiblingUnreachable('c', 11)
+  const primary = backup.toPrimary()
+  assert.deepEqual(only(primary.start(12), 'covered'), [])
+  const granted = primary.onArbiterAnswer({ result: 'granted', generation: 4 }, 14)
+  assert.deepEqual(only(granted, 'covered'), [{ kind: 'covered', frameId: 41n }])
+})
+
+test('a winner with heirs releases nothing before the arbiter lists backups of its own choice; those that follow are named first', () => {
+  const backup = winner(5)
+  backup.onPeerClosed(9, 11)
+  const primary = backup.toPrimary()
+  assert.equal(primary.state, 'asking')
+  primary.onSiblingOpen(3, 11)
+  primary.onMessage(3, hello('c', { nextIndex: end(3), hold: 1 }), 11)
+  assert.deepEqual(only(primary.start(12), 'openGeneration'), [], 'it lacks entries still')
+  primary.onBatch(batchAt(5), 12)
+  assert.deepEqual(released(primary.onOutputs([markedFrame(0, 5)])), [])
+  primary.onMessage(3, ack(5), 13)
+  const asked = primary.onMessage(3, ack(6), 13)
+  assert.deepEqual(only(asked, 'openGeneration'), [{ kind: 'openGeneration', generation: 3, eligible: ['c'] }])
+  assert.deepEqual(released(asked), [])
+  const granted = primary.onArbiterAnswer({ result: 'granted', generation: 4 }, 14)
+  assert.deepEqual([primary.state, released(granted)], ['protected', [0]])
 })
 
 test('a loser whose primary holds the machine still halts: it was dropped', () => {
@@ -142,7 +224,9 @@ function goneLive(received = 5): Primary {
   const backup = winner(received)
   backup.onPeerClosed(9, 11)
   const primary = backup.toPrimary()
-  primary.start()
+  assert.deepEqual(only(primary.start(11), 'openGeneration'), [{ kind: 'openGeneration', generation: 3, eligible: [] }])
+  primary.onArbiterAnswer({ result: 'granted', generation: 4 }, 11)
+  assert.equal(primary.state, 'alone')
   return primary
 }
 
@@ -171,7 +255,7 @@ test('eligibility is not recorded too early: a newcomer first acknowledges all t
   primary.onBatch(batchAt(8), 17)
   assert.deepEqual(released(primary.onOutputs([markedFrame(2, 8)])), [], 'from here on outputs wait for it')
   const asked = only(primary.onMessage(3, ack(8), 18), 'openGeneration')
-  assert.deepEqual(asked, [{ kind: 'openGeneration', generation: 3, eligible: ['c'] }])
+  assert.deepEqual(asked, [{ kind: 'openGeneration', generation: 4, eligible: ['c'] }])
   assert.deepEqual(released(primary.onMessage(3, ack(9), 19)), [2])
 })
 
@@ -217,7 +301,7 @@ function protectedByTwo(options: Partial<PrimaryOptions> = {}): Primary {
     policy,
     ...options,
   })
-  primary.start()
+  primary.start(0)
   for (const [channel, replica] of ['b', 'c'].entries()) {
     primary.onChannelOpen(channel, 0)
     primary.onMessage(channel, hello(replica), 0)

@@ -33,7 +33,7 @@ const sent = (effects: readonly (PrimaryEffect | BackupEffect)[]) =>
 /** A primary that is alone in generation 5, and has written ten entries. */
 function alone(options: Partial<PrimaryOptions> = {}): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 5, runId: 7n, state: 'alone', ...options })
-  primary.start()
+  primary.start(0)
   primary.onBatch(batchAt(0, 10, 77n), 0)
   return primary
 }
@@ -317,7 +317,7 @@ test('a backup that began in the middle goes live as one that followed from the 
   assert.deepEqual(goLive?.unconfirmed, [markedFrame(5, 8)])
   // And gives a backup of its own the same.
   const primary = backup.toPrimary()
-  primary.start()
+  primary.start(0)
   saysHello(primary, 'c', 4)
   const [piece] = only(primary.onCopied(4, hart, host, 7), 'send').map(({ message }) => message)
   const given = decodeState((piece as Extract<Message, { kind: 'state' }>).bytes)

@@ -30,6 +30,8 @@ export interface Caller {
   readonly replica: ReplicaName
   readonly generation: Generation
   readonly log: ReceivedLog
+  /** Of the primary whose log that is. */
+  readonly hold: Generation
 }
 
 export class TailFetch {
@@ -41,6 +43,8 @@ export class TailFetch {
   readonly #awaited: Set<ReplicaName>
   readonly #channels = new Map<ChannelId, ReplicaName>()
   readonly #hellos = new Map<ChannelId, Hello>()
+  /** What came before a hello said whose log it is. */
+  readonly #tails = new Map<ChannelId, LogBatch[]>()
 
   constructor(caller: Caller, siblings: readonly Sibling[], deadlineMs: number, peers: PeerLines) {
     this.#caller = caller
@@ -56,29 +60,32 @@ export class TailFetch {
   /** Connected to a sibling. */
   onOpen(channel: ChannelId, replica: ReplicaName): void {
     this.#channels.set(channel, replica)
-    const { log, ...caller } = this.#caller
-    this.#peers.send(channel, { kind: 'call', ...caller, tailFrom: log.end })
+    const { replica: caller, generation, log } = this.#caller
+    this.#peers.send(channel, { kind: 'call', replica: caller, generation, tailFrom: log.end })
   }
 
   has(channel: ChannelId): boolean {
     return this.#channels.has(channel)
   }
 
-  /** @returns entries that the log lacks: several siblings may send the same */
-  onMessage(channel: ChannelId, message: Message): LogBatch | undefined {
-    const { log } = this.#caller
-    if (message.kind === 'entries' && message.batch.firstIndex <= log.end) {
-      return message.batch.firstIndex === log.end ? message.batch : undefined
-    }
-    if (message.kind === 'hello') {
-      // The end of its tail.
+  /** @returns at a sibling's hello, which ends its tail: what it has of our log from our call on. Several may send the same. */
+  onMessage(channel: ChannelId, message: Message): readonly LogBatch[] {
+    if (message.kind === 'entries') {
+      const tail = this.#tails.get(channel)
+      if (tail) tail.push(message.batch)
+      else this.#tails.set(channel, [message.batch])
+    } else if (message.kind === 'hello') {
+      const tail = this.#tails.get(channel) ?? []
+      this.#tails.delete(channel)
       this.#hellos.set(channel, message)
       this.#awaited.delete(message.replica)
+      // One that followed another winner, lost since, has another history; or this one has.
+      return message.hold === this.#caller.hold ? tail : []
     } else {
       this.#peers.close(channel, `unexpected ${message.kind}`)
       this.onClosed(channel)
     }
-    return undefined
+    return []
   }
 
   /** Nothing more comes on this channel. */
@@ -87,6 +94,7 @@ export class TailFetch {
     if (replica !== undefined) this.#awaited.delete(replica)
     this.#channels.delete(channel)
     this.#hellos.delete(channel)
+    this.#tails.delete(channel)
   }
 
   onUnreachable(replica: ReplicaName): void {

@@ -79,6 +79,8 @@ export class Checkers implements Witness {
   readonly #holders = new Map<number, string>()
   /** The last grant that was answered. */
   #granted: DiskVisitor = { replica: '', generation: 0 }
+  /** The generation of the last one that was granted to a backup. */
+  #lastTakeover: number | undefined
   /** Connections with requests on the disk, and how many. */
   readonly #onDisk = new Map<DiskVisitor, number>()
   #bound: DiskVisitor = { replica: '', generation: 0 }
@@ -114,8 +116,13 @@ export class Checkers implements Witness {
 
   onArbiterAnswer(replica: string, question: ArbiterQuestion, answer: ArbiterAnswerOf): void {
     if (question.op === 'testAndSet' && 'won' in answer) {
-      if (answer.won) this.#granted = { replica, generation: answer.generation }
-      else this.count('test_and_set_lost')
+      if (answer.won) {
+        // The generation of a winner that never opened one of its own.
+        const isHeir = this.#lastTakeover === answer.generation - 1
+        if (isHeir && replica !== this.#granted.replica) this.count('heir_took_over')
+        this.#granted = { replica, generation: answer.generation }
+        this.#lastTakeover = answer.generation
+      } else this.count('test_and_set_lost')
     } else if (question.op === 'start' && 'granted' in answer && answer.granted) {
       this.#granted = { replica, generation: answer.generation }
     } else if (question.op === 'openGeneration' && 'accepted' in answer && !answer.accepted) {
@@ -273,7 +280,8 @@ export class Checkers implements Witness {
     if (this.#isAnotherBackup(replica)) this.count('promoted_with_another_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
-    this.#failoverEnds.push(logEnd)
+    // An heir may have less of the log than a winner that was lost before it had backups of its own: that one never was.
+    this.#failoverEnds = [...this.#failoverEnds.filter((end) => end < logEnd), logEnd]
     if (this.#failovers > 1) this.count('second_failover')
     if (logEnd > this.logEnd) this.violate(`${replica} goes live at entry ${logEnd} of ${this.logEnd}`)
     if (logEnd < this.logEnd) this.count('entries_lost_with_primary')

@@ -215,7 +215,7 @@ export class SimReplica {
   #becomePrimary(generation: number): void {
     const { runId, times, witness } = this.#options
     witness.onHolds(this.name, generation)
-    this.lan.place.bind(BigInt(generation), runId, 0n)
+    this.lan.place.bind({ generation: BigInt(generation), logId: runId, coveredFrameId: 0n, receivedFrameId: 0n })
     this.disk.connect(generation)
     const { policy } = times
     const primary = new Primary({
@@ -372,7 +372,7 @@ export class SimReplica {
       },
       disks: disk,
       network: {
-        bind: ({ generation, logId, coveredFrameId }) => lan.place.bind(generation, logId, coveredFrameId),
+        bind: (binding) => lan.place.bind(binding),
         send: (sequence, bytes) => lan.place.send(sequence, bytes),
         covered: (frameId) => lan.place.covered(frameId),
       },

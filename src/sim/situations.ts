@@ -8,6 +8,7 @@ export const situations = [
   'fault_during_reprotection',
   'reprotection_flush_failed',
   'died_before_siblings_were_listed',
+  'heir_took_over',
   'test_and_set_lost',
   'open_generation_lost',
   'arbiter_answer_lost',

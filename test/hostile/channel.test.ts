@@ -78,7 +78,7 @@ class PrimaryHost {
 
   async open(): Promise<void> {
     await this.channels.listen({ address: { path: this.path } }, () => {})
-    this.#carryOut(this.primary.start())
+    this.#carryOut(this.primary.start(0))
     this.#ticker = setInterval(() => {
       this.#carryOut(this.primary.onTick(performance.now()))
       this.turn()

@@ -159,4 +159,64 @@ export const backupsMutations: readonly Mutation[] = [
       test: 'primary killed at any point: exactly one backup wins, the other follows it, and the machine is protected again',
     },
   },
+  {
+    name: 'whoever was eligible beside the winner of a test-and-set is so no longer',
+    file: 'src/disk/arbiter-record.ts',
+    from: "const heirs = takenBy === 'testAndSet' ?",
+    to: "const heirs = takenBy !== 'testAndSet' ?",
+    noticedBy: {
+      file: 'test/pair/several-backups.test.ts',
+      test: 'the winner killed before it has backups of its own: the other one is still eligible, and has everything the world has seen',
+    },
+  },
+  {
+    name: 'a winner releases outputs while an heir is eligible that lacks them',
+    file: 'src/replication/primary.ts',
+    from: '    if (this.#hasHeirs) {\n',
+    to: '    if (this.#hasHeirs && this.#links.size === 0 && this.#askByMs !== undefined) {\n',
+    noticedBy: {
+      file: 'src/replication/siblings.test.ts',
+      test: 'a winner with heirs releases nothing before the arbiter lists backups of its own choice; those that follow are named first',
+    },
+  },
+  {
+    name: 'an heir may ask again at once, and take the machine from a winner that lives',
+    file: 'src/disk/arbiter-record.ts',
+    from: 'const isOfThisHold = generation >= fields.heldSince',
+    to: 'const isOfThisHold = generation >= 0',
+    noticedBy: {
+      file: 'src/disk/arbiter-acceptance.test.ts',
+      test: 'in memory: whoever was eligible beside the winner is so until the winner has named backups of its own',
+    },
+  },
+  {
+    name: 'who follows a winner, and is not welcomed yet, takes the machine from a second winner that lives',
+    file: backup,
+    from: "this.#state === 'rejoining' ? primary.generation - 1 : primary.generation\n",
+    to: 'primary.generation\n',
+    noticedBy: {
+      file: 'test/pair/several-backups.test.ts',
+      test: 'three backups, and the winner killed before it has any of its own: of two heirs one takes over, whoever is cut off besides',
+    },
+  },
+  {
+    name: 'an heir takes the tail of a sibling that has followed another winner',
+    file: 'src/replication/tail-fetch.ts',
+    from: 'message.hold === this.#caller.hold ?',
+    to: 'message.hold > 0 ?',
+    noticedBy: {
+      file: siblings,
+      test: 'the tail of a sibling that has followed another winner is of another history: it is not taken',
+    },
+  },
+  {
+    name: 'the switch is never told that it may forget the frames that a winner with heirs found in the log',
+    file: 'src/replication/primary.ts',
+    from: 'if (this.#hasHeirs && coveredFrameId !== undefined)',
+    to: 'if (!this.#hasHeirs && coveredFrameId !== undefined)',
+    noticedBy: {
+      file: siblings,
+      test: 'a winner with heirs lets the switch forget no frame before those that it has named have the log',
+    },
+  },
 ]

@@ -58,6 +58,32 @@ test('two primaries killed, one after the other: the third replica has everythin
   assert.ok(second > 60, `${second} second failovers`)
 })
 
+test('the winner killed before it has backups of its own: the other one is still eligible, and has everything the world has seen', () => {
+  let second = 0
+  forSeeds(200, (seed) => {
+    const { group, survivor } = run(seed, { killLive: 1, killWinner: true, isPatient: true }, 2, 1500)
+    if (!group.killedWinner) return
+    second++
+    assert.ok(survivor, 'the machine lives')
+    group.check(survivor)
+  })
+  assert.ok(second > 60, `${second} winners killed`)
+})
+
+test('three backups, and the winner killed before it has any of its own: of two heirs one takes over, whoever is cut off besides', () => {
+  let second = 0
+  forSeeds(40, (seed) => {
+    for (const faults of [{ isPatient: true }, { partition: 'b' }, { partition: 'c' }] as const) {
+      const { group, survivor } = run(seed, { killLive: 1, killWinner: true, ...faults }, 3, 1500)
+      if (!group.killedWinner) continue
+      second++
+      assert.ok(survivor, 'the machine lives')
+      group.check(survivor)
+    }
+  })
+  assert.ok(second > 60, `${second} winners killed`)
+})
+
 test('three backups, and the live one killed twice: whoever is left is one machine', () => {
   forSeeds(60, (seed) => {
     const { group, survivor } = run(seed, { killLive: 2, isPatient: true }, 3, 1500)

@@ -34,6 +34,8 @@ export interface Faults {
   readonly kill?: 'primary' | 'backup' | 'both'
   /** So often, one after the other, whoever is live is killed. */
   readonly killLive?: number
+  /** A winner is killed before the arbiter lists any backup of its own. */
+  readonly killWinner?: boolean
   /** Nothing passes between this replica and the others any more, and both ends notice at different times. All go on running. */
   readonly partition?: 'a' | 'b' | 'c'
   /** The arbiter answers nothing for a while. */
@@ -70,6 +72,8 @@ export class ToyPair {
   #isolated: ToyReplica | undefined
   readonly #leavesOutReads: boolean
   goneLive = 0
+  /** A winner was killed before it had backups. */
+  killedWinner = false
 
   readonly #discipline: EpochDiscipline | undefined
 
@@ -96,7 +100,7 @@ export class ToyPair {
     const started = this.#record.start('a')
     this.#record = started.next
     a.primary = new Primary({ identity, replica: 'a', generation: 1, runId: 1n, state: 'starting', policy })
-    this.#onPrimary(a, a.primary.start())
+    this.#onPrimary(a, a.primary.start(0))
     for (const replica of [b, ...others]) {
       replica.replayer = new Replayer(replica.machine)
       replica.backup = new Backup({ identity, replica: replica.name, address: replica.name, policy }, 0)
@@ -128,11 +132,14 @@ export class ToyPair {
     }
     for (let step = 0; step < steps; step++) {
       for (const [at, happens] of planned) if (at === step) happens()
+      if (this.#faults.killWinner) this.#killWinner()
       this.#step(true)
     }
     // The world calms down: no new inputs, everything in transit arrives, every deadline passes.
     this.#isArbiterOut = false
-    for (let step = 0; step < 3000; step++) this.#step(false)
+    // An heir that nobody has called waits for 10 s.
+    const calmSteps = this.#faults.killWinner ? 8000 : 3000
+    for (let step = 0; step < calmSteps; step++) this.#step(false)
     // Cables are mended: who lost, and could not hear it, hears it now.
     for (const replica of this.replicas) replica.reach = fullReach
     for (let step = 0; step < 500; step++) this.#step(false)
@@ -271,6 +278,14 @@ export class ToyPair {
     if (live) this.#kill(live)
   }
 
+  #killWinner(): void {
+    const winner = this.replicas.find(({ isLive, primary }) => isLive && primary?.state === 'asking')
+    if (!winner || this.killedWinner || this.#record.fields.takenBy !== 'testAndSet' || !this.#prng.chance(0.1)) return
+    if (this.#record.fields.generation !== this.#record.fields.heldSince) return
+    this.killedWinner = true
+    this.#kill(winner)
+  }
+
   #kill(replica: ToyReplica): void {
     replica.isDead = true
     // What it sent may arrive, or a part of it: the operating system decides.
@@ -351,6 +366,7 @@ export class ToyPair {
           break
         case 'enterGeneration':
           assert.equal(this.#record.fields.holder, replica.name, 'enters a generation that another one holds')
+          this.#sendInherited(replica)
           break
         case 'pauseHart':
           replica.isPaused = true
@@ -439,6 +455,13 @@ export class ToyPair {
     }
   }
 
+  #sendInherited(replica: ToyReplica): void {
+    for (const marked of replica.inherited.splice(0)) {
+      this.#checkOutputRule(replica, marked)
+      this.#world.receive(replica, marked.output)
+    }
+  }
+
   #goLive(replica: ToyReplica, effect: Extract<BackupEffect, { kind: 'goLive' }>): void {
     this.goneLive++
     assert.equal(this.#record.fields.holder, replica.name)
@@ -446,8 +469,9 @@ export class ToyPair {
     replica.recorder = recorder
     replica.replayer = undefined
     replica.primary = replica.backup!.toPrimary()
-    for (const { output } of effect.unconfirmed) this.#world.receive(replica, output)
-    this.#world.bind(replica, effect.coveredFrameId ?? 0n)
+    replica.inherited = [...effect.unconfirmed]
+    if (replica.primary.state === 'alone') this.#sendInherited(replica)
+    this.#world.bind(replica, effect.coveredFrameId ?? 0n, replica.primary.state === 'alone')
     for (const { lengthBytes } of recorder.obligations.entropyRequests) {
       replica.mailbox.push({ kind: 'entropy', bytes: new Uint8Array(lengthBytes) })
     }
@@ -455,7 +479,7 @@ export class ToyPair {
       this.#onPrimary(replica, replica.primary.onChannelOpen(channel, this.#nowMs))
       this.#onPrimary(replica, replica.primary.onMessage(channel, hello, this.#nowMs))
     }
-    this.#onPrimary(replica, replica.primary.start())
+    this.#onPrimary(replica, replica.primary.start(this.#nowMs))
     this.#onPrimary(replica, replica.primary.onReissue(reissue))
     this.#flushHart(replica, outputs)
   }

@@ -7,6 +7,7 @@ import type { EpochPrimary } from '../../src/hypervisor/epoch/epoch-primary.ts'
 import type { Recorder } from '../../src/hypervisor/recorder.ts'
 import type { Replayer } from '../../src/hypervisor/replayer.ts'
 import { batchEnd, type LogBatch } from '../../src/log/batch.ts'
+import type { MarkedOutput } from '../../src/log/entry.ts'
 import type { DiskBus, Input } from '../../src/machine/types.ts'
 import type { Backup } from '../../src/replication/backup.ts'
 import type { ArbiterAnswer, ChannelId } from '../../src/replication/effects.ts'
@@ -54,6 +55,8 @@ export class ToyReplica {
   /** The epoch in which its primary failed. */
   failoverEpoch: bigint | undefined
   arbiterQuestion: (() => ArbiterAnswer) | undefined
+  /** What it regenerated, and nobody has confirmed, until it is sent again. */
+  inherited: MarkedOutput[] = []
   isPaused = true
   isDead = false
   /** What it really reaches. */

@@ -129,12 +129,12 @@ export class ToyWorld {
   }
 
   /** Frames go to `replica` from now on, and those that its log lacks go to it again. */
-  bind(replica: ToyReplica, coveredFrameId: bigint): void {
-    assert.ok(coveredFrameId >= this.#coveredFrameId, 'a covered frame is not in the log')
+  bind(replica: ToyReplica, receivedFrameId: bigint, isCovered: boolean): void {
+    assert.ok(receivedFrameId >= this.#coveredFrameId, 'a covered frame is not in the log')
     this.#bound = replica
-    this.#coveredFrameId = coveredFrameId
+    if (isCovered) this.#coveredFrameId = receivedFrameId
     for (const { id, bytes } of this.#inbound) {
-      if (id > coveredFrameId) replica.mailbox.push({ kind: 'frame', frameId: id, bytes })
+      if (id > receivedFrameId) replica.mailbox.push({ kind: 'frame', frameId: id, bytes })
     }
   }
 

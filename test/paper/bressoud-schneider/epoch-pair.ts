@@ -68,7 +68,7 @@ export class EpochPair {
     this.backupMachine = newMachine()
     this.follower = new EpochBackup(new Replayer(this.backupMachine))
     this.backup = new Backup({ identity, replica: 'b', policy }, 0)
-    this.#onPrimary(this.primary.start())
+    this.#onPrimary(this.primary.start(0))
     this.#onPrimary(this.primary.onChannelOpen(channel, 0))
     this.#onBackup(this.backup.onChannelOpen(0))
     this.exchange()

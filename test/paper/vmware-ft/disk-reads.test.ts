@@ -237,7 +237,7 @@ const released = (effects: readonly PrimaryEffect[]) =>
 function protectedPrimary(...names: string[]): Primary {
   const policy = { ...defaultReplicationPolicy, backups: names.length }
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting', policy })
-  primary.start()
+  primary.start(0)
   for (const [channel, name] of names.entries()) {
     primary.onChannelOpen(channel, 0)
     primary.onMessage(channel, hello(name), 0)
@@ -334,7 +334,7 @@ test('Disk reads on the backup, rule (c), with a copy of its own: while that is 
       discipline: { kind: 'exact' },
     },
   })
-  primary.start()
+  primary.start(0)
   primary.onBatch(batchAt(0, 5), 1)
   assert.deepEqual(released(primary.onOutputs([overwriting(0, 4, 3)])), [0], 'alone')
   primary.onChannelOpen(0, 1)

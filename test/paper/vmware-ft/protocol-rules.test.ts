@@ -31,7 +31,7 @@ const { timeoutMs, heartbeatMs } = policy.detector
 /** In generation 2, with backup `b` on channel 0. */
 function protectedPrimary(): Primary {
   const primary = new Primary({ identity, replica: 'a', generation: 1, runId: 7n, state: 'starting' })
-  primary.start()
+  primary.start(0)
   primary.onChannelOpen(0, 0)
   primary.onMessage(0, hello('b'), 0)
   primary.onArbiterAnswer({ result: 'granted', generation: 2 }, 0)
@@ -202,7 +202,7 @@ test('Output after failover may be repeated, never lost: what its receiver has n
 
 test('Restoring redundancy: a running VM gets a backup that did not see its past, and outputs wait for it before it is listed', () => {
   const primary = new Primary({ identity, replica: 'a', generation: 5, runId: 7n, state: 'alone' })
-  primary.start()
+  primary.start(0)
   primary.onBatch(batchAt(0, 10), 0)
   primary.onChannelOpen(1, 1)
   assert.deepEqual(only(primary.onMessage(1, hello('b'), 1), 'startCopy').length, 1)
