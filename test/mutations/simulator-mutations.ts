@@ -200,11 +200,4 @@ export const simulatorMutations: readonly Mutation[] = [
     to: "        if (waiting.work.operation === 'flush') this.unflushed.onFlushed(this.unflushed.beginFlush())\n        waiting",
     noticedBy: { seeds: 1000 },
   },
-  {
-    name: 'simulator: a winner releases outputs while an heir is eligible that lacks them',
-    file: backup,
-    from: "state: this.#hasHeirs ? 'asking' : 'alone',\n",
-    to: "state: 'alone',\n",
-    noticedBy: { seeds: 1500 },
-  },
 ]
