@@ -241,7 +241,7 @@ export class SteadyRequests {
     else {
       if (work.operation === 'flush') this.unflushed.onFlushed(reach)
       else if (work.operation !== 'read') this.unflushed.onCompleted(work)
-      // The disk may hold something older than what it lost: of two changes written again it took the first one only.
+      // The disk may hold something older than what it lost and refuses now.
       else if (this.#restoreFailure) this.unflushed.mend(work.offset, data!)
       answered(data)
     }

@@ -43,7 +43,13 @@ test('answers of flushes may come in any order', () => {
 test('a later change of the same place takes the place of the earlier one, unless it is shorter', () => {
   assert.deepEqual(kept(write(0, 512, 1), write(0, 512, 2)).inOrder(), [write(0, 512, 2)])
   assert.deepEqual(kept(write(0, 512, 1), zeroes(0, 1024)).inOrder(), [zeroes(0, 1024)])
-  assert.deepEqual(kept(zeroes(0, 1024), write(0, 512, 2)).inOrder(), [zeroes(0, 1024), write(0, 512, 2)])
+})
+
+test('of a change that was overwritten in part only the rest is written again: nothing older lies over it meanwhile', () => {
+  assert.deepEqual(kept(zeroes(0, 1024), write(0, 512, 2)).inOrder(), [zeroes(512, 512), write(0, 512, 2)])
+  const around = kept(write(0, 1536, 1), write(512, 512, 2)).inOrder()
+  assert.deepEqual(around, [write(0, 512, 1), write(1024, 512, 1), write(512, 512, 2)])
+  assert.deepEqual(kept(trim(0, 1024), write(512, 512, 2)).inOrder(), [trim(0, 512), write(512, 512, 2)])
 })
 
 test('a change that was overwritten before a flush began stays kept by its newer contents', () => {
@@ -100,7 +106,13 @@ test('what is durable and what is kept make up the whole disk, whatever else sur
         }
         const afterCrash = durable.slice()
         for (const change of volatile) if (survives.next().value) apply(afterCrash, change)
-        for (const change of unflushed.inOrder()) apply(afterCrash, change)
+        // Without a crash nothing is to change meanwhile: whoever writes may be lost after each.
+        const unharmed = contents.slice()
+        for (const change of unflushed.inOrder()) {
+          apply(afterCrash, change)
+          apply(unharmed, change)
+          assert.deepEqual(unharmed, contents)
+        }
         assert.deepEqual(afterCrash, contents)
       }
     }),

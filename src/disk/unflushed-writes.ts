@@ -5,7 +5,7 @@
  *
  *   completed ──► kept ──► a flush that *began* after the completion was answered ──► forgotten
  *                  │
- *                  └── overwritten by a later change of the same place ──► forgotten
+ *                  └── overwritten by a later change of the same place ──► forgotten; of a part of it: that part is not written again
  *
  * Answered with an error covers nothing: all stays kept, and whoever sent it writes it again.
  *
@@ -15,6 +15,8 @@
  *
  * Pure bookkeeping: no I/O, no clock. Bytes are kept by reference, so nobody may change them afterwards.
  */
+
+import { type ByteRange, CoveredRanges } from './covered-ranges.ts'
 
 /** A request that changes the disk. Offsets and lengths in bytes. */
 export type DiskChange =
@@ -36,6 +38,12 @@ const overheadBytes = 256
 
 export function lengthOf(change: DiskChange): number {
   return change.operation === 'write' ? change.data.length : change.lengthBytes
+}
+
+function partOf(change: DiskChange, { offset, lengthBytes }: ByteRange): DiskChange {
+  if (change.operation !== 'write') return { ...change, offset, lengthBytes }
+  const from = offset - change.offset
+  return { ...change, offset, data: change.data.subarray(from, from + lengthBytes) }
 }
 
 function costOf(change: DiskChange): number {
@@ -85,9 +93,21 @@ export class UnflushedWrites {
     }
   }
 
-  /** What to write again after a crash of the disk server, in this order where ranges overlap. */
+  /**
+   * What to write again after a crash of the disk server, in this order where ranges overlap. Of changes that overlap only what
+   * no later one has overwritten: a disk that lost nothing never holds something older meanwhile. Whoever writes may be lost
+   * in the middle, and whoever comes after it may know of a flush, and write nothing again.
+   */
   inOrder(): DiskChange[] {
-    return [...this.#kept.values()]
+    const overwritten = new CoveredRanges()
+    const parts: DiskChange[] = []
+    for (const change of [...this.#kept.values()].reverse()) {
+      const range = { offset: change.offset, lengthBytes: lengthOf(change) }
+      // Only the disk knows what is there after a trim.
+      const left = change.operation === 'trim' ? overwritten.missingIn(range) : overwritten.add(range)
+      for (const part of left.reverse()) parts.push(partOf(change, part))
+    }
+    return parts.reverse()
   }
 
   /**

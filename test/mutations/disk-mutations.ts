@@ -110,7 +110,7 @@ export const diskMutations: readonly Mutation[] = [
     to: '',
     noticedBy: {
       file: 'src/disk/steady-disk.test.ts',
-      test: 'what the disk refuses when it comes again is read as it was written, and not as the older change that the disk took',
+      test: 'what the disk refuses when it comes again is read as it was written, and not as the older change that the disk kept',
     },
   },
   {
@@ -121,6 +121,16 @@ export const diskMutations: readonly Mutation[] = [
     noticedBy: {
       file: 'src/replica/disk-requests.test.ts',
       test: 'a backup, too, forgets nothing that a failed flush was to cover, and all that a good one covered',
+    },
+  },
+  {
+    name: 'what is written again lies over something newer for a while',
+    file: 'src/disk/unflushed-writes.ts',
+    from: "const left = change.operation === 'trim' ? overwritten.missingIn(range) : overwritten.add(range)",
+    to: 'const left = [range]',
+    noticedBy: {
+      file: 'src/disk/unflushed-writes.test.ts',
+      test: 'of a change that was overwritten in part only the rest is written again: nothing older lies over it meanwhile',
     },
   },
   {
