@@ -507,6 +507,25 @@ test('after a flush of our own that failed, what the disk may have lost with the
   assert.equal(server.durable[3], 7)
 })
 
+test('a flush whose answer was lost may have failed: what it was to cover is written again before it is asked for again', async () => {
+  const server = new ToyServer()
+  const disk = steadyDisk(server)
+  await settle()
+  const write = disk.request({ operation: 'write', offset: 3, data: Uint8Array.of(7) })
+  server.finish(0)
+  await write
+  const flushed = disk.request({ operation: 'flush' })
+  server.cut(() => true)
+  await settle()
+  const operations = (): unknown[] => server.executing.map(({ work }) => work.operation)
+  assert.deepEqual(operations(), ['write'])
+  server.finish(0)
+  await settle()
+  assert.deepEqual(operations(), ['flush'])
+  server.finish(0)
+  await flushed
+})
+
 test('a change that is refused when it comes again fails our own flushes, until a flush of the guest has failed', async () => {
   const server = new ToyServer()
   const disk = await writtenAndNotSecured(server)

@@ -281,6 +281,8 @@ export class SteadyRequests {
     if (this.#isGivenUp) this.#rejectAll()
     if (this.#isEnded) return
     this.#outside.trace(`disk: ${error?.message ?? 'the connection is over'}; connecting again`)
+    // A flush may have failed, and its answer been lost: a disk says so once, and the next flush succeeds.
+    if ([...this.#waiting].some(({ work }) => work.operation === 'flush')) this.#bootId = undefined
     this.#link = undefined
     link.destroy()
     this.connect()

@@ -61,12 +61,12 @@ else {
       })
       return { offer, cable }
     })
+    // What says that it is there can be counted on.
+    assert.ok(offers.every(({ offer }) => !offer.isThere))
     const client = new EtcdClient(cluster.settings)
     t.after(() => client.close())
     // What another version of us has put there.
     await client.transact([], [{ put: `${cluster.settings.prefix}hosts/x`, value: '{"version":9}' }], 20_000)
-    // What says that it is there can be counted on.
-    assert.ok(offers.every(({ offer }) => !offer.isThere))
     await until(async () => offers.every(({ offer }) => offer.isThere))
     assert.deepEqual([...(await observer.hosts())], hosts)
     await offers[0]!.offer.close()

@@ -96,7 +96,7 @@ export class DiskBackend {
    * was a backup has followed the whole log by now.
    */
   async connect(generation: bigint): Promise<void> {
-    this.#reads.clear()
+    this.#reads.end()
     const pass = this.#passIn(Number(generation))
     await Promise.all(this.#disks.map((disk) => disk.goLive(pass)))
   }
@@ -143,13 +143,13 @@ export class DiskBackend {
   }
 
   async close(): Promise<void> {
-    this.#reads.clear()
+    this.#reads.end()
     await Promise.all(this.#disks.map((disk) => disk.close()))
   }
 
   /** For a replica that halts: no request is sent again, none is waited for. */
   drop(): void {
-    this.#reads.clear()
+    this.#reads.end()
     for (const disk of this.#disks) disk.drop()
   }
 

@@ -73,7 +73,7 @@ test('what gave something else than the primary has read is read again after a w
 })
 
 test('a read that nobody wants any more is not tried again and not given, and what waited for it goes on', () => {
-  for (const end of [(reads: ReplayedReads) => reads.onAnswer(1n), (reads: ReplayedReads) => reads.clear()]) {
+  for (const end of [(reads: ReplayedReads) => reads.onAnswer(1n), (reads: ReplayedReads) => reads.end()]) {
     const failed = newReads(true)
     failed.reads.onRequest(request(1n))
     failed.attempts[0]!(broken)
@@ -86,4 +86,14 @@ test('a read that nobody wants any more is not tried again and not given, and wh
     late.attempts[0]!(Uint8Array.of(7))
     assert.deepEqual([late.given, late.turns.over], [[], 1])
   }
+})
+
+test('what a hart asks for that has not heard that it is over is not begun', () => {
+  const { reads, attempts } = newReads(true)
+  reads.onRequest(request(1n))
+  reads.end()
+  reads.onNeeded({ sequence: 1n })
+  reads.onRequest(request(2n))
+  reads.onNeeded(other)
+  assert.equal(attempts.length, 1)
 })

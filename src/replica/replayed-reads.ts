@@ -42,6 +42,7 @@ export class ReplayedReads {
   readonly #options: ReplayedReadsOptions
   /** Those that the machine made again and its log has no answer to. */
   readonly #open = new Map<bigint, OpenRead>()
+  #isOver = false
 
   constructor(options: ReplayedReadsOptions) {
     this.#options = options
@@ -49,7 +50,7 @@ export class ReplayedReads {
 
   /** The machine made this request again, a read or another. */
   onRequest(request: DiskRequest): void {
-    if (request.operation !== 'read') return
+    if (request.operation !== 'read' || this.#isOver) return
     const open = { request, isBegun: false }
     this.#open.set(request.sequence, open)
     if (this.#options.readsAhead) this.#begin(open)
@@ -57,6 +58,7 @@ export class ReplayedReads {
 
   /** The log has the answer without its data. One that was begun is not begun again, unless it gave something else. */
   onNeeded({ sequence, difference }: NeededRead): void {
+    if (this.#isOver) return
     const open = this.#open.get(sequence)
     assert(open, `disk read ${sequence} is not open`)
     if (!open.isBegun || difference) this.#begin(open, difference !== undefined)
@@ -67,8 +69,9 @@ export class ReplayedReads {
     this.#open.delete(sequence)
   }
 
-  /** Live, or at its end: nobody wants any of them. */
-  clear(): void {
+  /** Live, or at its end: nobody wants any of them, nor what a hart that has not heard of it says later. */
+  end(): void {
+    this.#isOver = true
     this.#open.clear()
   }
 

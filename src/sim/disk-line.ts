@@ -77,7 +77,7 @@ export class DiskLine implements DisksPort {
 
   connect(generation: number): void {
     this.#followed.clear()
-    this.#reads.clear()
+    this.#reads.end()
     this.#reader.drop()
     this.#generation = generation
     this.steady.connect()
@@ -118,7 +118,7 @@ export class DiskLine implements DisksPort {
 
   /** The replica has ended. */
   drop(): void {
-    this.#reads.clear()
+    this.#reads.end()
     this.#reader.drop()
     this.steady.drop()
   }

@@ -33,7 +33,7 @@ export class DiskStore {
   readonly #dirty = new Set<number>()
   /** Those that a flush has failed on. */
   readonly #abandoned = new Set<number>()
-  readonly #executing = new Set<DiskWork>()
+  readonly #executing = new Set<{ readonly work: DiskWork }>()
   readonly weather: DiskWeather = { errorChance: 0, flushErrorChance: 0, slowness: 1 }
   readonly #chance: Chance
   /** Writes that a crash cut in two. */
@@ -52,11 +52,13 @@ export class DiskStore {
     const durationUs = Math.round((usualUs + this.#chance.below(usualUs)) * slowness)
     const isRefused = this.#isRefused(work)
     const flushed = work.operation === 'flush' ? [...this.#dirty] : []
-    this.#executing.add(work)
+    // One that was sent again is carried out twice, each time by itself.
+    const execution = { work }
+    this.#executing.add(execution)
     return {
       durationUs,
       finish: () => {
-        if (!this.#executing.delete(work)) return undefined
+        if (!this.#executing.delete(execution)) return undefined
         if (isRefused) {
           this.errors++
           for (const sector of flushed) this.#abandon(sector)
@@ -72,7 +74,7 @@ export class DiskStore {
 
   /** The disk server ended. */
   onDeath(how: Death): void {
-    for (const work of this.#executing) this.#tear(work)
+    for (const { work } of this.#executing) this.#tear(work)
     this.#executing.clear()
     if (how === 'process') return
     for (const sector of this.#dirty) {

@@ -22,6 +22,18 @@ export const knownSeeds: readonly KnownSeed[] = [
       'of it, and read something else than its primary for ever (replica/disk-requests.test.ts, "a flush that was made …")',
   },
   {
+    seed: 11_611,
+    found:
+      'a backup had ended, and its hart, which had not heard of it, asked for a read (replica/replayed-reads.test.ts, "what a ' +
+      'hart asks for that has not heard …")',
+  },
+  {
+    seed: 18_712,
+    found:
+      'a flush fails, its answer is lost with the connection, and the next flush succeeds without what the disk gave up; then its ' +
+      'host crashes (disk/steady-disk.test.ts, "a flush whose answer was lost …")',
+  },
+  {
     seed: 101_726,
     found:
       'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +

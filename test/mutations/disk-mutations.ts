@@ -124,6 +124,16 @@ export const diskMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'a flush whose answer was lost counts as one that was never made',
+    file: 'src/disk/steady-requests.ts',
+    from: "    if ([...this.#waiting].some(({ work }) => work.operation === 'flush')) this.#bootId = undefined\n",
+    to: '',
+    noticedBy: {
+      file: 'src/disk/steady-disk.test.ts',
+      test: 'a flush whose answer was lost may have failed: what it was to cover is written again before it is asked for again',
+    },
+  },
+  {
     name: 'what is written again lies over something newer for a while',
     file: 'src/disk/unflushed-writes.ts',
     from: "const left = change.operation === 'trim' ? overwritten.missingIn(range) : overwritten.add(range)",
