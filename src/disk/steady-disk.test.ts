@@ -303,9 +303,7 @@ test('a server that comes back in the same boot has lost nothing: only what wait
   const server = new ToyServer()
   const disk = steadyDisk(server)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 0, data: Uint8Array.of(1) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 0, data: Uint8Array.of(1) })
   void disk.request({ operation: 'read', offset: 4, lengthBytes: 1 })
   server.cut(() => false)
   await settle()
@@ -320,9 +318,7 @@ test('a server that does not name its boot may have lost something whenever the 
   const server = new ToyServer()
   const disk = steadyDisk(server, () => undefined)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 0, data: Uint8Array.of(1) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 0, data: Uint8Array.of(1) })
   server.cut(() => false)
   await settle()
   assert.deepEqual(
@@ -351,9 +347,7 @@ test('nothing is sent to a new boot before all that is kept is written again, in
     { operation: 'trim', offset: 2, lengthBytes: 3 },
     { operation: 'write', offset: 8, data: Uint8Array.of(9) },
   ] as const) {
-    const changed = disk.request(change)
-    server.finish(0)
-    await changed
+    await carriedOut(server, disk, change)
   }
   void disk.request({ operation: 'read', offset: 0, lengthBytes: 1 })
   server.crash(() => false)
@@ -379,9 +373,7 @@ test('a change that the disk took once and refuses when it comes again makes the
   const server = new ToyServer()
   const disk = steadyDisk(server)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 0, data: Uint8Array.of(1) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 0, data: Uint8Array.of(1) })
   server.crash(() => false)
   server.comeUp()
   await settle()
@@ -403,9 +395,7 @@ test("the disk's own error is an answer, and what a failed flush was to cover is
   const server = new ToyServer()
   const disk = steadyDisk(server)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 0, data: Uint8Array.of(1) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 0, data: Uint8Array.of(1) })
   server.isBroken = true
   const refused = assert.rejects(disk.request({ operation: 'write', offset: 1, data: Uint8Array.of(1) }), {
     reason: 'io',
@@ -437,9 +427,7 @@ test('what the disk refuses when it comes again is read as it was written, and n
     [1, [1]],
     [0, [2, 2]],
   ] as const) {
-    const write = disk.request({ operation: 'write', offset, data: Uint8Array.from(bytes) })
-    server.finish(0)
-    await write
+    await carriedOut(server, disk, { operation: 'write', offset, data: Uint8Array.from(bytes) })
   }
   let kept = 0
   server.crash(() => kept++ === 0)
@@ -455,6 +443,13 @@ test('what the disk refuses when it comes again is read as it was written, and n
   assert.deepEqual([...(await read)!], [2, 2, 0])
 })
 
+/** Asks, and has the server do and answer it, which has nothing else to do. */
+async function carriedOut(server: ToyServer, disk: SteadyDisk, work: DiskWork): Promise<void> {
+  const answered = disk.request(work)
+  server.finish(0)
+  await answered
+}
+
 async function finishInOrder(server: ToyServer): Promise<void> {
   for (await settle(); server.executing.length > 0; await settle()) server.finish(0)
 }
@@ -463,9 +458,7 @@ async function finishInOrder(server: ToyServer): Promise<void> {
 async function writtenAndNotSecured(server: ToyServer): Promise<SteadyDisk> {
   const disk = steadyDisk(server)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 3, data: Uint8Array.of(7) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 3, data: Uint8Array.of(7) })
   server.isBroken = true
   const secured = assert.rejects(disk.secure(), { reason: 'io' })
   server.finish(0)
@@ -511,9 +504,7 @@ test('a flush whose answer was lost may have failed: what it was to cover is wri
   const server = new ToyServer()
   const disk = steadyDisk(server)
   await settle()
-  const write = disk.request({ operation: 'write', offset: 3, data: Uint8Array.of(7) })
-  server.finish(0)
-  await write
+  await carriedOut(server, disk, { operation: 'write', offset: 3, data: Uint8Array.of(7) })
   const flushed = disk.request({ operation: 'flush' })
   server.cut(() => true)
   await settle()

@@ -465,12 +465,17 @@ export class Backup {
    * @param hasEnded it said so itself: nobody else asks
    */
   #suspect(detail: string, nowMs: number, hasEnded = false): void {
-    this.#moveTo('asking')
-    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
-    this.#effects.push({ kind: 'closeChannel', reason: detail })
+    this.#beginAsking(detail, nowMs)
     if (!hasEnded && isBetterPlaced(this.#primaryReach, this.#reach))
       this.#waitsUntilMs = nowMs + this.#policy.headStartMs
     else this.#ask()
+  }
+
+  /** Whom it followed is lost: it hears that one no more, and its failover begins. */
+  #beginAsking(reason: string, nowMs: number): void {
+    this.#moveTo('asking')
+    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
+    this.#effects.push({ kind: 'closeChannel', reason })
   }
 
   #ask(): void {
@@ -526,9 +531,7 @@ export class Backup {
     this.#hasAskedAsHeir = true
     this.#mayHaveHeirs = true
     if (!this.#wasCalled) this.#generation = this.#generation! + 1
-    this.#moveTo('asking')
-    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
-    this.#effects.push({ kind: 'closeChannel', reason: 'the winner is lost, too' })
+    this.#beginAsking('the winner is lost, too', nowMs)
     this.#ask()
   }
 
