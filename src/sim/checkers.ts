@@ -86,14 +86,14 @@ export class Checkers implements Witness {
   #bound: DiskVisitor = { replica: '', generation: 0 }
   readonly #describeTime: () => string
   readonly #isAnotherLive: (replica: string) => boolean
-  readonly #isAnotherBackup: (replica: string) => boolean
+  readonly #otherBackups: (replica: string) => number
 
   constructor(
     describeTime: () => string,
     isAnotherLive: (replica: string) => boolean,
-    isAnotherBackup: (replica: string) => boolean,
+    otherBackups: (replica: string) => number,
   ) {
-    this.#isAnotherBackup = isAnotherBackup
+    this.#otherBackups = otherBackups
     this.#describeTime = describeTime
     this.#isAnotherLive = isAnotherLive
   }
@@ -277,7 +277,9 @@ export class Checkers implements Witness {
     const hook = this.onLiveNext
     this.onLiveNext = undefined
     hook?.(replica)
-    if (this.#isAnotherBackup(replica)) this.count('promoted_with_another_attached')
+    const others = this.#otherBackups(replica)
+    if (others > 0) this.count('promoted_with_another_attached')
+    if (others > 1) this.count('promoted_with_two_others_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
     // An heir may have less of the log than a winner that was lost before it had backups of its own: that one never was.

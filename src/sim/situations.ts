@@ -4,6 +4,8 @@ export const situations = [
   'failover',
   'second_failover',
   'promoted_with_another_attached',
+  'three_backups',
+  'promoted_with_two_others_attached',
   'protected_again',
   'fault_during_reprotection',
   'reprotection_flush_failed',

@@ -62,6 +62,12 @@ function disciplineOf(seed: number): { readonly discipline: Discipline; readonly
   return { discipline, bus: chance.chance(0.7) ? 'scsi' : 'blk' }
 }
 
+/** A quarter of the seeds have two. Dice of their own give a tenth three in their place: the other seeds stay as they are. */
+function backupsOf(seed: number, chance: Chance): number {
+  const backups = chance.chance(0.25) ? 2 : 1
+  return new Chance(seed, 21).chance(0.1) ? 3 : backups
+}
+
 function timesOf(seed: number, chance: Chance, backups: number): Times {
   const { discipline, bus } = disciplineOf(seed)
   return {
@@ -120,13 +126,14 @@ export class World {
   answers = 0
   #trace: ((line: string) => void) | undefined
 
-  constructor(seed: number, trace?: (line: string) => void, options: { readonly backups?: number } = {}) {
+  constructor(seed: number, trace?: (line: string) => void) {
     this.chance = new Chance(seed, 1)
     this.#trace = trace
     this.checkers = new Checkers(
       () => `${this.timeline.nowMs.toFixed(2)} ms, run ${this.#runs}:`,
       (name) => this.live.some((replica) => replica.name !== name && !replica.actor.isPaused),
-      (name) => this.replicas.some((other) => other.name !== name && !other.isGone && other.backup !== undefined),
+      (name) =>
+        this.replicas.filter((other) => other.name !== name && !other.isGone && other.backup !== undefined).length,
     )
     const { timeline, chance } = this
     const leastUs = chance.pick([20, 60, 400])
@@ -138,7 +145,8 @@ export class World {
       },
     })
     this.store = new DiskStore(diskSectors, chance)
-    this.backups = options.backups ?? (chance.chance(0.25) ? 2 : 1)
+    this.backups = backupsOf(seed, chance)
+    if (this.backups === 3) this.checkers.count('three_backups')
     this.times = timesOf(seed, chance, this.backups)
     const { discipline } = this.times.policy
     if (discipline.kind === 'epoch') this.checkers.epochs = { discipline, bus: this.times.bus }
