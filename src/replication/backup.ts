@@ -107,7 +107,7 @@ export class Backup {
     if (this.#state === 'restoring') return this.#detector.dueMs
     if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStall.dueMs)
     if (this.#state === 'goingLive')
-      return Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.divergesAtMs)
+      return Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.dueMs)
     return this.#waitsUntilMs
   }
 
@@ -243,6 +243,7 @@ export class Backup {
 
   /** Call at `dueMs`, or at any time before. */
   onTick(nowMs: number): BackupEffect[] {
+    this.#readStall.onTick(nowMs)
     const divergence = this.#readStall.divergence(nowMs)
     if (this.#state === 'restoring') {
       const silence = `${unfinished}: it was not heard of for ${this.#policy.detector.timeoutMs} ms`
@@ -255,7 +256,7 @@ export class Backup {
       else if (this.#detector.isOutplaced(nowMs))
         this.#suspect(`it does not reach ${lackedBy(this.#primaryReach)}`, nowMs)
       else if (divergence) this.#diverge(divergence, nowMs)
-      else if (nowMs >= this.#readStall.dueMs) this.#leaveForDisk(nowMs)
+      else if (this.#readStall.hasEnded(nowMs)) this.#leaveForDisk(nowMs)
       else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
     } else if (this.#state === 'asking' && nowMs >= this.#waitsUntilMs) {
       this.#ask()

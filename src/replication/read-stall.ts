@@ -6,6 +6,9 @@
  *      └─ readStallMs ──► nothing given: its primary is better off without it
  *                     └─► something else given: by then a disk server that had lost writes has them again, and a backup that
  *                         was dropped has heard of it. So it is a divergence.
+ *
+ * Time in which this replica stood still itself (a stopped process, a frozen host) does not count: what it was sent meanwhile, that it
+ * was dropped above all, lies unread in its socket.
  */
 
 import type { Divergence } from '../log/divergence.ts'
@@ -13,24 +16,25 @@ import type { ReplayReport } from './backup-options.ts'
 
 export class ReadStall {
   readonly #limitMs: number
+  #lastTickMs = Number.NEGATIVE_INFINITY
   #stalled: { readonly sinceMs: number; readonly difference: Divergence | undefined } | undefined
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs
   }
 
-  /** When it has lasted too long; infinite when no read is waited for. */
+  /** The latest time for the next tick; infinite when no read is waited for. Several ticks before the limit, to notice a gap. */
   get dueMs(): number {
-    return (this.#stalled?.sinceMs ?? Number.POSITIVE_INFINITY) + this.#limitMs
+    return this.#stalled ? Math.min(this.#endsMs, this.#lastTickMs + this.#limitMs / 4) : Number.POSITIVE_INFINITY
   }
 
-  /** The same of one that gave something else. */
-  get divergesAtMs(): number {
-    return this.#stalled?.difference ? this.dueMs : Number.POSITIVE_INFINITY
+  get #endsMs(): number {
+    return (this.#stalled?.sinceMs ?? Number.POSITIVE_INFINITY) + this.#limitMs
   }
 
   /** What the replayer waits for now, if anything. */
   onNeed(need: ReplayReport['need'], nowMs: number): void {
+    if (!this.#stalled) this.#lastTickMs = nowMs
     this.#stalled = need && { sinceMs: this.#stalled?.sinceMs ?? nowMs, difference: need.difference }
   }
 
@@ -39,8 +43,21 @@ export class ReadStall {
     if (this.#stalled) this.#stalled = { ...this.#stalled, sinceMs: nowMs }
   }
 
+  /** Call at `dueMs`, or at any time before, and before `hasEnded`. */
+  onTick(nowMs: number): void {
+    const sinceTickMs = nowMs - this.#lastTickMs
+    this.#lastTickMs = nowMs
+    if (this.#stalled && sinceTickMs > this.#limitMs / 2)
+      this.#stalled = { ...this.#stalled, sinceMs: this.#stalled.sinceMs + sinceTickMs }
+  }
+
+  /** A read was waited for, for too long. */
+  hasEnded(nowMs: number): boolean {
+    return nowMs >= this.#endsMs
+  }
+
   /** Something else was given, and for too long. */
   divergence(nowMs: number): Divergence | undefined {
-    return nowMs >= this.divergesAtMs ? this.#stalled?.difference : undefined
+    return this.hasEnded(nowMs) ? this.#stalled?.difference : undefined
   }
 }

@@ -34,7 +34,7 @@ interface Seen {
   readonly bytes: Uint8Array
   /** By a primary that woke after a failover and has not heard of it: nothing fences a console (host/console-log.ts). */
   readonly isLate: boolean
-  /** Failovers before it, in this run of the machine. */
+  /** Failovers before its replica was live, in this run of the machine: what is under way when it is lost still arrives. */
   readonly failovers: number
 }
 
@@ -67,6 +67,8 @@ export class Checkers implements Witness {
   #writer = ''
   #seen: Seen[] = []
   #failovers = 0
+  /** … when each replica went live; the first one did before any. */
+  readonly #failoversBefore = new Map<string, number>()
   #isFirstRun = true
   /** Of a machine in the epoch discipline. */
   epochs: EpochSettings | undefined
@@ -194,7 +196,7 @@ export class Checkers implements Witness {
     if (this.#bound.generation < this.#runGeneration) return
     if (replica !== this.#bound.replica)
       this.violate(`a frame of ${replica} passes while ${this.#bound.replica} is bound`)
-    if (fate === 'forwarded') this.#see('frame', sequence, bytes)
+    if (fate === 'forwarded') this.#see('frame', replica, sequence, bytes)
     else {
       this.count('unconfirmed_sent_again')
       if (this.#failovers === 0) this.violate(`frame ${sequence} was sent again without a failover`)
@@ -203,11 +205,12 @@ export class Checkers implements Witness {
 
   onConsoleOutput(replica: string, sequence: bigint, bytes: Uint8Array): void {
     const isLate = replica !== this.#writer
-    this.#see('console', sequence, bytes, isLate)
+    this.#see('console', replica, sequence, bytes, isLate)
   }
 
-  #see(kind: Seen['kind'], sequence: bigint, bytes: Uint8Array, isLate = false): void {
-    this.#seen.push({ kind, sequence, bytes, isLate, failovers: this.#failovers })
+  #see(kind: Seen['kind'], replica: string, sequence: bigint, bytes: Uint8Array, isLate = false): void {
+    const failovers = this.#failoversBefore.get(replica) ?? 0
+    this.#seen.push({ kind, sequence, bytes, isLate, failovers })
   }
 
   onRecorded(replica: string, batch: LogBatch): void {
@@ -282,6 +285,7 @@ export class Checkers implements Witness {
     if (others > 1) this.count('promoted_with_two_others_attached')
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
+    this.#failoversBefore.set(replica, this.#failovers)
     // An heir may have less of the log than a winner that was lost before it had backups of its own: that one never was.
     this.#failoverEnds = [...this.#failoverEnds.filter((end) => end < logEnd), logEnd]
     if (this.#failovers > 1) this.count('second_failover')
@@ -320,6 +324,7 @@ export class Checkers implements Witness {
     this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []
     this.#failovers = 0
+    this.#failoversBefore.clear()
     this.#failoverEnds = []
     this.#isFirstRun = false
     this.#isDiskBroken = false

@@ -34,6 +34,18 @@ export const knownSeeds: readonly KnownSeed[] = [
       'host crashes (disk/steady-disk.test.ts, "a flush whose answer was lost …")',
   },
   {
+    seed: 52_750,
+    found:
+      'a false alarm of the checkers: what a primary had sent arrives after the backup went live, and is sent again by it: once ' +
+      'before the failover, once after it',
+  },
+  {
+    seed: 69_694,
+    found:
+      'a backup that reads the disk itself was stopped and dropped, and said on waking that it read something else than its ' +
+      'primary (replication/read-stall.test.ts, "is none for a replica that stood still …")',
+  },
+  {
     seed: 101_726,
     found:
       'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +
