@@ -31,7 +31,10 @@ export interface ViewerEvents {
   readonly onEnd: (end: ViewerEnd) => void
 }
 
-const reconnectIntervalMs = 100
+/** How soon a successor is found. */
+const seekIntervalMs = 100
+/** While one is attached, others are for later. */
+const lookIntervalMs = 1000
 const waitingKeysBytes = 4096
 /** One output of a console, in base64: far more than a guest prints at once. */
 const maxReplicaLineBytes = 16 * 1024 * 1024
@@ -47,7 +50,7 @@ export class ConsoleViewer {
   readonly #events: ViewerEvents
   readonly #connections = new Map<string, Connection>()
   readonly #filter = new TerminalQueryFilter()
-  readonly #retry: NodeJS.Timeout
+  #retry: NodeJS.Timeout | undefined
   #attached: Connection | undefined
   #generation = 0
   #isWriter = false
@@ -59,7 +62,6 @@ export class ConsoleViewer {
     this.#folder = folder
     this.#wish = wish
     this.#events = events
-    this.#retry = setInterval(() => this.#connect(), reconnectIntervalMs)
     this.#connect()
   }
 
@@ -78,7 +80,7 @@ export class ConsoleViewer {
 
   close(): void {
     this.#hasEnded = true
-    clearInterval(this.#retry)
+    clearTimeout(this.#retry)
     for (const { socket } of this.#connections.values()) socket.destroy()
   }
 
@@ -86,6 +88,12 @@ export class ConsoleViewer {
     if (this.#hasEnded) return
     for (const name of replicaNames) if (!this.#connections.has(name)) this.#connectTo(name)
     if (!this.#attached && !this.#hasLivingReplica()) this.#end({ kind: 'gone' })
+    else this.#connectAgain()
+  }
+
+  #connectAgain(): void {
+    clearTimeout(this.#retry)
+    this.#retry = setTimeout(() => this.#connect(), this.#attached ? lookIntervalMs : seekIntervalMs)
   }
 
   #connectTo(name: (typeof replicaNames)[number]): void {
@@ -106,6 +114,7 @@ export class ConsoleViewer {
   #onLost(): void {
     this.#attached = undefined
     this.#events.onNotice('the primary is gone; waiting for its successor')
+    this.#connectAgain()
   }
 
   #onMessage(connection: Connection, message: FromReplica): void {
