@@ -20,15 +20,16 @@ import type { LogBatch } from '../log/batch.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import { logIndex } from '../log/entry.ts'
+import { BackupLine } from './backup-line.ts'
 import type { BackupOptions, BackupStatus, ReplayReport } from './backup-options.ts'
 import type { ArbiterAnswer, BackupEffect, ChannelId, FailoverTiming, HaltReason } from './effects.ts'
-import { FailureDetector } from './failure-detector.ts'
+import { Eligibility } from './eligibility.ts'
 import { type Hello, helloOfBackup, type Introduction, judgeAnswer } from './hello.ts'
-import { type Generation, isToFollower, type Message, type ReplicaName, type Sibling } from './messages.ts'
+import { type Generation, isToFollower, type Message, type ReplicaName } from './messages.ts'
 import { PeerLines } from './peer-lines.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
 import { Primary } from './primary.ts'
-import { fullReach, isBetterPlaced, isSameReach, lackedBy, type Reach } from './reach.ts'
+import type { Reach } from './reach.ts'
 import { ReadStall } from './read-stall.ts'
 import { ReceivedLog } from './received-log.ts'
 import { type BackupState, backupTransitions, moveTo } from './roles.ts'
@@ -44,47 +45,35 @@ export class Backup {
   readonly #own: Introduction
   readonly #policy: ReplicationPolicy
   readonly #artefacts: BootArtefacts | undefined
+  readonly #effects: BackupEffect[] = []
+  readonly #line: BackupLine
+  readonly #peers = new PeerLines(this.#effects)
+  readonly #eligibility: Eligibility
   readonly #unconfirmed = new UnconfirmedOutputs()
-  #detector: FailureDetector
-  #state: BackupState = 'joining'
-  /** The generation in which it is, or is going to be, eligible. Of one that follows a winner: that winner's, until it is welcomed. */
-  #generation: Generation | undefined
-  #runId = 0n
+  readonly #readStall: ReadStall
   /** While it gets a machine that runs already. */
   readonly #receipt = new StateReceipt()
-  /** Of the primary whose log it followed last. */
-  #hold: Generation = 0
-  /** Whose log that is. */
-  #primary: ReplicaName | undefined
-  #siblings: readonly Sibling[] = []
-  #fetch: TailFetch | undefined
-  /** How long it stays as it is, when nobody speaks to it: while it joins, rejoins, or is to ask (again). */
-  #waitsUntilMs = Number.POSITIVE_INFINITY
-  /** The record of the generation that it takes over may name heirs that it does not know of. */
-  #mayHaveHeirs = false
-  /** By the winner, whose generation it knows therefore. */
-  #wasCalled = false
-  /** It asked for the generation of a winner that never had backups of its own. */
-  #hasAskedAsHeir = false
+  #state: BackupState = 'joining'
   /** What was received, and acknowledged in the same breath. */
   #log: ReceivedLog
-  #reach: Reach = fullReach
-  #primaryReach: Reach = fullReach
-  /** Its primary said that the arbiter lists it. */
-  #isListed = false
-  readonly #readStall: ReadStall
+  /** Of the primary whose log that is. */
+  #hold: Generation = 0
+  #runId = 0n
+  /** How long it stays as it is, when nobody speaks to it: while it joins, rejoins, or is to ask (again). */
+  #waitsUntilMs = Number.POSITIVE_INFINITY
   #timing: FailoverTiming | undefined
-  readonly #effects: BackupEffect[] = []
-  readonly #peers = new PeerLines(this.#effects)
+  /** Of a winner that had siblings. */
+  #fetch: TailFetch | undefined
 
   constructor(options: BackupOptions, nowMs: number) {
     const { identity, replica, address = '', policy = defaultReplicationPolicy } = options
     this.#own = { identity, replica, address, discipline: policy.discipline }
     this.#policy = policy
     this.#artefacts = options.artefacts
+    this.#line = new BackupLine(policy, this.#effects, nowMs)
+    this.#eligibility = new Eligibility(replica)
     this.#readStall = new ReadStall(policy.readStallMs)
     this.#log = new ReceivedLog(options.nextIndex ?? logIndex(0n), options.coveredFrameId)
-    this.#detector = new FailureDetector(this.#policy.detector, nowMs)
   }
 
   get state(): BackupState {
@@ -94,30 +83,30 @@ export class Backup {
   status(nowMs: number): BackupStatus {
     return {
       state: this.#state,
-      generation: this.#generation,
-      isListed: this.#state === 'replaying' && this.#isListed,
+      generation: this.#eligibility.known,
+      isListed: this.#state === 'replaying' && this.#eligibility.isListed,
       progress: this.#log.progress(nowMs),
-      reach: this.#reach,
+      reach: this.#line.reach,
       unconfirmedOutputs: this.#unconfirmed.count,
     }
   }
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    if (this.#state === 'restoring') return this.#detector.dueMs
-    if (this.#state === 'replaying') return Math.min(this.#detector.dueMs, this.#readStall.dueMs)
+    if (this.#state === 'restoring') return this.#line.dueMs
+    if (this.#state === 'replaying') return Math.min(this.#line.dueMs, this.#readStall.dueMs)
     if (this.#state === 'goingLive')
       return Math.min(this.#fetch?.deadlineMs ?? Number.POSITIVE_INFINITY, this.#readStall.dueMs)
     return this.#waitsUntilMs
   }
 
-  // ---- facts from the host -------------------------------------------------------------------------------------------
+  // ---- facts from the host, by state --------------------------------------------------------------------------------
 
-  /** Connected to the primary: introduces itself. */
-  onChannelOpen(nowMs: number): BackupEffect[] {
-    assert(this.#state === 'joining', 'a backup connects once')
-    this.#waitsUntilMs = nowMs + this.#policy.helloTimeoutMs
-    this.#sayHello(nowMs)
+  onMessage(message: Message, nowMs: number): BackupEffect[] {
+    if (this.#state === 'joining' || this.#state === 'rejoining') this.#onFirstMessage(message, nowMs)
+    else if (this.#state === 'restoring') this.#onRestoringMessage(message, nowMs)
+    else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)
+    // In every later state the primary has nothing to say any more: what it sends now was never acknowledged.
     return this.#takeEffects()
   }
 
@@ -138,12 +127,97 @@ export class Backup {
     return this.#takeEffects()
   }
 
-  onMessage(message: Message, nowMs: number): BackupEffect[] {
-    if (this.#state === 'joining' || this.#state === 'rejoining') this.#onFirstMessage(message, nowMs)
-    else if (this.#state === 'restoring') this.#onRestoringMessage(message, nowMs)
-    else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)
-    // In every later state the primary has nothing to say any more: what it sends now was never acknowledged.
+  /** Call at `dueMs`, or at any time before. */
+  onTick(nowMs: number): BackupEffect[] {
+    this.#readStall.onTick(nowMs)
+    switch (this.#state) {
+      case 'joining':
+        // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
+        if (nowMs >= this.#waitsUntilMs)
+          this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
+        break
+      case 'restoring':
+        this.#onRestoringTick(nowMs)
+        break
+      case 'replaying':
+        this.#onReplayingTick(nowMs)
+        break
+      case 'asking':
+        if (nowMs >= this.#waitsUntilMs) this.#ask()
+        break
+      case 'rejoining':
+        if (nowMs >= this.#waitsUntilMs) this.#askAsHeir(nowMs)
+        break
+      case 'goingLive':
+        if (!this.#hasDiverged(nowMs)) this.#goLiveIfReady(nowMs)
+    }
     return this.#takeEffects()
+  }
+
+  #violation(detail: string, nowMs: number): void {
+    const isUnpaired = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'rejoining'
+    if (isUnpaired) this.#halt('neverPaired', detail)
+    else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
+  }
+
+  // ---- pairing ------------------------------------------------------------------------------------------------------
+
+  /** Connected to the primary: introduces itself. */
+  onChannelOpen(nowMs: number): BackupEffect[] {
+    assert(this.#state === 'joining', 'a backup connects once')
+    this.#waitsUntilMs = nowMs + this.#policy.helloTimeoutMs
+    this.#sayHello(nowMs)
+    return this.#takeEffects()
+  }
+
+  #sayHello(nowMs: number): void {
+    this.#line.send(helloOfBackup(this.#own, this.#hold, this.#log.end, this.#log.replayedEnd), nowMs)
+  }
+
+  #onFirstMessage(message: Message, nowMs: number): void {
+    const { known: generation } = this.#eligibility
+    const log = generation === undefined ? undefined : { generation, runId: this.#runId, nextIndex: this.#log.end }
+    const answer = judgeAnswer(message, this.#own, log)
+    if (answer.kind === 'refused') this.#halt('refused', answer.detail)
+    else if (answer.kind === 'violation') this.#violation(answer.detail, nowMs)
+    else this.#follow(answer, nowMs)
+  }
+
+  #follow(primary: Hello, nowMs: number): void {
+    this.#eligibility.onAccepted(primary, this.#state === 'rejoining')
+    this.#runId = primary.runId
+    this.#hold = primary.hold
+    this.#line.restart(nowMs)
+    this.#moveTo(primary.nextIndex === this.#log.end ? 'replaying' : 'restoring')
+  }
+
+  // ---- a machine that runs already ----------------------------------------------------------------------------------
+
+  #onRestoringMessage(message: Message, nowMs: number): void {
+    this.#line.onHeard(nowMs)
+    if (message.kind === 'pages') this.#effects.push({ kind: 'loadPages', bytes: message.bytes })
+    else if (message.kind === 'state') this.#onState(message, nowMs)
+    else if (message.kind === 'heartbeat') this.#line.onPrimaryReach(message.reach)
+    else if (message.kind === 'goodbye') this.#halt('goodbye', message.reason)
+    else if (message.kind === 'confirmed' && this.#receipt.state) this.#unconfirmed.confirm(message.ends)
+    // Entries follow the state at once. They are acknowledged as soon as there is a machine for them.
+    else if (message.kind === 'entries' && this.#receipt.state) this.#onEntries(message.batch, nowMs)
+    else this.#violation(`unexpected ${message.kind}`, nowMs)
+  }
+
+  #onState(piece: Extract<Message, { kind: 'state' }>, nowMs: number): void {
+    let state: TransferredState | undefined
+    try {
+      state = this.#receipt.onPiece(piece)
+    } catch (error) {
+      if (!(error instanceof WorldError)) throw error
+      this.#violation(error.message, nowMs)
+    }
+    if (state === undefined) return
+    this.#log = new ReceivedLog(state.nextIndex, state.coveredFrameId)
+    this.#eligibility.onState(state.generation)
+    for (const marked of state.unconfirmed) this.#unconfirmed.add(marked)
+    this.#effects.push({ kind: 'loadState', state })
   }
 
   /** So many bytes of pages more are in the machine. */
@@ -172,7 +246,9 @@ export class Backup {
    */
   onRestored(nowMs: number): BackupEffect[] {
     if (this.#state !== 'restoring') return []
-    this.#beginReplaying(nowMs)
+    this.#readStall.restart(nowMs)
+    this.#line.listen(nowMs)
+    this.#moveTo('replaying')
     this.#acknowledge(nowMs)
     return this.#takeEffects()
   }
@@ -180,9 +256,81 @@ export class Backup {
   /** What came does not make the primary's machine. */
   onRestoreFailed(detail: string, nowMs: number): BackupEffect[] {
     if (this.#state !== 'restoring') return []
-    this.#send({ kind: 'goodbye', reason: detail }, nowMs)
+    this.#line.send({ kind: 'goodbye', reason: detail }, nowMs)
     this.#halt('neverPaired', detail)
     return this.#takeEffects()
+  }
+
+  #sendTaken(nowMs: number): void {
+    this.#line.send({ kind: 'taken', totalBytes: this.#receipt.loadedBytes }, nowMs)
+  }
+
+  #onRestoringTick(nowMs: number): void {
+    const suspicion = this.#line.suspicion(nowMs)
+    if (suspicion !== undefined) this.#halt('neverPaired', `${unfinished}: it was ${suspicion}`)
+    else if (this.#line.isHeartbeatDue(nowMs)) this.#sendTaken(nowMs)
+  }
+
+  // ---- following the primary ----------------------------------------------------------------------------------------
+
+  #onPrimaryMessage(message: Message, nowMs: number): void {
+    this.#line.onHeard(nowMs)
+    if (!isToFollower(message)) {
+      this.#violation(`unexpected ${message.kind}`, nowMs)
+      return
+    }
+    switch (message.kind) {
+      case 'entries':
+        this.#onEntries(message.batch, nowMs)
+        this.#log.tail.forgetBelow(message.commonEnd)
+        return
+      case 'heartbeat':
+        this.#line.onAnnounced(message.logEnd > this.#log.end, message.isRunning, nowMs)
+        this.#line.onPrimaryReach(message.reach)
+        this.#line.compareReach(this.#eligibility.isListed, nowMs)
+        return
+      case 'confirmed':
+        this.#unconfirmed.confirm(message.ends)
+        return
+      case 'welcome':
+        if (this.#eligibility.onWelcome(message)) this.#line.compareReach(this.#eligibility.isListed, nowMs)
+        else this.#violation(`welcome to generation ${message.generation} in ${this.#eligibility.generation}`, nowMs)
+        return
+      case 'takeOver':
+        this.#suspect(message.reason, nowMs, true)
+        return
+      case 'goodbye':
+        this.#halt('goodbye', message.reason)
+    }
+  }
+
+  #onEntries(batch: LogBatch, nowMs: number): void {
+    if (batch.firstIndex !== this.#log.end) {
+      this.#violation(`log entry ${batch.firstIndex} came where ${this.#log.end} is due`, nowMs)
+      return
+    }
+    this.#receive(batch, nowMs)
+    this.#line.onEntries(nowMs)
+    if (this.#state === 'replaying') this.#acknowledge(nowMs)
+  }
+
+  #receive(batch: LogBatch, nowMs: number): void {
+    this.#log.receive(batch, nowMs)
+    this.#effects.push({ kind: 'replay', batch })
+  }
+
+  #onReplayingTick(nowMs: number): void {
+    const suspicion = this.#line.suspicion(nowMs)
+    if (suspicion !== undefined) this.#suspect(suspicion, nowMs)
+    else if (this.#hasDiverged(nowMs)) return
+    else if (this.#readStall.hasEnded(nowMs)) this.#leaveForDisk(nowMs)
+    else if (this.#line.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
+  }
+
+  /** A promise: whatever happens, these entries are replayed before this replica goes live. */
+  #acknowledge(nowMs: number): void {
+    assert(this.#state === 'replaying', `a backup that is ${this.#state} acknowledges nothing`)
+    this.#line.send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#line.reach }, nowMs)
   }
 
   /** The replayer came further. */
@@ -206,19 +354,55 @@ export class Backup {
 
   #diverge(divergence: Divergence, nowMs: number): void {
     this.#effects.push({ kind: 'reportDivergence', divergence })
-    if (this.#state === 'replaying') this.#send({ kind: 'diverged', divergence }, nowMs)
+    if (this.#state === 'replaying') this.#line.send({ kind: 'diverged', divergence }, nowMs)
     this.#halt('diverged', describeDivergence(divergence))
+  }
+
+  /** Its disk gave something else, and for too long. */
+  #hasDiverged(nowMs: number): boolean {
+    const divergence = this.#readStall.divergence(nowMs)
+    if (divergence) this.#diverge(divergence, nowMs)
+    return divergence !== undefined
+  }
+
+  /** Its primary lives and has a disk; this one only holds the machine back. */
+  #leaveForDisk(nowMs: number): void {
+    const reason = `the disk has not given this backup for ${this.#policy.readStallMs} ms what it gave its primary`
+    this.#line.send({ kind: 'goodbye', reason }, nowMs)
+    this.#halt('diskStalled', reason)
   }
 
   /** What this replica's host reaches now. */
   onReach(reach: Reach, nowMs: number): BackupEffect[] {
-    if (isSameReach(reach, this.#reach)) return []
-    this.#reach = reach
-    if (this.#state === 'replaying') {
-      this.#compareReach(nowMs)
+    if (this.#line.onReach(reach) && this.#state === 'replaying') {
+      this.#line.compareReach(this.#eligibility.isListed, nowMs)
       this.#acknowledge(nowMs)
     }
     return this.#takeEffects()
+  }
+
+  // ---- failover -----------------------------------------------------------------------------------------------------
+
+  /**
+   * The primary seems lost. From here on there is no way back to following it: it wins, or its role here is over.
+   * @param hasEnded it said so itself: nobody else asks
+   */
+  #suspect(detail: string, nowMs: number, hasEnded = false): void {
+    this.#beginAsking(detail, nowMs)
+    if (!hasEnded && this.#line.isOutplaced) this.#waitsUntilMs = nowMs + this.#policy.headStartMs
+    else this.#ask()
+  }
+
+  /** Whom it followed is lost: it hears that one no more, and its failover begins. */
+  #beginAsking(reason: string, nowMs: number): void {
+    this.#moveTo('asking')
+    this.#timing = { lastHeardMs: this.#line.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
+    this.#line.close(reason)
+  }
+
+  #ask(): void {
+    this.#waitsUntilMs = Number.POSITIVE_INFINITY
+    this.#effects.push({ kind: 'testAndSet', generation: this.#eligibility.generation })
   }
 
   onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): BackupEffect[] {
@@ -231,8 +415,7 @@ export class Backup {
         this.#onRefused(answer, nowMs)
         break
       case 'granted':
-        assert(this.#generation !== undefined && answer.generation > this.#generation, 'a later generation is granted')
-        this.#generation = answer.generation
+        this.#eligibility.onGranted(answer.generation)
         this.#timing = { ...this.#timing!, wonMs: nowMs }
         this.#moveTo('goingLive')
         this.#callSiblings(nowMs)
@@ -241,259 +424,37 @@ export class Backup {
     return this.#takeEffects()
   }
 
-  /** Call at `dueMs`, or at any time before. */
-  onTick(nowMs: number): BackupEffect[] {
-    this.#readStall.onTick(nowMs)
-    const divergence = this.#readStall.divergence(nowMs)
-    if (this.#state === 'restoring') {
-      const silence = `${unfinished}: it was not heard of for ${this.#policy.detector.timeoutMs} ms`
-      if (this.#detector.suspicion(nowMs) === 'silent') this.#halt('neverPaired', silence)
-      else if (this.#detector.isHeartbeatDue(nowMs)) this.#sendTaken(nowMs)
-    } else if (this.#state === 'replaying') {
-      const suspicion = this.#detector.suspicion(nowMs)
-      if (suspicion === 'silent') this.#suspect(`not heard of for ${this.#policy.detector.timeoutMs} ms`, nowMs)
-      else if (suspicion === 'stalled') this.#suspect('log entries are missing', nowMs)
-      else if (this.#detector.isOutplaced(nowMs))
-        this.#suspect(`it does not reach ${lackedBy(this.#primaryReach)}`, nowMs)
-      else if (divergence) this.#diverge(divergence, nowMs)
-      else if (this.#readStall.hasEnded(nowMs)) this.#leaveForDisk(nowMs)
-      else if (this.#detector.isHeartbeatDue(nowMs)) this.#acknowledge(nowMs)
-    } else if (this.#state === 'asking' && nowMs >= this.#waitsUntilMs) {
+  #onRefused(answer: Extract<ArbiterAnswer, { result: 'refused' }>, nowMs: number): void {
+    switch (this.#eligibility.onRefused(answer)) {
+      case 'askAgain':
+        this.#ask()
+        return
+      case 'rejoin':
+        this.#moveTo('rejoining')
+        this.#waitsUntilMs = nowMs + this.#policy.callMs
+        return
+      case 'nothing':
+        this.#halt('lostArbitration', answer.detail)
+    }
+  }
+
+  /** The winner has not called, or its call ended. */
+  #askAsHeir(nowMs: number): void {
+    if (this.#eligibility.onWinnerLost()) {
+      this.#beginAsking('the winner is lost, too', nowMs)
       this.#ask()
-    } else if (this.#state === 'goingLive') {
-      if (divergence) this.#diverge(divergence, nowMs)
-      else this.#goLiveIfReady(nowMs)
-    } else if (this.#state === 'joining' && nowMs >= this.#waitsUntilMs) {
-      // It may have died without a word: whoever starts backups is to start another one, where the primary is now.
-      this.#halt('neverPaired', `no answer to its hello for ${this.#policy.helloTimeoutMs} ms`)
-    } else if (this.#state === 'rejoining' && nowMs >= this.#waitsUntilMs) {
-      this.#askAsHeir(nowMs)
-    }
-    return this.#takeEffects()
-  }
-
-  /** Its own host wants it to end. The primary goes on without it. */
-  onShutdown(reason: string, nowMs: number): BackupEffect[] {
-    if (this.#state === 'halted') return []
-    const hasPrimary = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'replaying'
-    if (hasPrimary) this.#send({ kind: 'goodbye', reason }, nowMs)
-    this.#halt('shutdown', reason)
-    return this.#takeEffects()
-  }
-
-  /** AFTER the `goLive` effect: the same replica as the machine's primary, alone. */
-  toPrimary(): Primary {
-    assert(this.#state === 'live' && this.#generation !== undefined, `a backup that is ${this.#state} is no primary`)
-    return new Primary({
-      ...this.#own,
-      generation: this.#generation,
-      state: this.#hasHeirs ? 'asking' : 'alone',
-      runId: this.#runId,
-      ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
-      nextIndex: this.#log.end,
-      unconfirmed: this.#unconfirmed,
-      ...(this.#log.coveredFrameId === undefined ? {} : { coveredFrameId: this.#log.coveredFrameId }),
-      inheritance: {
-        hold: this.#hold,
-        logEnd: this.#log.end,
-        tail: this.#log.tail,
-        siblings: this.#siblings.map(({ replica }) => replica),
-      },
-      policy: this.#policy,
-    })
-  }
-
-  /** Whether siblings may be eligible in the generation it took over: only the welcome to that very one says who they are. */
-  get #hasHeirs(): boolean {
-    return this.#mayHaveHeirs || !this.#isListed || this.#siblings.length > 0
-  }
-
-  // ---- pairing -----------------------------------------------------------------------------------------------------
-
-  #onFirstMessage(message: Message, nowMs: number): void {
-    const isRejoining = this.#state === 'rejoining'
-    const log = { generation: this.#generation!, runId: this.#runId, nextIndex: this.#log.end }
-    const answer = judgeAnswer(message, this.#own, isRejoining ? log : undefined)
-    if (answer.kind === 'refused') this.#halt('refused', answer.detail)
-    else if (answer.kind === 'violation') this.#violation(answer.detail, nowMs)
-    else this.#follow(answer, nowMs)
-  }
-
-  #follow(primary: Hello, nowMs: number): void {
-    // Who was called may be the winner's heir still, in the generation before the one that is to list it. So it asks for that one
-    // first: the other one, if the winner is lost before, is that of a second winner, who lives.
-    this.#generation = this.#state === 'rejoining' ? primary.generation - 1 : primary.generation
-    this.#runId = primary.runId
-    this.#hold = primary.hold
-    this.#primary = primary.replica
-    this.#wasCalled = false
-    this.#hasAskedAsHeir = false
-    this.#detector = new FailureDetector(this.#policy.detector, nowMs)
-    this.#startDetector(nowMs)
-    this.#moveTo(primary.nextIndex === this.#log.end ? 'replaying' : 'restoring')
-  }
-
-  #beginReplaying(nowMs: number): void {
-    this.#readStall.restart(nowMs)
-    this.#startDetector(nowMs)
-    this.#moveTo('replaying')
-  }
-
-  /** Until now there was nobody to hear. */
-  #startDetector(nowMs: number): void {
-    this.#detector.onHeard(nowMs)
-    this.#detector.suspicion(nowMs)
-  }
-
-  // ---- a machine that runs already -----------------------------------------------------------------------------------
-
-  #onRestoringMessage(message: Message, nowMs: number): void {
-    this.#detector.onHeard(nowMs)
-    if (message.kind === 'pages') this.#effects.push({ kind: 'loadPages', bytes: message.bytes })
-    else if (message.kind === 'state') this.#onState(message, nowMs)
-    else if (message.kind === 'heartbeat') this.#primaryReach = message.reach
-    else if (message.kind === 'goodbye') this.#halt('goodbye', message.reason)
-    else if (message.kind === 'confirmed' && this.#receipt.state) this.#unconfirmed.confirm(message.ends)
-    // Entries follow the state at once. They are acknowledged as soon as there is a machine for them.
-    else if (message.kind === 'entries' && this.#receipt.state) this.#onEntries(message.batch, nowMs)
-    else this.#violation(`unexpected ${message.kind}`, nowMs)
-  }
-
-  #onState(piece: Extract<Message, { kind: 'state' }>, nowMs: number): void {
-    let state: TransferredState | undefined
-    try {
-      state = this.#receipt.onPiece(piece)
-    } catch (error) {
-      if (!(error instanceof WorldError)) throw error
-      this.#violation(error.message, nowMs)
-    }
-    if (state === undefined) return
-    this.#log = new ReceivedLog(state.nextIndex, state.coveredFrameId)
-    this.#generation = state.generation
-    for (const marked of state.unconfirmed) this.#unconfirmed.add(marked)
-    this.#effects.push({ kind: 'loadState', state })
-  }
-
-  #sendTaken(nowMs: number): void {
-    this.#send({ kind: 'taken', totalBytes: this.#receipt.loadedBytes }, nowMs)
-  }
-
-  // ---- following the primary -----------------------------------------------------------------------------------------
-
-  #onPrimaryMessage(message: Message, nowMs: number): void {
-    this.#detector.onHeard(nowMs)
-    if (!isToFollower(message)) {
-      this.#violation(`unexpected ${message.kind}`, nowMs)
-      return
-    }
-    switch (message.kind) {
-      case 'entries':
-        this.#onEntries(message.batch, nowMs)
-        this.#log.tail.forgetBelow(message.commonEnd)
-        return
-      case 'heartbeat':
-        this.#detector.setOwes(message.logEnd > this.#log.end, nowMs)
-        this.#detector.setLogExpected(message.isRunning, nowMs)
-        this.#primaryReach = message.reach
-        this.#compareReach(nowMs)
-        return
-      case 'confirmed':
-        this.#unconfirmed.confirm(message.ends)
-        return
-      case 'welcome':
-        if (this.#generation === undefined || message.generation < this.#generation) {
-          this.#violation(`welcome to generation ${message.generation} in ${this.#generation}`, nowMs)
-        } else {
-          this.#generation = message.generation
-          this.#isListed = true
-          this.#mayHaveHeirs = false
-          this.#siblings = message.backups.filter(({ replica }) => replica !== this.#own.replica)
-          this.#compareReach(nowMs)
-        }
-        return
-      case 'takeOver':
-        this.#suspect(message.reason, nowMs, true)
-        return
-      case 'goodbye':
-        this.#halt('goodbye', message.reason)
-    }
-  }
-
-  #onEntries(batch: LogBatch, nowMs: number): void {
-    if (batch.firstIndex !== this.#log.end) {
-      this.#violation(`log entry ${batch.firstIndex} came where ${this.#log.end} is due`, nowMs)
-      return
-    }
-    this.#receive(batch, nowMs)
-    this.#detector.onLogTraffic(nowMs)
-    this.#detector.setOwes(false, nowMs)
-    if (this.#state === 'replaying') this.#acknowledge(nowMs)
-  }
-
-  #receive(batch: LogBatch, nowMs: number): void {
-    this.#log.receive(batch, nowMs)
-    this.#effects.push({ kind: 'replay', batch })
-  }
-
-  /** A promise: whatever happens, these entries are replayed before this replica goes live. */
-  #acknowledge(nowMs: number): void {
-    assert(this.#state === 'replaying', `a backup that is ${this.#state} acknowledges nothing`)
-    this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)
-  }
-
-  /** Its primary lives and has a disk; this one only holds the machine back. */
-  #leaveForDisk(nowMs: number): void {
-    const reason = `the disk has not given this backup for ${this.#policy.readStallMs} ms what it gave its primary`
-    this.#send({ kind: 'goodbye', reason }, nowMs)
-    this.#halt('diskStalled', reason)
-  }
-
-  /** Only who is listed may think of taking over: another one's question is refused, and that would be its end. */
-  #compareReach(nowMs: number): void {
-    this.#detector.setBetterPlaced(this.#isListed && isBetterPlaced(this.#reach, this.#primaryReach), nowMs)
-  }
-
-  // ---- failover ------------------------------------------------------------------------------------------------------
-
-  #violation(detail: string, nowMs: number): void {
-    const isUnpaired = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'rejoining'
-    if (isUnpaired) this.#halt('neverPaired', detail)
-    else if (this.#state === 'replaying') this.#suspect(detail, nowMs)
-  }
-
-  /**
-   * The primary seems lost. From here on there is no way back to following it: it wins, or its role here is over.
-   * @param hasEnded it said so itself: nobody else asks
-   */
-  #suspect(detail: string, nowMs: number, hasEnded = false): void {
-    this.#beginAsking(detail, nowMs)
-    if (!hasEnded && isBetterPlaced(this.#primaryReach, this.#reach))
-      this.#waitsUntilMs = nowMs + this.#policy.headStartMs
-    else this.#ask()
-  }
-
-  /** Whom it followed is lost: it hears that one no more, and its failover begins. */
-  #beginAsking(reason: string, nowMs: number): void {
-    this.#moveTo('asking')
-    this.#timing = { lastHeardMs: this.#detector.lastHeardMs, detectedMs: nowMs, wonMs: nowMs, replayedMs: nowMs }
-    this.#effects.push({ kind: 'closeChannel', reason })
-  }
-
-  #ask(): void {
-    assert(this.#generation !== undefined, 'a backup that replays knows its generation')
-    this.#waitsUntilMs = Number.POSITIVE_INFINITY
-    this.#effects.push({ kind: 'testAndSet', generation: this.#generation })
+    } else this.#halt('lostArbitration', 'another backup won, and has not called this one')
   }
 
   #goLiveIfReady(nowMs: number): void {
     if (this.#state !== 'goingLive' || !this.#log.isReplayed) return
     if (this.#fetch && !this.#fetch.isOver(nowMs)) return
-    assert(this.#generation !== undefined && this.#timing !== undefined, 'goes live after a granted question')
+    assert(this.#timing !== undefined, 'goes live after a granted question')
     this.#moveTo('live')
     this.#fetch?.closeSilent()
     this.#effects.push({
       kind: 'goLive',
-      generation: this.#generation,
+      generation: this.#eligibility.generation,
       runId: this.#runId,
       logEnd: this.#log.end,
       coveredFrameId: this.#log.coveredFrameId,
@@ -503,47 +464,37 @@ export class Backup {
     })
   }
 
-  /** Somebody else holds the machine; or it is the same primary, in a later generation that lists this backup too. */
-  #onRefused({ detail, holder, eligibleIn }: Extract<ArbiterAnswer, { result: 'refused' }>, nowMs: number): void {
-    // Only in the next generation it can be this very backup that is listed. Between a backup that was dropped and another one
-    // of its name lie two: a replica that was frozen meanwhile must not take its successor's place, with an old machine.
-    if (eligibleIn !== undefined && eligibleIn === this.#generation! + 1) {
-      this.#generation = eligibleIn
-      this.#mayHaveHeirs = true
-      this.#ask()
-    } else if (!this.#hasAskedAsHeir && holder !== undefined && holder !== this.#primary) {
-      // A sibling: it calls those that its predecessor had.
-      this.#moveTo('rejoining')
-      this.#waitsUntilMs = nowMs + this.#policy.callMs
-    } else {
-      this.#halt('lostArbitration', detail)
-    }
+  /** AFTER the `goLive` effect: the same replica as the machine's primary, alone. */
+  toPrimary(): Primary {
+    assert(this.#state === 'live', `a backup that is ${this.#state} is no primary`)
+    return new Primary({
+      ...this.#own,
+      generation: this.#eligibility.generation,
+      state: this.#eligibility.hasHeirs ? 'asking' : 'alone',
+      runId: this.#runId,
+      ...(this.#artefacts ? { artefacts: this.#artefacts } : {}),
+      nextIndex: this.#log.end,
+      unconfirmed: this.#unconfirmed,
+      ...(this.#log.coveredFrameId === undefined ? {} : { coveredFrameId: this.#log.coveredFrameId }),
+      inheritance: {
+        hold: this.#hold,
+        logEnd: this.#log.end,
+        tail: this.#log.tail,
+        siblings: this.#eligibility.siblings.map(({ replica }) => replica),
+      },
+      policy: this.#policy,
+    })
   }
 
-  /**
-   * The winner has not called, or its call ended. If it was lost before it named backups of its own, whoever was eligible with
-   * it is so still; it has acknowledged nothing since, and the winner has released nothing.
-   */
-  #askAsHeir(nowMs: number): void {
-    if (this.#hasAskedAsHeir) {
-      this.#halt('lostArbitration', 'another backup won, and has not called this one')
-      return
-    }
-    this.#hasAskedAsHeir = true
-    this.#mayHaveHeirs = true
-    if (!this.#wasCalled) this.#generation = this.#generation! + 1
-    this.#beginAsking('the winner is lost, too', nowMs)
-    this.#ask()
-  }
-
-  // ---- siblings --------------------------------------------------------------------------------------------------------
+  // ---- siblings -----------------------------------------------------------------------------------------------------
 
   /** It won: what its siblings have more of the log comes first. */
   #callSiblings(nowMs: number): void {
-    if (this.#siblings.length === 0) return
-    const call = { replica: this.#own.replica, generation: this.#generation!, log: this.#log, hold: this.#hold }
-    this.#fetch = new TailFetch(call, this.#siblings, nowMs + this.#policy.tailTimeoutMs, this.#peers)
-    this.#effects.push({ kind: 'callSiblings', siblings: this.#siblings })
+    const { siblings, generation } = this.#eligibility
+    if (siblings.length === 0) return
+    const call = { replica: this.#own.replica, generation, log: this.#log, hold: this.#hold }
+    this.#fetch = new TailFetch(call, siblings, nowMs + this.#policy.tailTimeoutMs, this.#peers)
+    this.#effects.push({ kind: 'callSiblings', siblings })
   }
 
   /** This host has connected to a sibling, because of `callSiblings`. */
@@ -568,9 +519,7 @@ export class Backup {
       for (const batch of this.#fetch.onMessage(channel, message))
         if (batch.firstIndex === this.#log.end) this.#receive(batch, nowMs)
       this.#goLiveIfReady(nowMs)
-    } else if (message.kind === 'hello' || message.kind === 'fetch')
-      this.#peers.refuse(channel, 'this replica is no primary')
-    else this.#peers.close(channel, `unexpected ${message.kind}`)
+    } else this.#peers.turnAway(channel, message)
     return this.#takeEffects()
   }
 
@@ -592,40 +541,36 @@ export class Backup {
    * gets all that it ever received.
    */
   #onCall(channel: ChannelId, call: Extract<Message, { kind: 'call' }>, nowMs: number): void {
-    // A backup that is listed, or may be by now, could win its own generation still: only a later holder ends that.
-    const last = this.#generation ?? 0
-    const isLater = this.#state === 'rejoining' ? call.generation >= last : call.generation > last
-    const isFollower = ['replaying', 'asking', 'rejoining'].includes(this.#state)
-    if (!isFollower || !isLater) {
+    const isRejoining = this.#state === 'rejoining'
+    const isFollower = isRejoining || this.#state === 'replaying' || this.#state === 'asking'
+    if (!isFollower || !this.#eligibility.onCalled(call.generation, isRejoining)) {
       this.#peers.refuse(channel, `this replica does not follow generation ${call.generation}`)
       return
     }
-    if (this.#state !== 'rejoining') this.#moveTo('rejoining')
-    this.#generation = call.generation
-    this.#wasCalled = true
-    this.#isListed = false
+    if (!isRejoining) this.#moveTo('rejoining')
     this.#waitsUntilMs = nowMs + this.#policy.callMs
-    this.#effects.push({ kind: 'closeChannel', reason: `replica "${call.replica}" holds the machine` })
+    this.#line.close(`replica "${call.replica}" holds the machine`)
     this.#effects.push({ kind: 'adoptPeer', channel })
     const tail = call.tailFrom === undefined ? [] : (this.#log.tail.from(call.tailFrom) ?? [])
-    for (const batch of tail) this.#send({ kind: 'entries', batch, commonEnd: batch.firstIndex }, nowMs)
+    for (const batch of tail) this.#line.send({ kind: 'entries', batch, commonEnd: batch.firstIndex }, nowMs)
     this.#sayHello(nowMs)
   }
 
-  // ---- small change --------------------------------------------------------------------------------------------------
+  // ---- the end ------------------------------------------------------------------------------------------------------
 
-  #sayHello(nowMs: number): void {
-    this.#send(helloOfBackup(this.#own, this.#hold, this.#log.end, this.#log.replayedEnd), nowMs)
-  }
-
-  #send(message: Message, nowMs: number): void {
-    this.#effects.push({ kind: 'send', message })
-    this.#detector.onSent(nowMs)
+  /** Its own host wants it to end. The primary goes on without it. */
+  onShutdown(reason: string, nowMs: number): BackupEffect[] {
+    if (this.#state === 'halted') return []
+    const hasPrimary = this.#state === 'joining' || this.#state === 'restoring' || this.#state === 'replaying'
+    if (hasPrimary) this.#line.send({ kind: 'goodbye', reason }, nowMs)
+    this.#halt('shutdown', reason)
+    return this.#takeEffects()
   }
 
   #halt(reason: HaltReason, detail: string): void {
     this.#moveTo('halted')
-    this.#effects.push({ kind: 'closeChannel', reason: detail }, { kind: 'halt', reason, detail })
+    this.#line.close(detail)
+    this.#effects.push({ kind: 'halt', reason, detail })
   }
 
   #moveTo(state: BackupState): void {

@@ -19,6 +19,12 @@ export class PeerLines {
     this.close(channel, reason)
   }
 
+  /** Whoever says this has come to the wrong place. */
+  turnAway(channel: ChannelId, message: Message): void {
+    if (message.kind === 'hello' || message.kind === 'fetch') this.refuse(channel, 'this replica is no primary')
+    else this.close(channel, `unexpected ${message.kind}`)
+  }
+
   close(channel: ChannelId, reason: string): void {
     this.#effects.push({ kind: 'closePeer', channel, reason })
   }

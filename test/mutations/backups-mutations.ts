@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const eligibility = 'src/replication/eligibility.ts'
 const links = 'src/replication/backup-links.ts'
 const siblings = 'src/replication/siblings.test.ts'
 const several = 'test/pair/several-backups.test.ts'
@@ -71,9 +72,9 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that could win its own generation lets itself be called away from it',
-    file: backup,
-    from: ': call.generation > last',
-    to: ': call.generation >= last',
+    file: eligibility,
+    from: ': generation > last',
+    to: ': generation >= last',
     noticedBy: {
       file: siblings,
       test: 'a backup that could win its own generation still is not called away from it',
@@ -82,8 +83,8 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a backup that was called goes on with its old primary',
     file: backup,
-    from: "    this.#effects.push({ kind: 'closeChannel', reason: `replica",
-    to: "    if (channel < 0) this.#effects.push({ kind: 'closeChannel', reason: `replica",
+    from: '    this.#line.close(`replica',
+    to: '    if (channel < 0) this.#line.close(`replica',
     noticedBy: {
       file: siblings,
       test: 'a backup that is called gives its tail, acknowledges nothing to its old primary any more, and follows the winner',
@@ -92,8 +93,8 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a loser that nobody calls waits for ever',
     file: backup,
-    from: '      this.#waitsUntilMs = nowMs + this.#policy.callMs\n    } else {',
-    to: '    } else {',
+    from: "        this.#moveTo('rejoining')\n        this.#waitsUntilMs = nowMs + this.#policy.callMs\n",
+    to: "        this.#moveTo('rejoining')\n",
     noticedBy: {
       file: siblings,
       test: 'once it has asked it never resumes its old role: the loser waits for the winner, and halts when nobody calls',
@@ -101,9 +102,9 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that missed a change of generation gives up',
-    file: backup,
-    from: '    if (eligibleIn !== undefined && eligibleIn === this.#generation! + 1) {',
-    to: '    if (eligibleIn !== undefined && eligibleIn < this.#generation!) {',
+    file: eligibility,
+    from: '    if (eligibleIn !== undefined && eligibleIn === this.generation + 1) {',
+    to: '    if (eligibleIn !== undefined && eligibleIn < this.generation) {',
     noticedBy: {
       file: siblings,
       test: 'a backup that missed a change of generation asks for the one that lists it',
@@ -191,9 +192,9 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'who follows a winner, and is not welcomed yet, takes the machine from a second winner that lives',
-    file: backup,
-    from: "this.#state === 'rejoining' ? primary.generation - 1 : primary.generation\n",
-    to: 'primary.generation\n',
+    file: eligibility,
+    from: 'isRejoining ? generation - 1 : generation\n',
+    to: 'generation\n',
     noticedBy: {
       file: 'test/pair/several-backups.test.ts',
       test: 'three backups, and the winner killed before it has any of its own: of two heirs one takes over, whoever is cut off besides',

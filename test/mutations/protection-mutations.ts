@@ -140,8 +140,8 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that is not listed yet takes over for its reach',
-    file: backup,
-    from: 'this.#isListed && isBetterPlaced',
+    file: 'src/replication/backup-line.ts',
+    from: 'isListed && isBetterPlaced',
     to: 'isBetterPlaced',
     noticedBy: {
       file: 'src/replication/reach.test.ts',
@@ -231,8 +231,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that lost the arbitration goes on asking',
     file: backup,
-    from: "      this.#halt('lostArbitration', detail)\n",
-    to: '      this.#waitsUntilMs = nowMs\n',
+    from: "        this.#halt('lostArbitration', answer.detail)\n",
+    to: '        this.#waitsUntilMs = nowMs\n',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'the loser halts itself',

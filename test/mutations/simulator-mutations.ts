@@ -42,15 +42,15 @@ export const simulatorMutations: readonly Mutation[] = [
   {
     name: 'simulator: a backup that cannot hear its primary goes live without asking (test-and-set)',
     file: backup,
-    from: "this.#effects.push({ kind: 'testAndSet', generation: this.#generation })",
-    to: "this.#effects.push(...this.onArbiterAnswer({ result: 'granted', generation: this.#generation + 1 }, 0))",
+    from: "this.#effects.push({ kind: 'testAndSet', generation: this.#eligibility.generation })",
+    to: "this.#effects.push(...this.onArbiterAnswer({ result: 'granted', generation: this.#eligibility.generation + 1 }, 0))",
     noticedBy: { seeds: 300 },
   },
   {
     name: 'simulator: a backup takes an arbiter out of reach for a yes',
     file: backup,
     from: '        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs\n',
-    to: "        this.#generation = this.#generation! + 1\n        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
+    to: "        this.#eligibility.onGranted(this.#eligibility.generation + 1)\n        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
     noticedBy: { seeds: 300 },
   },
   {

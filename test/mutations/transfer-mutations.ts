@@ -91,7 +91,7 @@ export const transferMutations: readonly Mutation[] = [
     name: 'a backup without a whole machine asks the arbiter',
     file: 'src/replication/backup.ts',
     from: "    else if (this.#state === 'restoring') this.#halt(",
-    to: "    else if (this.#state === 'restoring') { this.#generation ??= 1; this.#state = 'replaying'; this.#suspect('', nowMs) }\n    else if (nowMs < 0) this.#halt(",
+    to: "    else if (this.#state === 'restoring') { this.#state = 'replaying'; this.#suspect('', nowMs) }\n    else if (nowMs < 0) this.#halt(",
     noticedBy: {
       file: transfer,
       test: 'a backup whose machine is not whole was never eligible: it halts with a clear line when its primary is lost',
@@ -101,7 +101,7 @@ export const transferMutations: readonly Mutation[] = [
     name: 'entries are acknowledged before there is a machine for them',
     file: 'src/replication/backup.ts',
     from: "if (this.#state === 'replaying') this.#acknowledge(nowMs)",
-    to: "this.#send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#reach }, nowMs)",
+    to: "this.#line.send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#line.reach }, nowMs)",
     noticedBy: {
       file: transfer,
       test: 'entries that follow the state are replayed in order, and acknowledged as soon as the machine is whole',
@@ -179,9 +179,9 @@ export const transferMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that was dropped while it was frozen takes the place of another one of its name',
-    file: 'src/replication/backup.ts',
-    from: 'eligibleIn === this.#generation! + 1',
-    to: 'eligibleIn > this.#generation!',
+    file: 'src/replication/eligibility.ts',
+    from: 'eligibleIn === this.generation + 1',
+    to: 'eligibleIn > this.generation',
     noticedBy: {
       file: transfer,
       test: 'a backup that was dropped while it was frozen does not take the place of another one of its name',
