@@ -118,12 +118,18 @@ export class NbdStore implements BlockStore {
     await this.#disk.close()
   }
 
-  async #inTurn(offset: number, lengthBytes: number, work: DiskWork): Promise<Uint8Array | undefined> {
+  #inTurn(offset: number, lengthBytes: number, work: DiskWork): Promise<Uint8Array | undefined> {
     const isChange = work.operation !== 'read'
-    return await this.#turns.inTurn({ offset, lengthBytes, isChange }, async () => {
-      if (isChange) await this.#makeRoom()
-      return await this.#disk.request(work)
+    return new Promise((resolve, reject) => {
+      this.#turns.inTurn({ offset, lengthBytes, isChange }, (over) => {
+        this.#carryOut(work, isChange).finally(over).then(resolve, reject)
+      })
     })
+  }
+
+  async #carryOut(work: DiskWork, isChange: boolean): Promise<Uint8Array | undefined> {
+    if (isChange) await this.#makeRoom()
+    return await this.#disk.request(work)
   }
 
   /** One flush for all who find the limit reached. */

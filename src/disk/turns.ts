@@ -4,42 +4,54 @@
  * for done. Requests that touch nothing in common go side by side.
  *
  * Who makes requests in this order may send each of them twice (`SteadyDisk`): whatever is written twice ends as it was.
+ *
+ * Knows no promise: a request begins when its turn has come, at once if nothing is in its way, and says when it has ended.
  */
 
 interface Turn {
   readonly offset: number
   readonly end: number
   readonly isChange: boolean
-  readonly done: Promise<void>
+  /** What waits for its end. */
+  readonly waiters: (() => void)[]
+}
+
+export interface TurnRange {
+  readonly offset: number
+  readonly lengthBytes: number
+  readonly isChange: boolean
 }
 
 export class Turns {
   readonly #turns = new Set<Turn>()
 
-  /** Does `work` when everything that was asked for before, and overlaps it, has ended. */
-  async inTurn<Result>(
-    range: { readonly offset: number; readonly lengthBytes: number; readonly isChange: boolean },
-    work: () => Promise<Result>,
-  ): Promise<Result> {
-    const { promise: done, resolve: finish } = Promise.withResolvers<void>()
-    const { offset, lengthBytes, isChange } = range
-    const turn: Turn = { offset, end: offset + lengthBytes, isChange, done }
+  /** Calls `begin` when everything that was asked for before, and overlaps it, has ended. It has ended itself at `over`. */
+  inTurn({ offset, lengthBytes, isChange }: TurnRange, begin: (over: () => void) => void): void {
+    const turn: Turn = { offset, end: offset + lengthBytes, isChange, waiters: [] }
     const earlier = [...this.#turns].filter((other) => mustPrecede(other, turn))
     this.#turns.add(turn)
-    try {
-      for (const other of earlier) await other.done
-      return await work()
-    } finally {
-      this.#turns.delete(turn)
-      finish()
-    }
+    whenOver(earlier, () => begin(() => this.#finish(turn)))
   }
 
-  /** Does `work` when every change that was asked for before has ended. */
-  async afterChanges<Result>(work: () => Promise<Result>): Promise<Result> {
+  /** Calls `then` when every change that was asked for before has ended. */
+  afterChanges(then: () => void): void {
     const changes = [...this.#turns].filter(({ isChange }) => isChange)
-    for (const change of changes) await change.done
-    return await work()
+    whenOver(changes, then)
+  }
+
+  #finish(turn: Turn): void {
+    if (!this.#turns.delete(turn)) return
+    for (const wake of turn.waiters) wake()
+  }
+}
+
+function whenOver(turns: readonly Turn[], then: () => void): void {
+  let left = turns.length
+  if (left === 0) then()
+  for (const { waiters } of turns) {
+    waiters.push(() => {
+      if (--left === 0) then()
+    })
   }
 }
 

@@ -1,12 +1,6 @@
 /**
- * Which of a machine's own copies of its disks is the good one, when the machine is started. A stamp stands in the state
- * folder of a replica's host, and says what became of that replica's copies:
- *
- *   live, generation g   this replica went live in g: until another one does, its copies are the machine's disks
- *   follows              they are being copied, or follow a primary's: nobody starts from them
- *
- * A machine is started from copies that were live in the hold that the arbiter's record names last. Copies without a stamp
- * are new: their operator has put them there. A stamp is on stable storage when `write` returns.
+ * The stamp of a replica's own copies of disks, in the state folder of its host: what became of them (replica/copy-state.ts). It is
+ * on stable storage when `write` returns.
  */
 
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
@@ -14,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import type { ArbiterRecordFields } from '../disk/arbiter-record.ts'
+import { type CopyState, copyStanding } from '../replica/copy-state.ts'
 import type { ReplicaName } from './vm-folder.ts'
 
 const stampSchema = z.discriminatedUnion('state', [
@@ -22,7 +17,6 @@ const stampSchema = z.discriminatedUnion('state', [
 ])
 
 type Stamped = z.infer<typeof stampSchema>
-export type CopyState = { readonly state: 'live'; readonly generation: number } | { readonly state: 'follows' }
 
 export class CopyStamp {
   readonly #path: string
@@ -66,10 +60,11 @@ export class CopyStamp {
    * Before a machine is started from these copies, which are `replica`'s.
    * @throws WorldError `copy-outdated`: others were live later; `copy-incomplete`: nobody's are known to be the newest
    */
-  requireNewest({ machine, generation, heldSince, holder }: ArbiterRecordFields, replica: ReplicaName): void {
-    const state = this.read()
-    if (isNewest(state, heldSince)) return
-    if (state?.state === 'follows' && holder === replica) {
+  requireNewest(record: ArbiterRecordFields, replica: ReplicaName): void {
+    const { machine, generation, heldSince } = record
+    const standing = copyStanding(this.read(), record, replica)
+    if (standing === 'newest') return
+    if (standing === 'incomplete') {
       throw new WorldError(
         'copy-incomplete',
         `replica ${replica} took ${machine} over in generation ${heldSince}, and was lost before its copies were known to have all that it had followed. Start the machine where it was live before, after removing that replica's file NAME.copies there: its disks are as a power cut left them`,
@@ -90,11 +85,6 @@ export class CopyStamp {
       ExitCode.badConfiguration,
     )
   }
-}
-
-/** @param heldSince first generation of the last hold of the machine */
-export function isNewest(state: CopyState | undefined, heldSince: number): boolean {
-  return state === undefined || (state.state === 'live' && state.generation >= heldSince)
 }
 
 function withFile(path: string, flags: string, use: (file: number) => void): void {

@@ -1,12 +1,6 @@
 /**
- * Makes a replica's own copy of a disk equal to its primary's, while the primary's is written to, in rounds: everything
- * first, then what has changed during the round before (`disk/change-map.ts`). Both servers tell the digests of the pieces
- * (`disk/piece-digests.ts`), and what differs is read and written: a copy that followed until a moment ago costs little.
- *
- * No round makes them equal for good while the guest runs. The last one does, by its place: it begins after the moment S of
- * which the backup has the machine's state, and ends before the backup changes anything itself. What the primary changed
- * up to S is copied then. What it changes after S, copied or not, the backup's machine changes again as it replays from S on,
- * in the same order; so do the requests that were under way at S, which the state names.
+ * A replica's own copy of a disk, made equal to its primary's over NBD: the connections of a `CopyRounds`
+ * (replica/copy-rounds.ts), which decides what is compared and copied.
  */
 
 import { sectorBytes } from '../base/units.ts'
@@ -15,28 +9,17 @@ import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { digestBytes, digestsSuffix, piecesPerSector } from '../disk/piece-digests.ts'
+import { type CopiedPair, type CopyRound, CopyRounds } from '../replica/copy-rounds.ts'
 import type { DiskPlace } from './disk-of-replica.ts'
 
-const readsAtOnce = 16
 /** When a round has left so little, the next one is short. */
 const littleBytes = 8 * 1024 * 1024
-/** A guest that writes faster than it is copied is not waited for. */
-const maxRounds = 10
-
-export interface CopyRound {
-  /** What may have differed, and was compared. */
-  readonly comparedBytes: number
-  /** What did, and was written. */
-  readonly changedBytes: number
-}
-
 export class DiskCopy {
   readonly #source: NbdClient
   readonly #changes: NbdClient
   readonly #target: NbdClient
   readonly #digests: readonly [ofSource: NbdClient, ofTarget: NbdClient]
-  /** The counters before the round that was last. */
-  #known: readonly number[] = []
+  readonly #rounds: CopyRounds
 
   private constructor(
     source: NbdClient,
@@ -48,6 +31,7 @@ export class DiskCopy {
     this.#changes = changes
     this.#target = target
     this.#digests = digests
+    this.#rounds = new CopyRounds(this.#pair(), littleBytes)
   }
 
   /** @throws NbdError */
@@ -81,24 +65,17 @@ export class DiskCopy {
   }
 
   /** Rounds until little is left to compare. @throws NbdError */
-  async begin(onRound: (round: CopyRound) => void): Promise<void> {
-    for (let rounds = 0; rounds < maxRounds; rounds++) {
-      const round = await this.round()
-      onRound(round)
-      if (rounds > 0 && round.comparedBytes <= littleBytes) return
-    }
+  begin(onRound: (round: CopyRound) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#rounds.begin(onRound, (error) => (error ? reject(error) : resolve()))
+    })
   }
 
   /** Durable when it resolves. @throws NbdError also when the primary's disk server is another one than before */
-  async round(): Promise<CopyRound> {
-    const counters = changeCounters(await this.#changes.read(0, this.#changes.sizeBytes), this.sizeBytes)
-    const pieces = counters.flatMap((count, piece) => (this.#known[piece] === count ? [] : [piece]))
-    this.#known = counters
-    const comparedBytes = pieces.length * changePieceBytes
-    const groups = [...Map.groupBy(pieces, (piece) => Math.floor(piece / piecesPerSector))]
-    const changes = await Promise.all(Array.from({ length: readsAtOnce }, () => this.#copySome(groups)))
-    await this.#target.flush()
-    return { comparedBytes, changedBytes: changes.reduce((sum, bytes) => sum + bytes, 0) }
+  round(): Promise<CopyRound> {
+    return new Promise((resolve, reject) => {
+      this.#rounds.round((round) => (round instanceof NbdError ? reject(round) : resolve(round)))
+    })
   }
 
   async close(): Promise<void> {
@@ -106,28 +83,47 @@ export class DiskCopy {
     await Promise.all(clients.map((client) => client.close()))
   }
 
-  /** Takes groups of pieces until there are none. @returns bytes that were written */
-  async #copySome(groups: [sector: number, pieces: number[]][]): Promise<number> {
-    let changedBytes = 0
-    for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
-      const [sector, pieces] = group
-      const [good, own] = await Promise.all(
-        this.#digests.map((digests) => digests.read(sector * sectorBytes, sectorBytes)),
-      )
-      for (const piece of pieces) {
-        const at = (piece % piecesPerSector) * digestBytes
-        if (good!.compare(own!, at, at + digestBytes, at, at + digestBytes) === 0) continue
-        changedBytes += await this.#copy(piece)
-      }
+  #pair(): CopiedPair {
+    return {
+      pieceBytes: changePieceBytes,
+      piecesPerGroup: piecesPerSector,
+      countChanges: (done) => tell(this.#countChanges(), done),
+      compareGroup: (group, done) => tell(this.#compareGroup(group), done),
+      copyPiece: (piece, done) => tell(this.#copyPiece(piece), done),
+      flush: (done) => tell(this.#flush(), done),
     }
-    return changedBytes
   }
 
-  /** @returns its length */
-  async #copy(piece: number): Promise<number> {
+  async #countChanges(): Promise<number[]> {
+    return changeCounters(await this.#changes.read(0, this.#changes.sizeBytes), this.sizeBytes)
+  }
+
+  async #compareGroup(group: number): Promise<(piece: number) => boolean> {
+    const [good, own] = await Promise.all(
+      this.#digests.map((digests) => digests.read(group * sectorBytes, sectorBytes)),
+    )
+    return (piece) => {
+      const at = (piece % piecesPerSector) * digestBytes
+      return good!.compare(own!, at, at + digestBytes, at, at + digestBytes) === 0
+    }
+  }
+
+  async #copyPiece(piece: number): Promise<number> {
     const offset = piece * changePieceBytes
     const lengthBytes = Math.min(changePieceBytes, this.sizeBytes - offset)
     await this.#target.write(offset, await this.#source.read(offset, lengthBytes))
     return lengthBytes
   }
+
+  async #flush(): Promise<undefined> {
+    await this.#target.flush()
+  }
+}
+
+/** An error that is not of NBD is a broken invariant. */
+function tell<Result>(result: Promise<Result>, told: (outcome: Result | NbdError) => void): void {
+  result.then(told, (error) => {
+    if (!(error instanceof NbdError)) throw error
+    told(error)
+  })
 }

@@ -4,24 +4,24 @@
  * - `SharedDisk`: one for both replicas, a part of the world outside. Only the primary changes it; a backup keeps what its
  *   log says is written and not flushed, and begins with that when it goes live.
  * - `OwnDisk`: each replica has its own copy, a part of the machine (VMware FT: non-shared disks). A backup makes the same
- *   changes to its copy as its machine replays; the primary's answers are in the log, and its own are thrown away.
+ *   changes to its copy as its machine replays (replica/own-disk.ts); the primary's answers are in the log, and its own are
+ *   thrown away.
  *
  * What the guest reads is in the log, or a backup reads it too (replica/replayed-reads.ts): then from a shared disk without a pass,
  * which is good for reading only and in every generation, and from its own copy in turn with the changes that it makes there.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { sectorBytes } from '../base/units.ts'
 import { bootIdOf, type ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { SteadyDisk } from '../disk/steady-disk.ts'
-import type { DiskOutcome, DiskWork } from '../disk/steady-requests.ts'
-import { Turns } from '../disk/turns.ts'
+import type { DiskOutcome } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, workOf } from '../replica/disk-requests.ts'
+import { OwnDiskRequests } from '../replica/own-disk.ts'
 
 export interface DiskEvents {
   readonly onAnswer: (answer: DiskAnswer) => void
@@ -91,7 +91,7 @@ export class SharedDisk implements DiskOfReplica {
   }
 
   issue(request: DiskRequest): void {
-    answerWith(this.#steady.request(workOf(request)), request, (answer) => this.#events.onAnswer(answer))
+    tellOutcome(this.#steady.request(workOf(request)), (outcome) => this.#events.onAnswer(answerOf(request, outcome)))
   }
 
   followRequest(request: DiskRequest): void {
@@ -136,29 +136,34 @@ export class SharedDisk implements DiskOfReplica {
   }
 }
 
-/** A backup whose copy is so far behind counts as failed: what its disk has not taken is this process's memory. */
-const maxBehindBytes = 256 * 1024 * 1024
-
 /** An orderly end waits so long for a disk. */
 const closeTimeoutMs = 2000
 
+/** The connection of an `OwnDiskRequests`, which decides. */
 export class OwnDisk implements DiskOfReplica {
   readonly #steady: SteadyDisk
   readonly #place: DiskPlace
-  readonly #turns = new Turns()
-  readonly #events: DiskEvents
-  /** Whether another replica has a good copy: then an error here is no error of the machine's. */
-  readonly #hasOther: () => boolean
-  #behindBytes = 0
+  readonly #requests: OwnDiskRequests
   #isConnected = false
-  #isLive = false
   #isDropped = false
 
   constructor(place: DiskPlace, hasOther: () => boolean, events: DiskEvents) {
     this.#place = place
-    this.#events = events
-    this.#hasOther = hasOther
-    this.#steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+    const steady = new SteadyDisk({ bootIdOf, onFenced: events.onFenced, trace: events.trace })
+    this.#steady = steady
+    this.#requests = new OwnDiskRequests({
+      steady: {
+        request: (work, answered) => tellOutcome(steady.request(work), answered),
+        secure: (answered) =>
+          tellOutcome(
+            steady.secure().then(() => undefined),
+            (outcome) => answered(outcome instanceof NbdError ? outcome : undefined),
+          ),
+      },
+      hasOther,
+      onAnswer: events.onAnswer,
+      onFailed: events.onOwnDiskFailed,
+    })
   }
 
   get inFlight(): number {
@@ -179,49 +184,27 @@ export class OwnDisk implements DiskOfReplica {
    */
   async goLive(pass: ReplicaPass): Promise<void> {
     this.begin(pass)
-    this.#isLive = true
-    try {
-      await this.#turns.afterChanges(() => this.#steady.secure())
-    } catch (error) {
-      if (error instanceof NbdError && this.#hasOther()) this.#events.onOwnDiskFailed(error)
-      throw error
-    }
-  }
-
-  issue(request: DiskRequest): void {
-    answerWith(this.#perform(workOf(request)), request, (answer, error) => {
-      if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)
-      else this.#events.onAnswer(answer)
+    await new Promise<void>((resolve, reject) => {
+      this.#requests.goLive((error) => (error ? reject(error) : resolve()))
     })
   }
 
+  issue(request: DiskRequest): void {
+    this.#requests.issue(request)
+  }
+
   followRequest(request: DiskRequest): void {
-    const work = workOf(request)
-    if (work.operation === 'read') return
-    const lengthBytes = work.operation === 'write' ? work.data.length : 0
-    this.#behindBytes += lengthBytes
-    if (this.#behindBytes > maxBehindBytes && !this.#isLive) {
-      this.#events.onOwnDiskFailed(new Error(`it is ${this.#behindBytes} bytes behind the primary's`))
-    }
-    this.#perform(work)
-      .catch((error) => {
-        if (!(error instanceof NbdError)) throw error
-        this.#events.onOwnDiskFailed(error)
-      })
-      .finally(() => {
-        this.#behindBytes -= lengthBytes
-      })
+    this.#requests.follow(request)
   }
 
   /** What the machine changes afterwards waits until it was read. */
-  inTurn({ sector, lengthBytes }: DiskRequest, begin: (over: () => void) => void): void {
-    const range = { offset: Number(sector) * sectorBytes, lengthBytes, isChange: false }
-    void this.#turns.inTurn(range, () => new Promise<void>(begin))
+  inTurn(request: DiskRequest, begin: (over: () => void) => void): void {
+    this.#requests.inTurn(request, begin)
   }
 
   /** It has its turn already. */
   read(request: DiskRequest, done: (outcome: DiskOutcome) => void): void {
-    tellOutcome(this.#steady.request(workOf(request)), done)
+    this.#requests.read(request, done)
   }
 
   /** The log's answers are the primary's disk's: this one answers for itself. */
@@ -231,7 +214,8 @@ export class OwnDisk implements DiskOfReplica {
   async secure(): Promise<void> {}
 
   async close(): Promise<void> {
-    if (!this.#isDropped) await Promise.race([this.#turns.afterChanges(async () => {}), sleep(closeTimeoutMs)])
+    const changesAreOver = (): Promise<void> => new Promise((resolve) => this.#requests.afterChanges(resolve))
+    if (!this.#isDropped) await Promise.race([changesAreOver(), sleep(closeTimeoutMs)])
     await this.#steady.close()
   }
 
@@ -239,22 +223,6 @@ export class OwnDisk implements DiskOfReplica {
     this.#isDropped = true
     this.#steady.drop()
   }
-
-  async #perform(work: DiskWork): Promise<Uint8Array | undefined> {
-    // The primary's copy had answered what the guest flushes, and this one may not have yet.
-    if (work.operation === 'flush') return await this.#turns.afterChanges(() => this.#steady.request(work))
-    const lengthBytes = work.operation === 'write' ? work.data.length : work.lengthBytes
-    const range = { offset: work.offset, lengthBytes, isChange: work.operation !== 'read' }
-    return await this.#turns.inTurn(range, () => this.#steady.request(work))
-  }
-}
-
-function answerWith(
-  outcome: Promise<Uint8Array | undefined>,
-  request: DiskRequest,
-  onAnswer: (answer: DiskAnswer, error?: NbdError) => void,
-): void {
-  tellOutcome(outcome, (told) => onAnswer(answerOf(request, told), told instanceof NbdError ? told : undefined))
 }
 
 /** An error that is not the disk's own is a broken invariant. */

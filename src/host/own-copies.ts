@@ -1,7 +1,7 @@
 /**
  * A backup's own copies of its machine's disks, from the moment it looks for a primary until they are as good as the
  * primary's. What decides when that is: whether it follows from the first entry on, before which nothing changes, or gets the
- * state of a machine that runs, after which there is a last round (disk-copy.ts).
+ * state of a machine that runs, after which there is a last round (replica/disks-with-copies.ts).
  */
 
 import { formatBytes } from '../base/units.ts'

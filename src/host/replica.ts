@@ -8,6 +8,7 @@ import { assert, ExitCode, unreachable, WorldError } from '../base/assert.ts'
 import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import { type BytesByCause, noBytesByCause } from '../log/entry.ts'
 import { Alarm, type AlarmClock } from '../replica/alarm.ts'
+import { DisksWithCopies, type NearlyEqualCopies } from '../replica/disks-with-copies.ts'
 import { ReplicaCore } from '../replica/replica-core.ts'
 import type { NetworkPort, ReplicaEffect, ReplicaWorld } from '../replica/replica-world.ts'
 import { exitCodeOfHalt } from '../replication/effects.ts'
@@ -59,8 +60,7 @@ export class Replica {
   /** Undefined until the machine is known. */
   #equipment: Equipment | undefined
   #networkPort: NetworkPort | undefined
-  /** Of a backup: its own copies of disks, until they are as good as the primary's. */
-  #copies: OwnCopies | undefined
+  readonly #disks: DisksWithCopies
   readonly #console: ReplicaConsole
   readonly #peers: PeerChannels
   #siblings: SiblingCaller | undefined
@@ -108,6 +108,7 @@ export class Replica {
     })
     this.#toPrimary = new PrimaryChannel(settings.primaries ?? [], this.#peers.traffic)
     this.#console = new ReplicaConsole(settings.folderPath, events)
+    this.#disks = this.#newDisks()
     this.#core = new ReplicaCore(this.#world())
   }
 
@@ -173,7 +174,7 @@ export class Replica {
     const started = await start.backup(this.#toPrimary)
     if (!started) return
     const core = this.#core
-    this.#copies = started.copies
+    if (started.copies) this.#disks.take(this.#finishable(started.copies))
     core.becomeBackup(started.backup)
     this.#toPrimary.listen({
       onMessage: (message) => core.onPrimaryMessage(message),
@@ -401,24 +402,7 @@ export class Replica {
       peers: this.#peers,
       toPrimary: this.#toPrimary,
       console: this.#console,
-      disks: {
-        issue: (request) => this.#disk.issue(request),
-        onReplayed: (outputs, answers) => {
-          this.#keepCopies()
-          this.#disk.onReplayed(outputs, answers)
-        },
-        readAgain: (need) => this.#disk.readAgain(need),
-        onRestored: (inFlight, done) => {
-          this.#disk.follow(inFlight)
-          void this.#finishCopies().then(done)
-        },
-        flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
-        connect: (generation) => {
-          this.#keepCopies()
-          const failed = ({ message }: Error): void => this.#events.trace(`own copies are not stamped: ${message}`)
-          this.#disk.connect(BigInt(generation)).then(() => this.#stampCopies(generation), failed)
-        },
-      },
+      disks: this.#disks,
       arbiter: {
         openGeneration: (generation, eligible, answered) => {
           void this.#arbiter.openGeneration(generation, eligible).then(answered)
@@ -502,32 +486,37 @@ export class Replica {
     this.#siblings.call(siblings)
   }
 
-  /** It follows from the first entry on: its copies are as good as the primary's, which have not changed since. */
-  #keepCopies(): void {
-    if (!this.#copies) return
-    void this.#copies.close()
-    this.#copies = undefined
-    this.#disk.begin()
+  #newDisks(): DisksWithCopies {
+    return new DisksWithCopies({
+      disks: {
+        issue: (request) => this.#disk.issue(request),
+        onReplayed: (outputs, answers) => this.#disk.onReplayed(outputs, answers),
+        readAgain: (need) => this.#disk.readAgain(need),
+        flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
+        follow: (requests) => this.#disk.follow(requests),
+        begin: () => this.#disk.begin(),
+        connect: (generation, done) => this.#disk.connect(BigInt(generation)).then(() => done(undefined), done),
+      },
+      hasOwn: () => this.#equipped.hasOwnDisks,
+      isPrimary: () => this.#core.primary !== undefined,
+      stampLive: (generation) => {
+        CopyStamp.of(this.#settings.folderPath, this.#settings.replica).write({ state: 'live', generation })
+      },
+      trace: this.#events.trace,
+    })
   }
 
-  /** It has the state of a machine that runs: what the primary's copies changed until then is copied first. */
-  async #finishCopies(): Promise<void> {
-    const copies = this.#copies
-    assert(copies || !this.#equipped.hasOwnDisks, 'own copies are finished before they follow')
-    this.#copies = undefined
-    try {
-      await copies?.finish()
-    } catch (error) {
-      if (!(error instanceof WorldError)) throw error
-      this.#halt(error)
+  /** What a backup's copies lack after the state of a running machine. A copy that cannot be made equal ends its side. */
+  #finishable(copies: OwnCopies): NearlyEqualCopies {
+    const finish = async (): Promise<void> => {
+      try {
+        await copies.finish()
+      } catch (error) {
+        if (!(error instanceof WorldError)) throw error
+        this.#halt(error)
+      }
     }
-    this.#disk.begin()
-  }
-
-  /** What this replica followed is on its own copies now: from here on they are the machine's disks. */
-  #stampCopies(generation: number): void {
-    if (!this.#core.primary || !this.#equipped.hasOwnDisks) return
-    CopyStamp.of(this.#settings.folderPath, this.#settings.replica).write({ state: 'live', generation })
+    return { finish: (done) => void finish().then(done), close: () => void copies.close() }
   }
 
   #noteFirstOutput(): void {

@@ -195,7 +195,7 @@ export const diskMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup makes no changes to its own copy',
-    file: 'src/host/disk-of-replica.ts',
+    file: 'src/replica/own-disk.ts',
     from: "if (work.operation === 'read') return\n",
     to: "if (work.operation !== 'flush') return\n",
     noticedBy: {
@@ -206,8 +206,8 @@ export const diskMutations: readonly Mutation[] = [
   {
     name: 'changes to an own copy that overlap go side by side',
     file: 'src/disk/turns.ts',
-    from: 'for (const other of earlier) await other.done',
-    to: 'if (earlier.length < 0) await earlier[0]?.done',
+    from: 'whenOver(earlier, () =>',
+    to: 'whenOver(earlier.slice(earlier.length), () =>',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'own changes that overlap are made in the order of the log, although the log has answered the first already',
@@ -216,8 +216,8 @@ export const diskMutations: readonly Mutation[] = [
   {
     name: 'a flush of an own copy does not wait for what the log calls done',
     file: 'src/disk/turns.ts',
-    from: 'for (const change of changes) await change.done',
-    to: 'if (changes.length < 0) await changes[0]?.done',
+    from: 'whenOver(changes, then)',
+    to: 'whenOver(changes.slice(changes.length), then)',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'a flush of the guest covers on each copy what the guest takes for written',
@@ -225,9 +225,9 @@ export const diskMutations: readonly Mutation[] = [
   },
   {
     name: 'a primary whose own copy fails shows the guest the error although its backup has a good one',
-    file: 'src/host/disk-of-replica.ts',
-    from: 'if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)\n      else this.#events.onAnswer(answer)',
-    to: 'this.#events.onAnswer(answer)\n      if (error && this.#hasOther()) this.#events.onOwnDiskFailed(error)',
+    file: 'src/replica/own-disk.ts',
+    from: 'if (outcome instanceof NbdError && hasOther()) onFailed(outcome)\n      else onAnswer(answerOf(request, outcome))',
+    to: 'onAnswer(answerOf(request, outcome))\n      if (outcome instanceof NbdError && hasOther()) onFailed(outcome)',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'a copy that fails removes its side: a live replica with a backup answers nothing, one without answers the error',
@@ -235,9 +235,9 @@ export const diskMutations: readonly Mutation[] = [
   },
   {
     name: 'a machine is started from an outdated copy',
-    file: 'src/host/copy-stamp.ts',
-    from: "(state.state === 'live' && state.generation >= heldSince)",
-    to: "(state.state === 'live' && heldSince >= 0)",
+    file: 'src/replica/copy-state.ts',
+    from: "(stamp.state === 'live' && stamp.generation >= heldSince)",
+    to: "(stamp.state === 'live' && heldSince >= 0)",
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'a machine is started from copies that were live in its last hold, or from new ones, and from no others',
@@ -275,9 +275,9 @@ export const diskMutations: readonly Mutation[] = [
   },
   {
     name: 'a round compares what has not changed since the one before',
-    file: 'src/host/disk-copy.ts',
-    from: '    this.#known = counters\n',
-    to: '    this.#known = counters.map((count) => count + 1)\n',
+    file: 'src/replica/copy-rounds.ts',
+    from: '      this.#known = counters\n',
+    to: '      this.#known = counters.map((count) => count + 1)\n',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'the first round makes the copies equal, writes only what differs, and is durable',

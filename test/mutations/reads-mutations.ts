@@ -119,8 +119,8 @@ export const readsMutations: readonly Mutation[] = [
   },
   {
     name: "a backup's own copy is changed before it was read",
-    file: 'src/host/disk-of-replica.ts',
-    from: 'void this.#turns.inTurn(range, () => new Promise<void>(begin))',
+    file: 'src/replica/own-disk.ts',
+    from: 'this.#turns.inTurn(range, begin)',
     to: 'void range\n    begin(() => {})',
     noticedBy: {
       file,
