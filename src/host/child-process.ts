@@ -20,12 +20,17 @@ interface Assignment {
   readonly tracePath: string
 }
 
-type Answer<Ready> =
-  | { readonly ready: Ready }
-  | { readonly error: { readonly code: string; readonly message: string; readonly exitCode: ExitCode } }
+/** A `WorldError` on its way to another process. */
+interface Failure {
+  readonly code: string
+  readonly message: string
+  readonly exitCode: ExitCode
+}
+
+export type Answer<Ready> = { readonly ready: Ready } | { readonly error: Failure }
 
 /** The file below `processes/` that a process or thread starts in: TypeScript as we develop it, JavaScript as published. */
-export function entryFile(name: ProcessName | 'hart'): string {
+export function entryFile(name: ProcessName | 'hart' | 'session'): string {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   return fileURLToPath(new URL(`./processes/${name}.${extension}`, import.meta.url))
 }
@@ -35,8 +40,23 @@ export interface StartedProcess<Ready> {
   readonly ready: Ready
 }
 
+/** See `startProcess`. */
+export type StartProcess = <Ready>(
+  name: ProcessName,
+  settings: unknown,
+  tracePath: string,
+) => Promise<StartedProcess<Ready>>
+
+let sharesSession = false
+
+/** From now on those that this process starts belong to its session. */
+export function shareSession(): void {
+  sharesSession = true
+}
+
 /**
- * Starts a process and waits until it is ready. Its output goes to the file `tracePath`.
+ * Starts a process and waits until it is ready. Its output goes to the file `tracePath`. It belongs to the session of the VM's process
+ * that starts it, and to one of its own if anybody else does (vm-session.ts).
  * @throws the `WorldError` it reports, or one that points to its trace if it ends without a word
  */
 export async function startProcess<Ready>(
@@ -48,7 +68,7 @@ export async function startProcess<Ready>(
   const output = openSync(tracePath, 'a', 0o600)
   const child = spawn(process.execPath, [...process.execArgv, entry], {
     stdio: ['ignore', output, output, 'ipc'],
-    detached: true,
+    detached: !sharesSession,
     serialization: 'advanced',
     // A flush occupies a thread of the pool while the disk works; others must not queue behind it.
     env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
@@ -56,7 +76,7 @@ export async function startProcess<Ready>(
   closeSync(output)
   try {
     child.send({ settings, tracePath } satisfies Assignment)
-    const ready = await firstAnswer<Ready>(child, name, tracePath)
+    const ready = await nextAnswer<Ready>(child, name, tracePath)
     return { pid: child.pid!, ready }
   } finally {
     if (child.connected) child.disconnect()
@@ -64,21 +84,31 @@ export async function startProcess<Ready>(
   }
 }
 
-function firstAnswer<Ready>(child: ChildProcess, name: string, tracePath: string): Promise<Ready> {
+/**
+ * The next thing it answers.
+ * @throws the `WorldError` it answers, or one that points to the trace of `name` if it ends without a word
+ */
+export function nextAnswer<Ready>(child: ChildProcess, name: string, tracePath: string): Promise<Ready> {
   return new Promise((resolve, reject) => {
-    child.once('message', (answer) => {
+    const onMessage = (answer: unknown): void => {
+      stopListening()
       const message = answer as Answer<Ready>
       if ('ready' in message) resolve(message.ready)
-      else reject(new WorldError(message.error.code, message.error.message, message.error.exitCode))
-    })
-    child.once('error', (error) =>
-      reject(new WorldError('spawn-failed', `${name}: cannot be started (${error.message})`)),
-    )
-    child.once('exit', (code, signal) =>
-      reject(
-        new WorldError('process-ended', `${name} ended at once (${signal ?? `exit code ${code}`}): see ${tracePath}`),
-      ),
-    )
+      else reject(errorOf(message.error))
+    }
+    const onError = (error: Error): void => {
+      stopListening()
+      reject(new WorldError('spawn-failed', `${name}: cannot be started (${error.message})`))
+    }
+    const onExit = (code: number | null, signal: string | null): void => {
+      stopListening()
+      const how = signal ?? `exit code ${code}`
+      reject(new WorldError('process-ended', `${name} ended at once (${how}): see ${tracePath}`))
+    }
+    const stopListening = (): void => {
+      child.off('message', onMessage).off('error', onError).off('exit', onExit)
+    }
+    child.on('message', onMessage).on('error', onError).on('exit', onExit)
   })
 }
 
@@ -96,6 +126,7 @@ export function trace(line: string): void {
  * process with the error's exit code and one line in its trace.
  */
 export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Promise<Ready>): void {
+  shareSession()
   process.on('uncaughtException', (error) => endWith(error))
   answerBeforeHarts()
   process.once('message', (assignment) => {
@@ -103,21 +134,22 @@ export function runAsProcess<Settings, Ready>(main: (settings: Settings) => Prom
     traceFile = new TraceFile(tracePath)
     main(settings as Settings).then(
       (ready) => process.send?.({ ready }, undefined, undefined, () => process.disconnect?.()),
-      (error: Error) => {
-        const known = error instanceof WorldError
-        const answer = {
-          error: {
-            code: known ? error.code : 'internal',
-            message: error.message,
-            exitCode: known ? error.exitCode : ExitCode.failure,
-          },
-        }
-        if (!known) console.error(error)
-        process.send?.(answer, undefined, undefined, () => process.exit(answer.error.exitCode))
+      (reason: Error) => {
+        const error = failureOf(reason)
+        process.send?.({ error }, undefined, undefined, () => process.exit(error.exitCode))
       },
     )
   })
 }
+
+/** What a starter is told of an error; our own mistakes are traced as well. */
+export function failureOf(error: Error): Failure {
+  if (error instanceof WorldError) return { code: error.code, message: error.message, exitCode: error.exitCode }
+  console.error(error)
+  return { code: 'internal', message: error.message, exitCode: ExitCode.failure }
+}
+
+const errorOf = ({ code, message, exitCode }: Failure): WorldError => new WorldError(code, message, exitCode)
 
 function endWith(error: Error): never {
   if (error instanceof WorldError) {

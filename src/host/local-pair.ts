@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { describeDiscipline } from '../log/discipline.ts'
 import { checkDiskImages, readBootImage } from './boot-files.ts'
-import { startProcess } from './child-process.ts'
+import { type StartProcess, startProcess } from './child-process.ts'
 import { ask } from './control.ts'
 import { CopyStamp } from './copy-stamp.ts'
 import type { ReplicaProcessSettings } from './replica-process.ts'
@@ -17,6 +17,7 @@ import { endProcesses, startDiskServerProcess, startLanProcess, startSurrounding
 import { findVmFolder } from './vm-argument.ts'
 import { readVmConfig, type VmConfig } from './vm-config.ts'
 import { isAlive, type ReplicaName, type RunRecord, replicaNames, replicaPids, VmFolder } from './vm-folder.ts'
+import { VmSession } from './vm-session.ts'
 
 /** `elsewhere`: this host has disk server or switch of the VM, and no replica. */
 export type Protection = 'protected' | 'not protected' | 'not running' | 'elsewhere'
@@ -113,8 +114,26 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
   requireNotRunning(folder)
   await requireNobodyHere(folder)
   folder.clearRun()
+  const session = new VmSession()
+  try {
+    return await startPair({ vm, path, config, folder, start: session.start, ...options })
+  } finally {
+    session.end()
+  }
+}
+
+interface PairParts extends UpOptions {
+  readonly vm: string
+  /** Of the VM file. */
+  readonly path: string
+  readonly config: VmConfig
+  readonly folder: VmFolder
+  readonly start: StartProcess
+}
+
+async function startPair({ vm, path, config, folder, start, protect, onProgress }: PairParts): Promise<PairStatus> {
   const [first, ...others] = inOrderOfCopies(config, folder)
-  const { replica, pids } = await startSurroundings(config, folder, options.onProgress)
+  const { replica, pids } = await startSurroundings(config, folder, start, onProgress)
   const started = Object.values(pids)
   const settings = (name: ReplicaName, role: ReplicaSettings['role']): ReplicaProcessSettings => ({
     ...replica,
@@ -128,16 +147,16 @@ export async function bringUp(vm: string, options: UpOptions): Promise<PairStatu
     consolePath: folder.consolePath(name),
   })
   const replicas: Partial<Record<ReplicaName, { pid: number }>> = {}
-  const start = async (name: ReplicaName, role: ReplicaSettings['role']): Promise<void> => {
-    options.onProgress(role === 'backup' ? `backup ${name}` : 'primary')
-    const { pid } = await startProcess<void>('replica', settings(name, role), folder.tracePath(name))
+  const startReplica = async (name: ReplicaName, role: ReplicaSettings['role']): Promise<void> => {
+    onProgress(role === 'backup' ? `backup ${name}` : 'primary')
+    const { pid } = await start<void>('replica', settings(name, role), folder.tracePath(name))
     started.push(pid)
     replicas[name] = { pid }
   }
-  const backups = options.protect ? config.protection.backups : 0
+  const backups = protect ? config.protection.backups : 0
   try {
-    await start(first, backups > 0 ? 'primary' : 'alone')
-    for (const name of others.slice(0, backups)) await start(name, 'backup')
+    await startReplica(first, backups > 0 ? 'primary' : 'alone')
+    for (const name of others.slice(0, backups)) await startReplica(name, 'backup')
     folder.writeRun({
       vmPath: path,
       ...pids,
@@ -261,12 +280,12 @@ export async function repairVm(vm: string): Promise<Repair> {
   let run = folder.requireRun()
   const diskServer = await hasEnded(folder.controlPath('disk'), run.diskServerPid)
   if (diskServer) {
-    const { pid } = await startDiskServerProcess(config, folder)
+    const { pid } = await startDiskServerProcess(config, folder, startProcess)
     run = { ...run, diskServerPid: pid }
     folder.writeRun(run)
   }
   const lan = run.lanPid > 0 && (await hasEnded(folder.controlPath('lan'), run.lanPid))
-  if (lan) folder.writeRun({ ...run, lanPid: (await startLanProcess(config, folder, () => {})).pid })
+  if (lan) folder.writeRun({ ...run, lanPid: (await startLanProcess(config, folder, startProcess, () => {})).pid })
   return { diskServer, lan }
 }
 

@@ -6,6 +6,7 @@
 import { ExitCode, WorldError } from '../base/assert.ts'
 import { BackupKeeper } from './backup-keeper.ts'
 import { checkDiskImages, readBootImage } from './boot-files.ts'
+import { startProcess } from './child-process.ts'
 import { ConsolePort } from './console-port.ts'
 import { endSurroundings, requireNobodyHere, requireNotRunning, waitForEnd } from './local-pair.ts'
 import type { MachineProfile } from './profiler.ts'
@@ -38,7 +39,7 @@ export async function runAlone(
   await requireNobodyHere(folder)
   folder.clearRun()
   answerBeforeHarts()
-  const { replica: shared, pids } = await startSurroundings(config, folder, () => {})
+  const { replica: shared, pids } = await startSurroundings(config, folder, startProcess, () => {})
   folder.writeRun({
     vmPath: path,
     ...pids,

@@ -10,7 +10,7 @@ import { WorldError } from '../base/assert.ts'
 import { defaultCacheFolder } from '../guest/guest-builder.ts'
 import { ensureHostTool } from '../guest/host-tools.ts'
 import { makeMissingCopies } from './boot-files.ts'
-import { type StartedProcess, startProcess } from './child-process.ts'
+import type { StartedProcess, StartProcess } from './child-process.ts'
 import type { DiskServerSettings } from './disk-process.ts'
 import type { LanSettings } from './lan-process.ts'
 import type { LanReady } from './processes/lan.ts'
@@ -31,21 +31,22 @@ export interface Surroundings {
 export async function startSurroundings(
   config: VmConfig,
   folder: VmFolder,
+  start: StartProcess,
   onProgress: (text: string) => void,
 ): Promise<Surroundings> {
   const pids = { diskServerPid: 0, lanPid: 0, monitorPid: 0 }
   try {
     onProgress('disk server')
-    pids.diskServerPid = (await startDiskServerProcess(config, folder)).pid
+    pids.diskServerPid = (await startDiskServerProcess(config, folder, start)).pid
     const tap = config.network?.tap
     if (config.network && tap === undefined) {
       onProgress('network')
-      pids.lanPid = (await startLanProcess(config, folder, onProgress)).pid
+      pids.lanPid = (await startLanProcess(config, folder, start, onProgress)).pid
     }
     if (config.metrics) {
       onProgress('metrics')
       const settings: MonitorSettings = { folderPath: folder.path, listen: config.metrics.listen }
-      pids.monitorPid = (await startProcess<MonitorReady>('monitor', settings, folder.tracePath('monitor'))).pid
+      pids.monitorPid = (await start<MonitorReady>('monitor', settings, folder.tracePath('monitor'))).pid
     }
     const replica = {
       machine: config.name,
@@ -64,7 +65,11 @@ export async function startSurroundings(
   }
 }
 
-export async function startDiskServerProcess(config: VmConfig, folder: VmFolder): Promise<StartedProcess<void>> {
+export async function startDiskServerProcess(
+  config: VmConfig,
+  folder: VmFolder,
+  start: StartProcess,
+): Promise<StartedProcess<void>> {
   makeMissingCopies(config)
   const settings: DiskServerSettings = {
     machine: config.name,
@@ -77,12 +82,13 @@ export async function startDiskServerProcess(config: VmConfig, folder: VmFolder)
     arbiter: folder.endpoint('arbiter'),
     isDecidedElsewhere: config.etcd !== undefined,
   }
-  return await startProcess('disk-server', settings, folder.tracePath('disk'))
+  return await start('disk-server', settings, folder.tracePath('disk'))
 }
 
 export async function startLanProcess(
   config: VmConfig,
   folder: VmFolder,
+  start: StartProcess,
   onProgress: (text: string) => void,
 ): Promise<StartedProcess<LanReady>> {
   const passtPath = await ensureHostTool('passt', defaultCacheFolder(), ({ detail }) => onProgress(detail))
@@ -102,7 +108,7 @@ export async function startLanProcess(
   const giveUpAt = performance.now() + portFreeWithinMs
   for (;;) {
     try {
-      return await startProcess('lan', settings, folder.tracePath('lan'))
+      return await start('lan', settings, folder.tracePath('lan'))
     } catch (error) {
       // The gateway of a LAN that was just killed ends by itself, but not in the same instant.
       const isPortInUse = error instanceof WorldError && error.code === 'port-in-use'

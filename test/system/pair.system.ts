@@ -127,6 +127,19 @@ test('protect gives a running VM a backup: the guest runs on, no client notices,
   assert.equal((JSON.parse(understudy('protect', '--json', vm)) as PairStatus).protection, 'protected', 'and again')
 })
 
+/** Session of a process: proc(5), `stat`, behind the name in parentheses. */
+function sessionOf(pid: number | 'self'): string {
+  return readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')[3]!
+}
+
+test('the processes of a VM share a session of their own, and those that came later belong to it', () => {
+  const sessions = new Set(processes().map(sessionOf))
+  assert.equal(sessions.size, 1, [...sessions].join(', '))
+  assert.ok(!sessions.has(sessionOf('self')))
+})
+
 test('a guest that reboots stays protected: no failover, no divergence, and Redis answers again', async () => {
   const vmFolder = new VmFolder(name)
   const boots = (): number => readFileSync(vmFolder.file('console.log'), 'latin1').split('GUEST-READY').length
