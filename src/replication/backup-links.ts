@@ -30,7 +30,7 @@ export class BackupLink {
   #isWaitedFor = false
   /** What it has to acknowledge for its next step. */
   #barrier: LogEnd
-  progress: Progress | undefined
+  #progress: Progress | undefined
   reach: Reach = fullReach
   /**
    * What it waits for before the arbiter may list it, after a state transfer: that its machine is whole, and that what its
@@ -62,6 +62,10 @@ export class BackupLink {
     this.advance(logEnd)
   }
 
+  get progress(): Progress | undefined {
+    return this.#progress
+  }
+
   get isWaitedFor(): boolean {
     return this.#isWaitedFor
   }
@@ -74,6 +78,16 @@ export class BackupLink {
   /** The arbiter may list it when it has acknowledged this, too. */
   mustReceive(end: LogEnd): void {
     if (end > this.#barrier) this.#barrier = end
+  }
+
+  /** An acknowledgement. @returns false: of what it was never sent */
+  onProgress(progress: Progress, nowMs: number): boolean {
+    const before = this.buffer.receivedEnd
+    if (!this.buffer.onProgress(progress.receivedEnd, progress.replayedEnd)) return false
+    this.#progress = progress
+    if (this.buffer.receivedEnd > before) this.detector.onLogTraffic(nowMs)
+    this.detector.setOwes(this.buffer.receivedEnd < this.buffer.sentEnd, nowMs)
+    return true
   }
 
   /** Call after each acknowledgement. */
@@ -119,6 +133,12 @@ export class BackupLinks {
   /** The backups that are here. */
   get present(): readonly BackupLink[] {
     return this.all.filter(({ isLost }) => !isLost)
+  }
+
+  /** Those of these names: who they are, and where they listen. */
+  siblings(names: readonly ReplicaName[]): readonly Sibling[] {
+    const links = this.all.filter(({ replica }) => names.includes(replica))
+    return links.map(({ replica, address }) => ({ replica, address }))
   }
 
   /** One that joins. */

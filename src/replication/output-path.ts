@@ -9,6 +9,7 @@
  * It decides nothing about backups: it is told up to which entry all of them have acknowledged.
  */
 
+import type { BootArtefacts } from '../log/boot-artefacts.ts'
 import type { LogEnd, MarkedOutput, ReissuedRequest } from '../log/entry.ts'
 import { obeysOutputRule } from '../log/output-rule.ts'
 import type { PrimaryEffect } from './effects.ts'
@@ -20,8 +21,8 @@ import { UncoveredFrames } from './uncovered-frames.ts'
 
 export interface OutputPathOptions {
   readonly gate: GateLimits
-  /** Disks of which each replica has its own copy: what goes to them need not wait. */
-  readonly ownDisks: ReadonlySet<number>
+  /** They say of which disks each replica has its own copy. */
+  readonly artefacts: BootArtefacts | undefined
   /** What a backup that went live sends again. */
   readonly unconfirmed: UnconfirmedOutputs | undefined
   /** The last inbound frame in the log so far. */
@@ -31,6 +32,7 @@ export interface OutputPathOptions {
 export class OutputPath {
   readonly #gate: OutputGate
   readonly #reads: ReadBarrier
+  /** What goes to them need not wait. */
   readonly #ownDisks: ReadonlySet<number>
   readonly #unconfirmed: UnconfirmedOutputs
   readonly #uncovered: UncoveredFrames
@@ -40,7 +42,8 @@ export class OutputPath {
   constructor(options: OutputPathOptions, effects: PrimaryEffect[]) {
     this.#gate = new OutputGate(options.gate)
     this.#reads = new ReadBarrier(effects)
-    this.#ownDisks = options.ownDisks
+    const disks = options.artefacts?.config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : []))
+    this.#ownDisks = new Set(disks)
     this.#unconfirmed = options.unconfirmed ?? new UnconfirmedOutputs()
     this.#uncovered = new UncoveredFrames(options.coveredFrameId)
     this.#effects = effects

@@ -22,71 +22,51 @@ import { assert } from '../base/assert.ts'
 import { batchEnd, type LogBatch } from '../log/batch.ts'
 import { describeDivergence } from '../log/divergence.ts'
 import { type LogEnd, logIndex, type MarkedOutput, type ReissuedRequest } from '../log/entry.ts'
-import { BackupLink, BackupLinks } from './backup-links.ts'
-import { type Candidate, Candidates } from './candidates.ts'
+import { Admission, type Standing } from './admission.ts'
+import { type BackupLink, BackupLinks } from './backup-links.ts'
 import type { ArbiterAnswer, ChannelId, HaltReason, LossCause, PrimaryEffect } from './effects.ts'
 import { HartBrake } from './hart-brake.ts'
-import { type Hello, helloOfPrimary, type Introduction } from './hello.ts'
-import { InheritedTail } from './inherited-tail.ts'
+import type { Introduction } from './hello.ts'
 import { ListedBackups } from './listed-backups.ts'
 import { type ConfirmedKind, type Generation, isFromFollower, type Message, type Progress } from './messages.ts'
 import { OutputPath } from './output-path.ts'
 import { defaultReplicationPolicy, type ReplicationPolicy } from './policy.ts'
-import { type Peer, PrimaryLines } from './primary-lines.ts'
+import { PrimaryLines } from './primary-lines.ts'
 import type { PrimaryOptions, PrimaryStatus } from './primary-options.ts'
 import { fullReach, isBetterPlaced, isSameReach, type Reach } from './reach.ts'
-import { Reception } from './reception.ts'
 import { moveTo, type PrimaryState, primaryTransitions } from './roles.ts'
-import { stateMessages, type TransferredState } from './transferred-state.ts'
 
 const unprotectReason = 'the operator unprotects the machine'
 
 export class Primary {
   readonly #own: Introduction
-  readonly #runId: bigint
-  /** The generation in which it began to write this log. */
-  readonly #hold: Generation
-  readonly #inherited: InheritedTail | undefined
   readonly #policy: ReplicationPolicy
   readonly #outputs: OutputPath
   readonly #links = new BackupLinks()
-  readonly #candidates: Candidates
-  readonly #reception: Reception
+  readonly #admission: Admission
   #state: PrimaryState
   readonly #listed: ListedBackups
   #logEnd: LogEnd
   #reach: Reach = fullReach
   readonly #effects: PrimaryEffect[] = []
   readonly #lines = new PrimaryLines(this.#effects)
-  /** Siblings may be eligible by the last record: until this replica has named its own backups, nothing leaves. */
-  #hasHeirs: boolean
-  /** When the question for its own backups is asked, at the latest; undefined: it was. */
-  #askByMs: number | undefined
   readonly #hart: HartBrake
 
   constructor(options: PrimaryOptions) {
     this.#state = options.state
-    this.#runId = options.runId
-    this.#hold = options.generation
     this.#logEnd = options.nextIndex ?? logIndex(0n)
     const { identity, replica, address = '', policy = defaultReplicationPolicy } = options
     this.#own = { identity, replica, address, discipline: policy.discipline }
     this.#policy = policy
-    this.#inherited = options.inheritance && new InheritedTail(options.inheritance, this.#policy.callMs)
-    const ownDisks = options.artefacts?.config.disks.flatMap(({ isOwn }, disk) => (isOwn ? [disk] : []))
-    const { unconfirmed, coveredFrameId } = options
-    this.#outputs = new OutputPath(
-      { gate: this.#policy.gate, ownDisks: new Set(ownDisks), unconfirmed, coveredFrameId },
-      this.#effects,
-    )
-    this.#listed = new ListedBackups(options.generation, this.#effects)
-    this.#hasHeirs = options.state === 'asking'
+    const { artefacts, unconfirmed, coveredFrameId } = options
+    this.#outputs = new OutputPath({ gate: policy.gate, artefacts, unconfirmed, coveredFrameId }, this.#effects)
+    this.#listed = new ListedBackups(this.#links, options.generation, options.state === 'asking', this.#effects)
     // An heir may lack them: the switch keeps them until those that are named have the log.
-    if (this.#hasHeirs && coveredFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, coveredFrameId)
-    this.#hart = new HartBrake(this.#policy.lag, this.#effects)
-    this.#reception = new Reception(options.identity, options.artefacts, this.#policy)
-    this.#candidates = new Candidates(this.#policy, this.#effects, this.#lines)
-    assert(this.#state !== 'starting' || this.#policy.backups > 0, 'a starting primary waits for a backup')
+    if (this.#listed.hasHeirs && coveredFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, coveredFrameId)
+    this.#hart = new HartBrake(policy.lag, this.#effects)
+    const { outputs, lines, effects } = { outputs: this.#outputs, lines: this.#lines, effects: this.#effects }
+    this.#admission = new Admission(options, { own: this.#own, links: this.#links, outputs, lines, effects })
+    assert(this.#state !== 'starting' || policy.backups > 0, 'a starting primary waits for a backup')
   }
 
   get state(): PrimaryState {
@@ -100,7 +80,7 @@ export class Primary {
       logEnd: this.#logEnd,
       reach: this.#reach,
       backups: this.#links.statuses(this.#listed.names),
-      transfer: this.#candidates.status ?? this.#links.joining,
+      transfer: this.#admission.status,
       ...this.#outputs.status,
       cpuPercent: this.#hart.cpuPercent,
       pausedFor: this.#hart.pausedFor,
@@ -109,95 +89,17 @@ export class Primary {
 
   /** The latest time (`nowMs`) for the next tick; infinite when nothing waits for time. */
   get dueMs(): number {
-    return Math.min(
-      this.#listed.dueMs,
-      this.#askByMs ?? Number.POSITIVE_INFINITY,
-      this.#inherited?.dueMs ?? Number.POSITIVE_INFINITY,
-      this.#reception.dueMs,
-      this.#links.dueMs(this.#policy),
-      this.#candidates.dueMs,
-    )
+    return Math.min(this.#listed.dueMs, this.#admission.dueMs, this.#links.dueMs(this.#policy))
   }
-
-  // ---- facts from the host -------------------------------------------------------------------------------------------
 
   /** Call once, first. A primary that is alone runs at once; a starting one waits for its backups. */
   start(nowMs: number): PrimaryEffect[] {
     if (this.#state !== 'starting') this.#hart.resume('starting')
-    if (this.#state === 'asking') {
-      this.#askByMs = nowMs + this.#policy.tailTimeoutMs
-      this.#askFirst()
-    }
+    if (this.#state === 'asking') this.#listed.askFirstBy(nowMs + this.#policy.tailTimeoutMs)
     return this.#takeEffects()
   }
 
-  /**
-   * Gone live, with heirs in the arbiter's record: the first question names those siblings that follow already, as soon as they
-   * have all that this replica has.
-   * @param isTimeUp the others are not waited for any longer
-   */
-  #askFirst(isTimeUp = false): void {
-    if (this.#askByMs === undefined) return
-    const isReady = this.#links.present.every((link) => link.mayBeListed)
-    if (!isReady && !isTimeUp) return
-    this.#askByMs = undefined
-    this.#listed.ask(this.#links.listableNames)
-  }
-
-  /** A starting primary's operator does not want to wait for backups any longer. */
-  runAlone(): PrimaryEffect[] {
-    assert(this.#state === 'starting', `a primary that is ${this.#state} does not choose to run alone`)
-    for (const { channel } of this.#links.all) this.#lines.close(channel, 'the machine runs unprotected')
-    this.#links.clear()
-    this.#moveTo('alone')
-    this.#hart.resume('starting')
-    return this.#takeEffects()
-  }
-
-  /** Someone connected to the logging channel. The backup speaks first. */
-  onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted') this.#lines.close(channel, 'halted')
-    else this.#reception.add(channel, nowMs)
-    return this.#takeEffects()
-  }
-
-  /** This host connected to a sibling that the last primary had too. It is told to follow, and says hello. */
-  onSiblingOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted') return this.onChannelOpen(channel, nowMs)
-    this.#reception.add(channel, nowMs)
-    const caller = { generation: this.#listed.generation, replica: this.#own.replica }
-    this.#lines.say(channel, { kind: 'call', ...caller, tailFrom: undefined })
-    return this.#takeEffects()
-  }
-
-  onChannelClosed(channel: ChannelId, nowMs: number): PrimaryEffect[] {
-    this.#reception.delete(channel)
-    const link = this.#links.at(channel)
-    if (link !== undefined) this.#lose(link, 'channelClosed', 'the channel closed', nowMs)
-    const candidate = this.#candidates.at(channel)
-    if (candidate !== undefined) this.#candidates.lose(candidate, 'channelClosed', 'the channel closed')
-    return this.#takeEffects()
-  }
-
-  /** The channel delivered bytes that are no message (`WorldError` of the decoder). */
-  onBadMessage(channel: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
-    this.#violation(channel, detail, nowMs)
-    return this.#takeEffects()
-  }
-
-  onMessage(channel: ChannelId, message: Message, nowMs: number): PrimaryEffect[] {
-    const link = this.#links.at(channel)
-    if (link !== undefined) {
-      if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
-    } else if (this.#candidates.at(channel) !== undefined) {
-      this.#onCandidateMessage(this.#candidates.at(channel)!, message, nowMs)
-    } else if (this.#reception.has(channel)) {
-      if (message.kind === 'hello') this.#onHello(channel, message, nowMs)
-      else if (message.kind === 'fetch') this.#onFetch(channel, message, nowMs)
-      else this.#violation(channel, `${message.kind} before hello`, nowMs)
-    }
-    return this.#takeEffects()
-  }
+  // ---- the log, and the outputs that wait for it (Output Rule) ------------------------------------------------------
 
   /** The hart wrote log entries. They are sent at once. */
   onBatch(batch: LogBatch, nowMs: number): PrimaryEffect[] {
@@ -205,7 +107,7 @@ export class Primary {
     assert(this.#state !== 'starting', 'the hart stands still, and nothing enters it, until the first resumeHart')
     assert(batch.firstIndex === this.#logEnd, `batch starts at ${batch.firstIndex}, ${this.#logEnd} is due`)
     this.#logEnd = batchEnd(batch)
-    this.#inherited?.onBatch(batch)
+    this.#admission.onBatch(batch)
     if (batch.lastFrameId !== undefined) this.#outputs.onLoggedFrame(this.#logEnd, batch.lastFrameId)
     for (const link of this.#links.present) {
       this.#lines.sendConfirmed(link, this.#outputs.confirmedEnds, nowMs)
@@ -244,203 +146,55 @@ export class Primary {
     return this.#takeEffects()
   }
 
-  /** What this replica's host reaches now. A change is told at once; nothing else follows from it on this side. */
-  onReach(reach: Reach, nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted' || isSameReach(reach, this.#reach)) return []
-    this.#reach = reach
-    for (const link of this.#links.present) this.#sendHeartbeat(link, nowMs)
-    return this.#takeEffects()
-  }
-
-  /** Some of the memory of the machine that is being copied. */
-  onPages(copy: ChannelId, bytes: Uint8Array, nowMs: number): PrimaryEffect[] {
-    const candidate = this.#candidates.onPages(copy, bytes.length)
-    if (candidate !== undefined) this.#lines.send(candidate, { kind: 'pages', bytes }, nowMs)
-    return this.#takeEffects()
-  }
-
-  /**
-   * The copy is complete: `hart` is the rest of the machine as it is at the end of the log, before any entry that was not
-   * given to `onBatch` yet; `host` is what the other host has to know besides.
-   */
-  onCopied(copy: ChannelId, hart: Uint8Array, host: Uint8Array, nowMs: number): PrimaryEffect[] {
-    const candidate = this.#candidates.takeCopied(copy)
-    if (candidate === undefined || this.#state === 'halted') return this.#takeEffects()
-    const newcomer = { ...candidate.newcomer, nextIndex: this.#logEnd, replayedEnd: this.#logEnd }
-    const link = new BackupLink(newcomer, this.#logEnd, this.#policy, nowMs)
-    link.joinsAfter.add('restored').add('disksFlushed')
-    // From here on outputs are held for it: all that went out before is in the state, or among its unconfirmed outputs.
-    this.#links.add(link)
-    const state: TransferredState = {
-      nextIndex: this.#logEnd,
-      generation: this.#listed.generation + 1,
-      ...this.#outputs.ofState,
-      hart,
-      host,
-    }
-    for (const piece of stateMessages(state)) this.#lines.send(link, piece, nowMs)
-    this.#effects.push({ kind: 'flushDisks', copy })
-    return this.#takeEffects()
-  }
-
-  /** Every disk was flushed, after it was asked for with this copy. */
-  onDisksFlushed(copy: ChannelId): PrimaryEffect[] {
-    this.#join(this.#links.at(copy), 'disksFlushed')
-    return this.#takeEffects()
-  }
-
-  /** A disk cannot promise what it has answered: the backup of this copy must not be counted on. */
-  onFlushFailed(copy: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
-    const link = this.#links.at(copy)
-    if (link !== undefined) this.#lose(link, 'disk', `the disks cannot be flushed: ${detail}`, nowMs)
-    return this.#takeEffects()
-  }
-
-  onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
-    if (this.#state !== 'asking' || !this.#listed.isAsking) return []
-    switch (answer.result) {
-      case 'unreachable':
-        this.#listed.retryAt(nowMs + this.#policy.arbiterRetryMs)
-        break
-      case 'refused':
-        this.#halt('lostArbitration', answer.detail)
-        break
-      case 'granted':
-        this.#onGranted(answer.generation, nowMs)
-    }
-    return this.#takeEffects()
-  }
-
-  /** Call at `dueMs`, or at any time before. */
-  onTick(nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted') return []
-    for (const channel of this.#reception.silent(nowMs)) this.#violation(channel, 'no hello', nowMs)
-    for (const link of this.#links.present) {
-      const suspicion = link.detector.suspicion(nowMs)
-      if (suspicion !== undefined) {
-        const detail = suspicion === 'silent' ? 'not heard of' : 'does not acknowledge'
-        this.#lose(link, suspicion, `${detail} for ${this.#policy.detector.timeoutMs} ms`, nowMs)
-        continue
-      }
-      this.#lines.sendConfirmed(link, this.#outputs.confirmedEnds, nowMs)
-      if (link.detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat(link, nowMs)
-    }
-    this.#candidates.onTick(nowMs)
-    for (const { detector, channel } of this.#candidates.all) {
-      if (detector.isHeartbeatDue(nowMs)) this.#sendHeartbeat({ detector, channel }, nowMs)
-    }
-    this.#dropSlowOne()
-    this.#inherited?.onTick(nowMs)
-    if (this.#askByMs !== undefined && nowMs >= this.#askByMs) this.#askFirst(true)
-    this.#listed.onTick(nowMs)
-    this.#hart.onLag(this.#links.longestLagMs, nowMs)
-    return this.#takeEffects()
-  }
-
-  /**
-   * The operator wants the machine unprotected. Outputs go on waiting for the backups, and their acknowledgements count,
-   * until the arbiter has dropped them; then they are told to end. Those that it does not know yet are told at once.
-   */
-  unprotect(): PrimaryEffect[] {
-    this.#candidates.dismissAll(unprotectReason)
-    for (const link of this.#links.present)
-      if (!this.#listed.mayName(link.replica)) this.#dismiss(link, unprotectReason)
-    if (this.#state === 'alone') this.#flush()
-    if (this.#state !== 'protected') return this.#takeEffects()
-    for (const link of this.#links.present) link.dismissal = unprotectReason
-    this.#moveTo('asking')
-    this.#listed.ask([])
-    return this.#takeEffects()
-  }
-
-  /**
-   * The operator wants a backup to be the primary. This one ends as one that dies, at whatever entry it has come to, and says
-   * so: nothing is lost by the rules that hold for any failover, and nobody has to find out.
-   * @returns nothing when there is no backup that could take over
-   */
-  handOver(nowMs: number): PrimaryEffect[] {
-    const heir = this.#links.listable.find(({ reach }) => !isBetterPlaced(this.#reach, reach))
-    if (this.#state !== 'protected' || heir === undefined) return []
-    const reason = `the operator moves the machine to replica ${heir.replica}`
-    this.#lines.send(heir, { kind: 'takeOver', reason }, nowMs)
-    this.#candidates.dismissAll(reason)
-    this.#halt('handedOver', reason)
-    return this.#takeEffects()
-  }
-
-  /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
-  onShutdown(reason: string, _nowMs: number): PrimaryEffect[] {
-    if (this.#state === 'halted') return []
-    for (const link of this.#links.present) this.#dismiss(link, reason)
-    this.#candidates.dismissAll(reason)
-    this.#halt('shutdown', reason)
-    return this.#takeEffects()
-  }
-
-  // ---- backups come and go -------------------------------------------------------------------------------------------
-
-  #onHello(channel: ChannelId, hello: Hello, nowMs: number): void {
-    this.#reception.delete(channel)
-    const missing = this.#missingOf(hello)
-    const refusal = this.#reception.refusalOf(hello, {
-      names: [this.#own.replica, ...[...this.#links.all, ...this.#candidates.all].map(({ replica }) => replica)],
-      backups: this.#policy.backups,
-      isComplete: this.#hasEnoughBackups(),
-      logEnd: this.#logEnd,
-      canFollow: missing !== undefined,
-      surplus: this.#inherited?.surplusOf(hello) ?? 0n,
-    })
-    if (refusal !== undefined) {
-      this.#lines.refuse(channel, refusal)
+  /** Releases what the acknowledgements allow. */
+  #flush(): void {
+    if (this.#state === 'starting' || this.#state === 'halted') return
+    if (this.#listed.hasHeirs) {
+      this.#controlHart()
       return
     }
-    const terms = { generation: this.#listed.generation + 1, runId: this.#runId, hold: this.#hold }
-    if (missing === undefined) {
-      // It has nothing of a machine that runs already: it gets the present state, and nobody waits for it until then.
-      const candidate = this.#candidates.add({ ...hello, channel }, nowMs)
-      this.#lines.send(candidate, helloOfPrimary(this.#own, { ...terms, nextIndex: this.#logEnd }), nowMs)
-      return
-    }
-    this.#inherited?.onJoined(hello.replica)
-    const link = new BackupLink({ ...hello, channel }, this.#logEnd, this.#policy, nowMs)
-    this.#links.add(link)
-    this.#lines.send(link, helloOfPrimary(this.#own, { ...terms, nextIndex: hello.nextIndex }), nowMs)
-    if (!isSameReach(this.#reach, fullReach)) this.#sendHeartbeat(link, nowMs)
-    for (const batch of missing) this.#lines.sendEntries(link, batch, this.#links.commonEnd(this.#logEnd), nowMs)
-    this.#listIfReady()
+    const afterAcknowledged = this.#links.acknowledgedEnd
+    assert(
+      afterAcknowledged !== undefined || this.#state === 'alone',
+      `a primary that is ${this.#state} waits for somebody`,
+    )
+    if (this.#policy.discipline.kind === 'epoch') this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
+    this.#outputs.release(afterAcknowledged, this.#links.replayedEnd)
+    this.#controlHart()
   }
 
-  /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
-  #listIfReady(): void {
-    this.#askFirst()
-    const { listableNames } = this.#links
-    const isNew = listableNames.some((replica) => !this.#listed.names.includes(replica))
-    const isComplete = this.#state !== 'starting' || listableNames.length >= this.#policy.backups
-    if (isNew && isComplete && this.#state !== 'asking') this.#changeBackups()
+  /** Full gate or full log buffer: the hart stops. */
+  #controlHart(): void {
+    const isAlone = this.#links.size === 0 && !this.#listed.hasHeirs
+    this.#hart.pauseByFill('gateFull', isAlone ? 0 : this.#outputs.fill)
+    this.#hart.pauseByFill('logFull', this.#links.logFill(this.#policy))
   }
 
-  /**
-   * The entries between the backup's end and ours. Undefined: it has executed what is not in our log, or we have forgotten
-   * what it lacks.
-   */
-  #missingOf(hello: Hello): readonly LogBatch[] | undefined {
-    // What it has yet to read may have been overwritten.
-    if (hello.hold !== 0 && !this.#outputs.canStillRead(hello.replayedEnd)) return undefined
-    const isAtOurEnd = hello.nextIndex === this.#logEnd && (hello.hold === 0 || hello.hold === this.#hold)
-    return isAtOurEnd ? [] : this.#inherited?.missingOf(hello, this.#hold)
+  // ---- the logging channels -----------------------------------------------------------------------------------------
+
+  /** Someone connected to the logging channel. The backup speaks first. */
+  onChannelOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') this.#lines.close(channel, 'halted')
+    else this.#admission.onOpen(channel, nowMs)
+    return this.#takeEffects()
   }
 
-  #onFetch(channel: ChannelId, fetch: Extract<Message, { kind: 'fetch' }>, nowMs: number): void {
-    const answer = this.#reception.answer(channel, fetch, nowMs)
-    if (answer.kind !== 'refuse') this.#lines.say(channel, answer)
-    else {
-      this.#reception.delete(channel)
-      this.#lines.refuse(channel, answer.reason)
-    }
+  /** This host connected to a sibling that the last primary had too. It is told to follow, and says hello. */
+  onSiblingOpen(channel: ChannelId, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return this.onChannelOpen(channel, nowMs)
+    this.#admission.onOpen(channel, nowMs)
+    const caller = { generation: this.#listed.generation, replica: this.#own.replica }
+    this.#lines.say(channel, { kind: 'call', ...caller, tailFrom: undefined })
+    return this.#takeEffects()
   }
 
-  #hasEnoughBackups(): boolean {
-    return this.#state !== 'starting' && this.#links.present.length + this.#candidates.size >= this.#policy.backups
+  onMessage(channel: ChannelId, message: Message, nowMs: number): PrimaryEffect[] {
+    const link = this.#links.at(channel)
+    if (link === undefined) {
+      const joined = this.#admission.onMessage(channel, message, this.#standing, nowMs)
+      if (joined !== undefined) this.#listIfReady()
+    } else if (!link.isLost) this.#onBackupMessage(link, message, nowMs)
+    return this.#takeEffects()
   }
 
   #onBackupMessage(link: BackupLink, message: Message, nowMs: number): void {
@@ -467,31 +221,11 @@ export class Primary {
     }
   }
 
-  /** A backup to be: it takes pages, or leaves. */
-  #onCandidateMessage(candidate: Candidate, message: Message, nowMs: number): void {
-    candidate.detector.onHeard(nowMs)
-    if (message.kind === 'goodbye') this.#candidates.lose(candidate, 'goodbye', message.reason)
-    else if (message.kind !== 'taken') this.#violation(candidate.channel, `unexpected ${message.kind}`, nowMs)
-    else if (!this.#candidates.onTaken(candidate, message.totalBytes)) {
-      this.#violation(candidate.channel, `took ${message.totalBytes} of ${candidate.sentBytes} bytes`, nowMs)
-    }
-  }
-
-  /** One of the conditions is met under which the arbiter may list a backup that was given the machine's state. */
-  #join(link: BackupLink | undefined, condition: 'restored' | 'disksFlushed'): void {
-    link?.joinsAfter.delete(condition)
-    this.#listIfReady()
-  }
-
   #onAck(link: BackupLink, progress: Progress, nowMs: number): void {
-    const before = link.buffer.receivedEnd
-    if (!link.buffer.onProgress(progress.receivedEnd, progress.replayedEnd)) {
+    if (!link.onProgress(progress, nowMs)) {
       this.#violation(link.channel, `acknowledged ${progress.receivedEnd} of ${link.buffer.sentEnd}`, nowMs)
       return
     }
-    link.progress = progress
-    if (link.buffer.receivedEnd > before) link.detector.onLogTraffic(nowMs)
-    link.detector.setOwes(link.buffer.receivedEnd < link.buffer.sentEnd, nowMs)
     link.advance(this.#logEnd)
     // Its own copies of disks were made until now: they may have changes whose entries are still under way to it.
     if (link.joinsAfter.has('restored')) link.mustReceive(this.#logEnd)
@@ -500,14 +234,106 @@ export class Primary {
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
 
-  #violation(channel: ChannelId, detail: string, nowMs: number): void {
-    this.#reception.delete(channel)
+  /** The channel delivered bytes that are no message (`WorldError` of the decoder). */
+  onBadMessage(channel: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
+    this.#violation(channel, detail, nowMs)
+    return this.#takeEffects()
+  }
+
+  onChannelClosed(channel: ChannelId, nowMs: number): PrimaryEffect[] {
     const link = this.#links.at(channel)
-    const candidate = this.#candidates.at(channel)
-    if (candidate !== undefined) this.#candidates.lose(candidate, 'protocol', detail)
-    else if (link === undefined) this.#lines.close(channel, detail)
+    if (link === undefined) this.#admission.onClosed(channel)
+    else this.#lose(link, 'channelClosed', 'the channel closed', nowMs)
+    return this.#takeEffects()
+  }
+
+  #violation(channel: ChannelId, detail: string, nowMs: number): void {
+    const link = this.#links.at(channel)
+    if (link === undefined) this.#admission.onViolation(channel, detail)
     else this.#lose(link, 'protocol', detail, nowMs)
   }
+
+  /** What this replica's host reaches now. A change is told at once; nothing else follows from it on this side. */
+  onReach(reach: Reach, nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted' || isSameReach(reach, this.#reach)) return []
+    this.#reach = reach
+    for (const link of this.#links.present) this.#lines.send(link, this.#heartbeat, nowMs)
+    return this.#takeEffects()
+  }
+
+  /** Call at `dueMs`, or at any time before. */
+  onTick(nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    this.#admission.onTick(this.#standing, nowMs)
+    for (const link of this.#links.present) {
+      const suspicion = link.detector.suspicion(nowMs)
+      if (suspicion !== undefined) {
+        const detail = suspicion === 'silent' ? 'not heard of' : 'does not acknowledge'
+        this.#lose(link, suspicion, `${detail} for ${this.#policy.detector.timeoutMs} ms`, nowMs)
+        continue
+      }
+      this.#lines.sendConfirmed(link, this.#outputs.confirmedEnds, nowMs)
+      if (link.detector.isHeartbeatDue(nowMs)) this.#lines.send(link, this.#heartbeat, nowMs)
+    }
+    this.#dropSlowOne()
+    this.#listed.onTick(nowMs)
+    this.#hart.onLag(this.#links.longestLagMs, nowMs)
+    return this.#takeEffects()
+  }
+
+  get #heartbeat(): Extract<Message, { kind: 'heartbeat' }> {
+    return { kind: 'heartbeat', logEnd: this.#logEnd, isRunning: this.#hart.isRunning, reach: this.#reach }
+  }
+
+  // ---- a backup joins -----------------------------------------------------------------------------------------------
+
+  get #standing(): Standing {
+    const { generation } = this.#listed
+    return { generation, isStarting: this.#state === 'starting', logEnd: this.#logEnd, heartbeat: this.#heartbeat }
+  }
+
+  /** Some of the memory of the machine that is being copied. */
+  onPages(copy: ChannelId, bytes: Uint8Array, nowMs: number): PrimaryEffect[] {
+    this.#admission.onPages(copy, bytes, nowMs)
+    return this.#takeEffects()
+  }
+
+  /**
+   * The copy is complete: `hart` is the rest of the machine as it is at the end of the log, before any entry that was not
+   * given to `onBatch` yet; `host` is what the other host has to know besides.
+   */
+  onCopied(copy: ChannelId, hart: Uint8Array, host: Uint8Array, nowMs: number): PrimaryEffect[] {
+    if (this.#state !== 'halted') this.#admission.onCopied(copy, hart, host, this.#standing, nowMs)
+    return this.#takeEffects()
+  }
+
+  /** Every disk was flushed, after it was asked for with this copy. */
+  onDisksFlushed(copy: ChannelId): PrimaryEffect[] {
+    this.#join(this.#links.at(copy), 'disksFlushed')
+    return this.#takeEffects()
+  }
+
+  /** A disk cannot promise what it has answered: the backup of this copy must not be counted on. */
+  onFlushFailed(copy: ChannelId, detail: string, nowMs: number): PrimaryEffect[] {
+    const link = this.#links.at(copy)
+    if (link !== undefined) this.#lose(link, 'disk', `the disks cannot be flushed: ${detail}`, nowMs)
+    return this.#takeEffects()
+  }
+
+  /** One of the conditions is met under which the arbiter may list a backup that was given the machine's state. */
+  #join(link: BackupLink | undefined, condition: 'restored' | 'disksFlushed'): void {
+    link?.joinsAfter.delete(condition)
+    this.#listIfReady()
+  }
+
+  /** Names newcomers to the arbiter: only those for whom outputs have been held for long enough (invariant 8). */
+  #listIfReady(): void {
+    this.#listed.askFirst()
+    const isComplete = this.#state !== 'starting' || this.#links.listable.length >= this.#policy.backups
+    if (this.#listed.hasNewcomers && isComplete && this.#state !== 'asking') this.#changeBackups()
+  }
+
+  // ---- a backup is lost, and the arbiter's record follows -----------------------------------------------------------
 
   /** One path for every loss: stop listening to it, go on holding for it, have the arbiter drop it, then stop holding. */
   #lose(link: BackupLink, cause: LossCause, detail: string, nowMs: number): void {
@@ -525,7 +351,7 @@ export class Primary {
       this.#changeBackups(asksToo && isBetterPlaced(link.reach, this.#reach) ? nowMs + headStartMs : undefined)
     }
     // `asking`: the open question is answered first; what is lost by then takes another one.
-    this.#askFirst()
+    this.#listed.askFirst()
     this.#controlHart()
     this.#hart.onLag(this.#links.longestLagMs, nowMs)
   }
@@ -546,18 +372,27 @@ export class Primary {
    */
   #changeBackups(atMs?: number): void {
     this.#moveTo('asking')
-    this.#listed.ask(this.#links.listableNames, atMs)
+    this.#listed.ask(atMs)
+  }
+
+  onArbiterAnswer(answer: ArbiterAnswer, nowMs: number): PrimaryEffect[] {
+    if (this.#state !== 'asking' || !this.#listed.isAsking) return []
+    switch (answer.result) {
+      case 'unreachable':
+        this.#listed.retryAt(nowMs + this.#policy.arbiterRetryMs)
+        break
+      case 'refused':
+        this.#halt('lostArbitration', answer.detail)
+        break
+      case 'granted':
+        this.#onGranted(answer.generation, nowMs)
+    }
+    return this.#takeEffects()
   }
 
   #onGranted(generation: Generation, nowMs: number): void {
     const eligible = this.#listed.onGranted(generation)
-    this.#hasHeirs = false
-    const backups = this.#links.all.filter(({ replica }) => eligible.includes(replica))
-    const welcome: Message = {
-      kind: 'welcome',
-      generation,
-      backups: backups.map(({ replica, address }) => ({ replica, address })),
-    }
+    const welcome: Message = { kind: 'welcome', generation, backups: this.#links.siblings(eligible) }
     for (const link of this.#links.all) {
       const isListed = eligible.includes(link.replica)
       // The record has dropped it: only now outputs stop waiting for it (invariant 8).
@@ -566,42 +401,60 @@ export class Primary {
       else if (isListed && !link.isLost) this.#lines.send(link, welcome, nowMs)
     }
     if (this.#links.isSettledWith(eligible)) this.#moveTo(eligible.length > 0 ? 'protected' : 'alone')
-    else this.#listed.ask(this.#links.listableNames)
+    else this.#listed.ask()
     this.#hart.resume('starting')
     this.#flush()
   }
 
-  // ---- outputs, covered frames, the hart -----------------------------------------------------------------------------
+  // ---- what the operator wants, and the end -------------------------------------------------------------------------
 
-  /** Releases what the acknowledgements allow. */
-  #flush(): void {
-    if (this.#state === 'starting' || this.#state === 'halted') return
-    if (this.#hasHeirs) {
-      this.#controlHart()
-      return
-    }
-    const afterAcknowledged = this.#links.acknowledgedEnd
-    assert(
-      afterAcknowledged !== undefined || this.#state === 'alone',
-      `a primary that is ${this.#state} waits for somebody`,
-    )
-    if (this.#policy.discipline.kind === 'epoch') this.#effects.push({ kind: 'acknowledged', end: afterAcknowledged })
-    this.#outputs.release(afterAcknowledged, this.#links.replayedEnd)
-    this.#controlHart()
+  /** A starting primary's operator does not want to wait for backups any longer. */
+  runAlone(): PrimaryEffect[] {
+    assert(this.#state === 'starting', `a primary that is ${this.#state} does not choose to run alone`)
+    for (const { channel } of this.#links.all) this.#lines.close(channel, 'the machine runs unprotected')
+    this.#links.clear()
+    this.#moveTo('alone')
+    this.#hart.resume('starting')
+    return this.#takeEffects()
   }
 
-  /** Full gate or full log buffer: the hart stops. */
-  #controlHart(): void {
-    const isAlone = this.#links.size === 0 && !this.#hasHeirs
-    this.#hart.pauseByFill('gateFull', isAlone ? 0 : this.#outputs.fill)
-    this.#hart.pauseByFill('logFull', this.#links.logFill(this.#policy))
+  /**
+   * The operator wants the machine unprotected. Outputs go on waiting for the backups, and their acknowledgements count,
+   * until the arbiter has dropped them; then they are told to end. Those that it does not know yet are told at once.
+   */
+  unprotect(): PrimaryEffect[] {
+    this.#admission.dismissAll(unprotectReason)
+    for (const link of this.#links.present)
+      if (!this.#listed.mayName(link.replica)) this.#dismiss(link, unprotectReason)
+    if (this.#state === 'alone') this.#flush()
+    if (this.#state !== 'protected') return this.#takeEffects()
+    for (const link of this.#links.present) link.dismissal = unprotectReason
+    this.#changeBackups()
+    return this.#takeEffects()
   }
 
-  // ---- small change --------------------------------------------------------------------------------------------------
+  /**
+   * The operator wants a backup to be the primary. This one ends as one that dies, at whatever entry it has come to, and says
+   * so: nothing is lost by the rules that hold for any failover, and nobody has to find out.
+   * @returns nothing when there is no backup that could take over
+   */
+  handOver(nowMs: number): PrimaryEffect[] {
+    const heir = this.#links.listable.find(({ reach }) => !isBetterPlaced(this.#reach, reach))
+    if (this.#state !== 'protected' || heir === undefined) return []
+    const reason = `the operator moves the machine to replica ${heir.replica}`
+    this.#lines.send(heir, { kind: 'takeOver', reason }, nowMs)
+    this.#admission.dismissAll(reason)
+    this.#halt('handedOver', reason)
+    return this.#takeEffects()
+  }
 
-  #sendHeartbeat(link: Peer, nowMs: number): void {
-    const { isRunning } = this.#hart
-    this.#lines.send(link, { kind: 'heartbeat', logEnd: this.#logEnd, isRunning, reach: this.#reach }, nowMs)
+  /** Ends in good order (power-off, `down`): the backups end too, and nobody fails over. */
+  onShutdown(reason: string, _nowMs: number): PrimaryEffect[] {
+    if (this.#state === 'halted') return []
+    for (const link of this.#links.present) this.#dismiss(link, reason)
+    this.#admission.dismissAll(reason)
+    this.#halt('shutdown', reason)
+    return this.#takeEffects()
   }
 
   /** It ends in good order, and is no backup any more. */
@@ -615,7 +468,7 @@ export class Primary {
     this.#listed.forgetQuestion()
     for (const { channel, isLost } of this.#links.all) if (!isLost) this.#lines.close(channel, detail)
     this.#links.clear()
-    this.#candidates.closeAll(detail)
+    this.#admission.closeAll(detail)
     this.#effects.push({ kind: 'halt', reason, detail })
   }
 

@@ -62,7 +62,7 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup at the same entry of another log is taken for one of ours',
-    file: primary,
+    file: 'src/replication/admission.ts',
     from: '(hello.hold === 0 || hello.hold === this.#hold)',
     to: 'true',
     noticedBy: {
@@ -173,8 +173,8 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'a winner releases outputs while an heir is eligible that lacks them',
     file: 'src/replication/primary.ts',
-    from: '    if (this.#hasHeirs) {\n',
-    to: '    if (this.#hasHeirs && this.#links.size === 0 && this.#askByMs !== undefined) {\n',
+    from: '    if (this.#listed.hasHeirs) {\n',
+    to: '    if (this.#listed.hasHeirs && this.#links.size === 0 && !this.#listed.isAsking) {\n',
     noticedBy: {
       file: 'src/replication/siblings.test.ts',
       test: 'a winner with heirs releases nothing before the arbiter lists backups of its own choice; those that follow are named first',
@@ -213,8 +213,8 @@ export const backupsMutations: readonly Mutation[] = [
   {
     name: 'the switch is never told that it may forget the frames that a winner with heirs found in the log',
     file: 'src/replication/primary.ts',
-    from: 'if (this.#hasHeirs && coveredFrameId !== undefined)',
-    to: 'if (!this.#hasHeirs && coveredFrameId !== undefined)',
+    from: 'if (this.#listed.hasHeirs && coveredFrameId !== undefined)',
+    to: 'if (!this.#listed.hasHeirs && coveredFrameId !== undefined)',
     noticedBy: {
       file: siblings,
       test: 'a winner with heirs lets the switch forget no frame before those that it has named have the log',

@@ -11,7 +11,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a primary does not say when the arbiter is to be asked again',
     file: primary,
-    from: '      this.#listed.dueMs,\n',
+    from: 'this.#listed.dueMs, ',
     to: '',
     noticedBy: {
       file: 'test/pair/interleavings.test.ts',
@@ -71,8 +71,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup that is to leave is let go before the record drops it',
     file: primary,
-    from: "    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
-    to: "    for (const link of this.#links.present) this.#dismiss(link, '')\n    this.#moveTo('asking')\n    this.#listed.ask([])\n    return",
+    from: '    this.#changeBackups()\n    return',
+    to: "    for (const link of this.#links.present) this.#dismiss(link, '')\n    this.#changeBackups()\n    return",
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'unprotect: the backup is told to end only AFTER the arbiter dropped it; until then outputs wait for it, and its word counts',
@@ -201,8 +201,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a primary takes a lost backup back without a new question',
     file: primary,
-    from: '      if (!link.isLost) this.#onBackupMessage(link, message, nowMs)',
-    to: '      this.#onBackupMessage(link, message, nowMs)',
+    from: 'else if (!link.isLost) this.#onBackupMessage(link, message, nowMs)',
+    to: 'else this.#onBackupMessage(link, message, nowMs)',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
       test: 'once it has asked in generation g it never resumes its old role in g: the backup that comes back is ignored',

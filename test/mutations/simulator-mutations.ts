@@ -174,7 +174,7 @@ export const simulatorMutations: readonly Mutation[] = [
   },
   {
     name: 'simulator: a backup is counted on although nobody has flushed what the disk answered before it came',
-    file: primary,
+    file: 'src/replication/admission.ts',
     from: "link.joinsAfter.add('restored').add('disksFlushed')",
     to: "link.joinsAfter.add('restored')",
     noticedBy: { seeds: 4000 },

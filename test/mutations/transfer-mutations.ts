@@ -4,12 +4,13 @@ import type { Mutation } from './mutations.ts'
 
 const transfer = 'src/replication/state-transfer.test.ts'
 const copies = 'src/machine/page-copy.test.ts'
+const admission = 'src/replication/admission.ts'
 const primary = 'src/replication/primary.ts'
 
 export const transferMutations: readonly Mutation[] = [
   {
     name: 'the new backup is recorded eligible too early: before it has said that its machine is whole',
-    file: primary,
+    file: admission,
     from: "link.joinsAfter.add('restored').add('disksFlushed')",
     to: "link.joinsAfter.add('disksFlushed')",
     noticedBy: {
@@ -49,7 +50,7 @@ export const transferMutations: readonly Mutation[] = [
   },
   {
     name: 'the new backup is recorded eligible before the disks are flushed',
-    file: primary,
+    file: admission,
     from: "link.joinsAfter.add('restored').add('disksFlushed')",
     to: "link.joinsAfter.add('restored')",
     noticedBy: {
@@ -69,8 +70,8 @@ export const transferMutations: readonly Mutation[] = [
   },
   {
     name: 'the first entries after the final pause are not sent',
-    file: primary,
-    from: '    this.#links.add(link)\n    const state: TransferredState',
+    file: admission,
+    from: '    links.add(link)\n    const state: TransferredState',
     to: '    const state: TransferredState',
     noticedBy: {
       file: transfer,
