@@ -15,7 +15,7 @@ import { decodeBatch, type LogBatch } from '../../../src/log/batch.ts'
 import { logIndex, type MarkedOutput } from '../../../src/log/entry.ts'
 import { instructionCount } from '../../../src/machine/types.ts'
 import { Backup } from '../../../src/replication/backup.ts'
-import type { PrimaryEffect } from '../../../src/replication/effects.ts'
+import type { BackupEffect, PrimaryEffect } from '../../../src/replication/effects.ts'
 import type { Message } from '../../../src/replication/messages.ts'
 import { defaultReplicationPolicy } from '../../../src/replication/policy.ts'
 import { Primary } from '../../../src/replication/primary.ts'
@@ -36,6 +36,13 @@ function listedBackup(): Backup {
   backup.onMessage(hello('a', { role: 'primary', generation: 2, runId: 7n, hold: 1 }), 0)
   backup.onMessage(welcome(2, [{ replica: 'b', address: '' }]), 0)
   return backup
+}
+
+/** Ticks as often as it asks for. @returns what it does at `untilMs` */
+function tickUntil(backup: Backup, fromMs: number, untilMs: number): BackupEffect[] {
+  for (let nowMs = fromMs; nowMs < untilMs; nowMs = Math.min(untilMs, Math.max(nowMs + 1, backup.dueMs)))
+    assert.deepEqual(only(backup.onTick(nowMs), 'halt'), [])
+  return backup.onTick(untilMs)
 }
 
 /** What a disk gave for each request that was read. */
@@ -133,7 +140,7 @@ test('Disk reads on the backup: something else than the primary has read is no a
   }
   const { readStallMs } = defaultReplicationPolicy
   const backup = stalled()
-  assert.deepEqual(only(backup.onTick(1 + readStallMs), 'halt'), [])
+  assert.deepEqual(only(tickUntil(backup, 3, 1 + readStallMs), 'halt'), [])
   const ended = backup.onTick(2 + readStallMs)
   assert.deepEqual(only(ended, 'reportDivergence'), [{ kind: 'reportDivergence', divergence: difference }])
   assert.equal(only(ended, 'halt')[0]?.reason, 'diverged')
@@ -143,7 +150,7 @@ test('Disk reads on the backup: something else than the primary has read is no a
   replayer.run(1n << 40n)
   assert.ok(replayer.replayedEnd > entry!.index)
   mended.onReplayed({ replayedEnd: replayer.replayedEnd, count: 1n, outputs: [] }, 3)
-  assert.deepEqual(only(mended.onTick(2 + readStallMs), 'halt'), [])
+  assert.deepEqual(only(tickUntil(mended, 3, 2 + readStallMs), 'halt'), [])
 })
 
 test('Disk reads on the backup: one whose disk is out of reach leaves while its primary lives, and waits once it is gone', () => {
@@ -154,7 +161,7 @@ test('Disk reads on the backup: one whose disk is out of reach leaves while its 
     backup.onReplayed({ replayedEnd: end(2), count: 2n, outputs: [], need: {} }, 2)
     return backup
   }
-  const left = stalled().onTick(2 + readStallMs)
+  const left = tickUntil(stalled(), 3, 2 + readStallMs)
   assert.deepEqual(
     only(left, 'send').map(({ message }) => message.kind),
     ['goodbye'],
@@ -163,7 +170,7 @@ test('Disk reads on the backup: one whose disk is out of reach leaves while its 
   const heir = stalled()
   heir.onChannelClosed(3)
   heir.onArbiterAnswer({ result: 'granted', generation: 3 }, 4)
-  assert.deepEqual(heir.onTick(2 + 10 * readStallMs), [])
+  assert.deepEqual(tickUntil(heir, 5, 2 + 10 * readStallMs), [])
   assert.equal(only(heir.onReplayed({ replayedEnd: end(5), count: 5n, outputs: [] }, 9), 'goLive').length, 1)
 })
 
