@@ -1,11 +1,15 @@
 /**
- * What protection costs a guest that only computes: the same fixed work in a protected and in an unprotected VM.
+ * What protection costs a guest that only computes: the same fixed work with and without a backup.
  * `npm run bench:protected -- --help`.
  *
- * Both VMs run all the time; while one works the other waits, and an idle VM costs next to nothing. First each works until
- * its code is translated, and says how much work fills a round; both then do the same amount, in turns. A round is timed
- * between two lines on the console, and with it the CPU time of the hart's thread: that of the primary, where there are
- * two. A ratio is unprotected / protected: 1 is free of charge. Both must come to the same result.
+ * Two VMs run all the time, one protected and one not; while one works the other waits, and an idle VM costs next to nothing. At
+ * half-time they change: the protected one loses its backup, the other one gets one, and the primaries go on. So
+ * each primary is compared with itself. That matters: where V8 puts the code of a process makes one a few per cent faster than the
+ * next, which is more than what is measured here.
+ *
+ * Both work until their code is translated, and say how much work fills a round; then all do the same amount, in turns. A
+ * round is timed between two lines on the console, and with it the CPU time of the hart's thread: that of the primary, where
+ * there are two. A ratio is unprotected / protected of one VM, the mean of both: 1 is free of charge. All must come to the same result.
  *
  * CPU time says what protection makes the hart itself do, and what the backup beside it takes from caches; wall time has in it
  * what both replicas' threads take from each other, on as many cores as the host has.
@@ -15,9 +19,9 @@ import { Option } from 'commander'
 import { numberFrom } from '../src/cli/count-argument.ts'
 import { readyGuest } from '../src/host/redis-vm.ts'
 import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench, say } from './support/bench-command.ts'
-import { type BenchVms, type Mode, modes, modesOf, startBenchVms, type Timing } from './support/bench-vm.ts'
-import { cpuWorkScript, warmUpCpuWork } from './support/cpu-work.ts'
-import { median } from './support/figures.ts'
+import { type BenchVm, type Cost, type Mode, modes, startBenchVms, type Timing } from './support/bench-vm.ts'
+import { cpuWorkScript, shortWarmUp, type WarmUp, warmUpCpuWork } from './support/cpu-work.ts'
+import { geometricMean, median } from './support/figures.ts'
 
 interface Options extends BenchOptions {
   readonly seconds?: number
@@ -25,85 +29,124 @@ interface Options extends BenchOptions {
 
 const name = 'bench:protected'
 const command = benchCommand(name, 'What protection costs a guest that only computes.', [
-  new Option('--seconds <N>', 'length of a round, about (default: 30; with --quick 8)').argParser(numberFrom(1)),
-  benchOptions.rounds('3 of each VM; with --quick 2'),
-  benchOptions.quick('two rounds of 8 s'),
+  new Option('--seconds <N>', 'length of a round, about (default: 33; with --quick 8)').argParser(numberFrom(1)),
+  benchOptions.rounds('2 of each VM in each half; with --quick 1'),
+  benchOptions.quick('rounds of 8 s, and one of each VM in each half'),
   benchOptions.guest(),
   benchOptions.waitMinutes(),
   benchOptions.write(),
   benchOptions.json(
-    '"cpu_ratio","wall_ratio","rounds","units","seconds":{"unprotected":[{"wall","hart","all"},…],"protected":[…]}',
-    "a ratio is unprotected / protected of the medians; times in seconds: wall, the hart's thread, all threads of the VM's replicas",
+    '"cpu_ratio","wall_ratio","rounds","units","vms":[{"unprotected":[{"wall","hart","all"},…],"protected":[…]},…]',
+    "a ratio is unprotected / protected of a VM's medians, the geometric mean of both VMs; times in seconds: wall, the hart's thread, all threads of the VM's replicas",
   ),
 ])
 
-async function measureRounds(contestants: BenchVms, rounds: number, seconds: number) {
-  const unitSeconds: number[] = []
-  for (const mode of modes) {
-    contestants[mode].type(cpuWorkScript)
-    unitSeconds.push(await warmUpCpuWork(contestants[mode], say))
-  }
-  const units = Math.ceil(seconds / Math.min(...unitSeconds))
-  const timings: Record<Mode, Timing[]> = { unprotected: [], protected: [] }
-  for (let round = 0; round < rounds; round++) {
-    for (const mode of modesOf(round)) {
-      const timing = await contestants[mode].time(`work ${units}`)
-      await contestants[mode].requireMode()
-      timings[mode].push(timing)
-      const { wall, hart, all } = timing
-      say(`  round ${round + 1}, ${mode}: ${wall.toFixed(2)} s, hart ${hart.toFixed(2)} s, all ${all.toFixed(2)} s`)
+/** V8 compiles for a new backup for half a minute. */
+const longWarmUp: WarmUp = { least: 12, most: 16 }
+
+type VmTimings = Readonly<Record<Mode, Timing[]>>
+
+interface Rounds {
+  readonly units: number
+  readonly vms: readonly VmTimings[]
+}
+
+async function measureRounds(
+  vms: readonly BenchVm[],
+  { rounds, seconds, warmUp }: { rounds: number; seconds: number; warmUp: WarmUp },
+): Promise<Rounds> {
+  for (const vm of vms) vm.type(cpuWorkScript)
+  const timings = vms.map((): VmTimings => ({ unprotected: [], protected: [] }))
+  let units: number | undefined
+  for (const half of [1, 2]) {
+    if (half === 2) for (const vm of vms) await vm.become(otherMode(vm.mode))
+    const unitSeconds: number[] = []
+    for (const vm of vms) unitSeconds.push(await warmUpCpuWork(vm, say, warmUp))
+    units ??= Math.ceil(seconds / Math.min(...unitSeconds))
+    for (let round = 0; round < rounds; round++) {
+      for (const index of inTurns(vms, round)) {
+        const vm = vms[index]!
+        const timing = await vm.time(`work ${units}`)
+        await vm.requireMode()
+        timings[index]![vm.mode].push(timing)
+        const { wall, hart, all } = timing
+        const which = `half ${half}, round ${round + 1}, VM ${index + 1} ${vm.mode}`
+        say(`  ${which}: ${wall.toFixed(2)} s, hart ${hart.toFixed(2)} s, all ${all.toFixed(2)} s`)
+      }
     }
   }
-  const results = new Set(Object.values(timings).flatMap((all) => all.map(({ result }) => result)))
+  const results = new Set(timings.flatMap((vm) => modes.flatMap((mode) => vm[mode].map(({ result }) => result))))
   if (results.size !== 1) throw new Error(`the rounds do not agree on the result: ${[...results].join(', ')}`)
-  return { units, timings }
+  return { units: units!, vms: timings }
 }
 
-function ratioOf(timings: Record<Mode, readonly Timing[]>, what: 'wall' | 'hart'): number {
-  const of = (mode: Mode): number => median(timings[mode].map((timing) => timing[what]))
-  return Math.round((of('unprotected') / of('protected')) * 1000) / 1000
+const otherMode = (mode: Mode): Mode => (mode === 'protected' ? 'unprotected' : 'protected')
+
+/** Another one first in each round: whatever else the machine does hits both alike. */
+function inTurns(vms: readonly BenchVm[], round: number): readonly number[] {
+  const order = vms.map((_, index) => index)
+  return round % 2 === 0 ? order : order.reverse()
 }
 
-function table(timings: Record<Mode, readonly Timing[]>): string {
-  const seconds = (mode: Mode, what: 'wall' | 'hart' | 'all'): string => {
-    const all = timings[mode].map((timing) => timing[what])
-    return `${median(all).toFixed(2)} (${all.map((one) => one.toFixed(2)).join(', ')})`
-  }
-  const row = (mode: Mode): string =>
-    `| ${mode} | ${seconds(mode, 'wall')} | ${seconds(mode, 'hart')} | ${seconds(mode, 'all')} |`
+const medianOfMode = (vm: VmTimings, mode: Mode, what: keyof Cost): number =>
+  median(vm[mode].map((timing) => timing[what]))
+
+const ratioOfVm = (vm: VmTimings, what: keyof Cost): number =>
+  medianOfMode(vm, 'unprotected', what) / medianOfMode(vm, 'protected', what)
+
+function ratioOf({ vms }: Rounds, what: keyof Cost): number {
+  return round3(geometricMean(vms.map((vm) => ratioOfVm(vm, what))))
+}
+
+const round3 = (value: number): number => Math.round(value * 1000) / 1000
+
+function table(rounds: Rounds): string {
+  const seconds = (vm: VmTimings, mode: Mode, what: keyof Cost): string =>
+    `${medianOfMode(vm, mode, what).toFixed(2)} (${vm[mode].map((timing) => timing[what].toFixed(2)).join(', ')})`
+  const rows = rounds.vms.flatMap((vm, index) => [
+    ...modes.map((mode) => {
+      const [wall, hart, all] = (['wall', 'hart', 'all'] as const).map((what) => seconds(vm, mode, what))
+      return `| VM ${index + 1}, ${mode} | ${wall} | ${hart} | ${all} |`
+    }),
+    `| unprotected / protected | ${ratioOfVm(vm, 'wall').toFixed(3)} | ${ratioOfVm(vm, 'hart').toFixed(3)} | |`,
+  ])
   return `| | wall, s: median (rounds) | hart's thread, s | all threads of the replicas, s |
 |---|---:|---:|---:|
-${modes.map(row).join('\n')}
-| **unprotected / protected** | **${ratioOf(timings, 'wall').toFixed(3)}** | **${ratioOf(timings, 'hart').toFixed(3)}** | |`
+${rows.join('\n')}
+| **mean of both** | **${ratioOf(rounds, 'wall').toFixed(3)}** | **${ratioOf(rounds, 'hart').toFixed(3)}** | |`
 }
 
-async function measure(options: Options, folder: string): Promise<Measured> {
-  const rounds = options.rounds ?? (options.quick ? 2 : 3)
-  const seconds = options.seconds ?? (options.quick ? 8 : 30)
-  const guest = await readyGuest({ guestFolder: options.guest }, 'test-guest')
-  const contestants = await startBenchVms(guest, folder)
+async function measure({ quick, guest, ...options }: Options, folder: string): Promise<Measured> {
+  const perHalf = options.rounds ?? (quick ? 1 : 2)
+  const seconds = options.seconds ?? (quick ? 8 : 33)
+  const vms = await startBenchVms(await readyGuest({ guestFolder: guest }, 'test-guest'), folder)
   try {
-    const { units, timings } = await measureRounds(contestants, rounds, seconds)
+    const rounds = await measureRounds([vms.unprotected, vms.protected], {
+      rounds: perHalf,
+      seconds,
+      warmUp: quick ? shortWarmUp : longWarmUp,
+    })
     return {
-      details: `${rounds} rounds of ${units} units`,
-      text: table(timings),
-      figures: figuresOf(timings, rounds, units),
+      details: `${perHalf} rounds of ${rounds.units} units in each half`,
+      text: table(rounds),
+      figures: figuresOf(rounds, perHalf),
     }
   } finally {
-    await contestants.end()
+    await vms.end()
   }
 }
 
-function figuresOf(timings: Record<Mode, readonly Timing[]>, rounds: number, units: number): object {
-  const round3 = (value: number): number => Math.round(value * 1000) / 1000
-  const of = (mode: Mode) =>
-    timings[mode].map(({ wall, hart, all }) => ({ wall: round3(wall), hart: round3(hart), all: round3(all) }))
+function figuresOf(rounds: Rounds, perHalf: number): object {
+  const rounded = ({ wall, hart, all }: Timing) => ({ wall: round3(wall), hart: round3(hart), all: round3(all) })
   return {
-    cpu_ratio: ratioOf(timings, 'hart'),
-    wall_ratio: ratioOf(timings, 'wall'),
-    rounds,
-    units,
-    seconds: { unprotected: of('unprotected'), protected: of('protected') },
+    cpu_ratio: ratioOf(rounds, 'hart'),
+    wall_ratio: ratioOf(rounds, 'wall'),
+    rounds: perHalf,
+    units: rounds.units,
+    vms: rounds.vms.map((vm) => ({
+      unprotected: vm.unprotected.map(rounded),
+      protected: vm.protected.map(rounded),
+    })),
   }
 }
 

@@ -14,7 +14,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BenchVm } from '../support/bench-vm.ts'
 import { modesOf } from '../support/bench-vm.ts'
-import { cpuWorkScript, warmUpCpuWork } from '../support/cpu-work.ts'
+import { cpuWorkScript, shortWarmUp, warmUpCpuWork } from '../support/cpu-work.ts'
 import { runRedisBenchmark } from '../support/redis-benchmark.ts'
 import { type ExactRow, exactReport, latencyName, rowName } from './exact-report.ts'
 import { addCost, costOf, type MeasuredCost } from './measured-cost.ts'
@@ -60,7 +60,7 @@ function prepare(vm: BenchVm, { isQuick, say }: Session): Promise<Prepared> {
     say(`  ${vm.mode}: preparing`)
     await prepareCompiler(vm)
     vm.type(cpuWorkScript)
-    const unitSeconds = await warmUpCpuWork(vm, say, isQuick ? 2 : undefined)
+    const unitSeconds = await warmUpCpuWork(vm, say, isQuick ? { least: 1, most: 2 } : shortWarmUp)
     await runRedisBenchmark(vm.port, ['set', 'get'], databaseClients, 1000)
     return { unitSeconds }
   }

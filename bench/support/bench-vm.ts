@@ -13,6 +13,7 @@ import { freePort, type ReadyGuest, type VmOptions, writeVmOf } from '../../src/
 import type { ReplicaStatus } from '../../src/host/replica-status.ts'
 import { readVmConfig } from '../../src/host/vm-config.ts'
 import { VmFolder } from '../../src/host/vm-folder.ts'
+import { protect, unprotect } from '../../src/host/vm-operations.ts'
 import { launcher } from '../../test/support/launcher.ts'
 import { ConsoleProcess } from '../../test/system/console-process.ts'
 import { liveReplica } from '../../test/system/guest-console.ts'
@@ -42,7 +43,7 @@ export function modesOf(round: number): readonly Mode[] {
 }
 
 export class BenchVm {
-  readonly mode: Mode
+  #mode: Mode
   /** Path of the VM file. */
   readonly vm: string
   /** Of Redis. */
@@ -50,7 +51,7 @@ export class BenchVm {
   readonly #console: ConsoleProcess
 
   private constructor(mode: Mode, vm: string, port: number) {
-    this.mode = mode
+    this.#mode = mode
     this.vm = vm
     this.port = port
     this.#console = new ConsoleProcess(launcher, ['console', vm])
@@ -70,6 +71,17 @@ export class BenchVm {
       await started.end()
       throw error
     }
+  }
+
+  get mode(): Mode {
+    return this.#mode
+  }
+
+  /** Gives it a backup or ends its backup, while it runs: the primary stays the same process. */
+  async become(mode: Mode): Promise<void> {
+    if (mode === 'protected') await protect(this.vm, () => {})
+    else await unprotect(this.vm)
+    this.#mode = mode
   }
 
   /** A line for the guest's shell. */
@@ -134,8 +146,8 @@ export class BenchVm {
   /** A pair that lost its protection meanwhile measured something else. */
   async requireMode(): Promise<void> {
     const { protection } = await pairStatus(this.vm)
-    const wanted = this.mode === 'protected' ? 'protected' : 'not protected'
-    if (protection !== wanted) throw new Error(`the ${this.mode} VM is ${protection} at the end of a round`)
+    const wanted = this.#mode === 'protected' ? 'protected' : 'not protected'
+    if (protection !== wanted) throw new Error(`the ${this.#mode} VM is ${protection} at the end of a round`)
   }
 
   async end(): Promise<void> {
