@@ -129,7 +129,7 @@ export class BenchVm {
     const now = (): Cost => ({
       wall: performance.now() / 1000,
       hart: threadCpuSeconds(pid, 'hart'),
-      all: pids.reduce((sum, one) => sum + cpuSeconds(one), 0),
+      all: cpuSeconds(...pids),
     })
     let before = now()
     return {

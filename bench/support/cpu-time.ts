@@ -11,18 +11,24 @@ function childrenOf(pid: number): number[] {
   )
 }
 
-/** Of a process and those it started, in seconds; 0 for one that has ended. */
-export function cpuSeconds(pid: number): number {
+/** Of these processes and those they started, in seconds, each once; 0 for one that has ended. */
+export function cpuSeconds(...pids: readonly number[]): number {
+  const counted = new Map<number, number>()
+  for (const pid of pids) count(pid, counted)
+  return [...counted.values()].reduce((sum, seconds) => sum + seconds, 0)
+}
+
+function count(pid: number, counted: Map<number, number>): void {
+  if (counted.has(pid)) return
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
       .replace(/^.*\) /, '')
       .split(' ')
     // utime and stime are fields 14 and 15 of proc(5); the first two are gone here.
-    const own = (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond
-    return own + childrenOf(pid).reduce((sum, child) => sum + cpuSeconds(child), 0)
+    counted.set(pid, (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond)
+    for (const child of childrenOf(pid)) count(child, counted)
   } catch (error) {
-    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return 0
-    throw error
+    if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }
 
