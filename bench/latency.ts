@@ -90,7 +90,7 @@ async function measureVm(
     const ofReplicas = replicaPids(run)
     const pids = [...ofReplicas, run.diskServerPid, run.lanPid, run.monitorPid].filter((pid) => pid > 0)
     const afterBoot = (performance.now() - bootedMs) / 1000
-    const before = pids.map(cpuSeconds)
+    const before = pids.map((pid) => cpuSeconds(pid))
     await sleep(seconds * 1000)
     const idle = pids.map((pid, index) => ((cpuSeconds(pid) - before[index]!) / seconds) * 100)
     const total = (percents: readonly number[]): number => round2(percents.reduce((sum, one) => sum + one, 0))
