@@ -8,9 +8,11 @@
 
 import type { BackupEffect } from './effects.ts'
 import { FailureDetector } from './failure-detector.ts'
+import { helloOfBackup, type Introduction } from './hello.ts'
 import type { Message } from './messages.ts'
 import type { ReplicationPolicy } from './policy.ts'
 import { fullReach, isBetterPlaced, isSameReach, lackedBy, type Reach } from './reach.ts'
+import type { ReceivedLog } from './received-log.ts'
 
 export class BackupLine {
   readonly #policy: ReplicationPolicy
@@ -51,6 +53,11 @@ export class BackupLine {
   send(message: Message, nowMs: number): void {
     this.#effects.push({ kind: 'send', message })
     this.#detector.onSent(nowMs)
+  }
+
+  /** Introduces this replica: it has so much of whose log. */
+  sayHello(own: Introduction, { hold, end, replayedEnd }: ReceivedLog, nowMs: number): void {
+    this.send(helloOfBackup(own, hold, end, replayedEnd), nowMs)
   }
 
   isHeartbeatDue(nowMs: number): boolean {

@@ -15,7 +15,7 @@
  * arbiter and ends only after the arbiter's record drops it, and backup lost, diverged and silent are one path
  * (invariant 8); once it has asked in generation g it releases nothing that waits for the lost backup until it holds
  * g + 1, and halts if it does not get it (invariant 7); a primary without backups is the same class with nobody to wait
- * for, so `run VM` and a survivor take this code too.
+ * for, so `run VM` and a survivor take this code too. How a connection becomes a backup is in `Admission`.
  */
 
 import { assert } from '../base/assert.ts'

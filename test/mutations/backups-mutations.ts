@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const failover = 'src/replication/failover.ts'
 const eligibility = 'src/replication/eligibility.ts'
 const links = 'src/replication/backup-links.ts'
 const siblings = 'src/replication/siblings.test.ts'
@@ -32,7 +33,7 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'the winner goes live without the longest log tail',
-    file: backup,
+    file: failover,
     from: '    if (this.#fetch && !this.#fetch.isOver(nowMs)) return\n',
     to: '',
     noticedBy: {
@@ -82,9 +83,9 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that was called goes on with its old primary',
-    file: backup,
-    from: '    this.#line.close(`replica',
-    to: '    if (channel < 0) this.#line.close(`replica',
+    file: failover,
+    from: '    line.close(`replica',
+    to: '    if (channel < 0) line.close(`replica',
     noticedBy: {
       file: siblings,
       test: 'a backup that is called gives its tail, acknowledges nothing to its old primary any more, and follows the winner',
@@ -92,9 +93,9 @@ export const backupsMutations: readonly Mutation[] = [
   },
   {
     name: 'a loser that nobody calls waits for ever',
-    file: backup,
-    from: "        this.#moveTo('rejoining')\n        this.#waitsUntilMs = nowMs + this.#policy.callMs\n",
-    to: "        this.#moveTo('rejoining')\n",
+    file: failover,
+    from: "        role.moveTo('rejoining')\n        role.waitsUntilMs = nowMs + policy.callMs\n",
+    to: "        role.moveTo('rejoining')\n",
     noticedBy: {
       file: siblings,
       test: 'once it has asked it never resumes its old role: the loser waits for the winner, and halts when nobody calls',

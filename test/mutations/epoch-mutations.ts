@@ -72,7 +72,7 @@ export const epochMutations: readonly Mutation[] = [
   {
     name: 'P4: [E, Int] is not acknowledged on receipt',
     file: 'src/replication/backup.ts',
-    from: "    if (this.#state === 'replaying') this.#acknowledge(nowMs)\n",
+    from: "    if (this.#role.state === 'replaying') this.#acknowledge(nowMs)\n",
     to: '',
     noticedBy: {
       file: backupRules,

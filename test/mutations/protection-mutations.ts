@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const failover = 'src/replication/failover.ts'
 const links = 'src/replication/backup-links.ts'
 const reach = 'src/replication/reach.ts'
 
@@ -21,7 +22,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup waits for ever for the answer to its hello',
     file: 'src/replication/backup.ts',
-    from: '    this.#waitsUntilMs = nowMs + this.#policy.helloTimeoutMs\n',
+    from: '    this.#role.waitsUntilMs = nowMs + this.#policy.helloTimeoutMs\n',
     to: '',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
@@ -91,8 +92,8 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a backup goes on acknowledging after it has asked',
     file: backup,
-    from: "else if (this.#state === 'replaying') this.#onPrimaryMessage(message, nowMs)",
-    to: "else if (this.#state === 'replaying' || this.#state === 'asking') this.#onPrimaryMessage(message, nowMs)",
+    from: "else if (this.#role.state === 'replaying') this.#onPrimaryMessage(message, nowMs)",
+    to: "else if (this.#role.state === 'replaying' || this.#role.state === 'asking') this.#onPrimaryMessage(message, nowMs)",
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'before it asks the arbiter it stops acknowledging, for good',
@@ -100,9 +101,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup goes live before it has replayed what it acknowledged',
-    file: backup,
-    from: "if (this.#state !== 'goingLive' || !this.#log.isReplayed) return",
-    to: "if (this.#state !== 'goingLive') return",
+    file: failover,
+    from: "if (role.state !== 'goingLive' || !log.isReplayed) return",
+    to: "if (role.state !== 'goingLive') return",
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'everything it ever acknowledged is replayed before it goes live',
@@ -230,9 +231,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup that lost the arbitration goes on asking',
-    file: backup,
-    from: "        this.#halt('lostArbitration', answer.detail)\n",
-    to: '        this.#waitsUntilMs = nowMs\n',
+    file: failover,
+    from: "        role.halt('lostArbitration', answer.detail)\n",
+    to: '        role.waitsUntilMs = nowMs\n',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'the loser halts itself',
@@ -240,9 +241,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a backup takes an arbiter out of reach for a yes',
-    file: backup,
-    from: '        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs\n',
-    to: "        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
+    file: failover,
+    from: '        role.waitsUntilMs = nowMs + policy.arbiterRetryMs\n',
+    to: "        role.moveTo('goingLive')\n        this.goLiveIfReady(nowMs)\n",
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'arbiter unreachable: wait and ask again, never guess',
@@ -251,7 +252,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a diverged backup goes live all the same',
     file: backup,
-    from: "    this.#halt('diverged', describeDivergence(divergence))\n",
+    from: "    this.#role.halt('diverged', describeDivergence(divergence))\n",
     to: '',
     noticedBy: {
       file: 'src/replication/backup.test.ts',

@@ -9,6 +9,7 @@ import type { Mutation } from './mutations.ts'
 
 const primary = 'src/replication/primary.ts'
 const backup = 'src/replication/backup.ts'
+const failover = 'src/replication/failover.ts'
 const replayer = 'src/hypervisor/replayer.ts'
 const fence = 'src/disk/fence.ts'
 
@@ -41,16 +42,16 @@ export const simulatorMutations: readonly Mutation[] = [
   },
   {
     name: 'simulator: a backup that cannot hear its primary goes live without asking (test-and-set)',
-    file: backup,
-    from: "this.#effects.push({ kind: 'testAndSet', generation: this.#eligibility.generation })",
-    to: "this.#effects.push(...this.onArbiterAnswer({ result: 'granted', generation: this.#eligibility.generation + 1 }, 0))",
+    file: failover,
+    from: "effects.push({ kind: 'testAndSet', generation: eligibility.generation })",
+    to: "this.onArbiterAnswer({ result: 'granted', generation: eligibility.generation + 1 }, 0)\n    void effects",
     noticedBy: { seeds: 300 },
   },
   {
     name: 'simulator: a backup takes an arbiter out of reach for a yes',
-    file: backup,
-    from: '        this.#waitsUntilMs = nowMs + this.#policy.arbiterRetryMs\n',
-    to: "        this.#eligibility.onGranted(this.#eligibility.generation + 1)\n        this.#moveTo('goingLive')\n        this.#goLiveIfReady(nowMs)\n",
+    file: failover,
+    from: '        role.waitsUntilMs = nowMs + policy.arbiterRetryMs\n',
+    to: "        eligibility.onGranted(eligibility.generation + 1)\n        role.moveTo('goingLive')\n        this.goLiveIfReady(nowMs)\n",
     noticedBy: { seeds: 300 },
   },
   {
@@ -132,9 +133,9 @@ export const simulatorMutations: readonly Mutation[] = [
   },
   {
     name: 'simulator: a backup goes live before it has replayed what it acknowledged',
-    file: backup,
-    from: "if (this.#state !== 'goingLive' || !this.#log.isReplayed) return",
-    to: "if (this.#state !== 'goingLive') return",
+    file: failover,
+    from: "if (role.state !== 'goingLive' || !log.isReplayed) return",
+    to: "if (role.state !== 'goingLive') return",
     noticedBy: { seeds: 300 },
   },
   {

@@ -91,8 +91,8 @@ export const transferMutations: readonly Mutation[] = [
   {
     name: 'a backup without a whole machine asks the arbiter',
     file: 'src/replication/backup.ts',
-    from: "    else if (this.#state === 'restoring') this.#halt(",
-    to: "    else if (this.#state === 'restoring') { this.#state = 'replaying'; this.#suspect('', nowMs) }\n    else if (nowMs < 0) this.#halt(",
+    from: "    else if (this.#role.state === 'restoring') this.#role.halt(",
+    to: "    else if (this.#role.state === 'restoring') { this.#role.moveTo('replaying'); this.#failover.begin('', nowMs) }\n    else if (nowMs < 0) this.#role.halt(",
     noticedBy: {
       file: transfer,
       test: 'a backup whose machine is not whole was never eligible: it halts with a clear line when its primary is lost',
@@ -101,7 +101,7 @@ export const transferMutations: readonly Mutation[] = [
   {
     name: 'entries are acknowledged before there is a machine for them',
     file: 'src/replication/backup.ts',
-    from: "if (this.#state === 'replaying') this.#acknowledge(nowMs)",
+    from: "if (this.#role.state === 'replaying') this.#acknowledge(nowMs)",
     to: "this.#line.send({ kind: 'ack', progress: this.#log.progress(nowMs), reach: this.#line.reach }, nowMs)",
     noticedBy: {
       file: transfer,
