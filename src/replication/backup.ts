@@ -383,7 +383,7 @@ export class Backup {
     return this.#takeEffects()
   }
 
-  /** AFTER the `goLive` effect: the same replica as the machine's primary, alone. */
+  /** AFTER the `goLive` effect: the same replica as the machine's primary: alone, or with heirs that it has to replace first. */
   toPrimary(): Primary {
     assert(this.#role.state === 'live', `a backup that is ${this.#role.state} is no primary`)
     return new Primary({

@@ -14,7 +14,7 @@
  * A replica that is `asking` has stopped releasing (primary) or acknowledging (backup) for good in that generation: it
  * wins or it ends its role in it (invariant 7). A primary then halts. A backup that has siblings may be called by the one
  * that won, and follow it, in a later generation. `live` is the end of a backup: from there on it is a primary in state
- * `alone`.
+ * `alone`, or `asking` if it may have heirs.
  */
 
 import { assert } from '../base/assert.ts'
