@@ -29,26 +29,51 @@ export function changeCounters(map: Buffer, diskBytes: number): number[] {
   )
 }
 
+/** How often each piece has changed; wraps around at 2^32. */
+export class ChangeCounters {
+  readonly #counters: Uint32Array
+  readonly #pieceBytes: number
+
+  constructor(diskBytes: number, pieceBytes = changePieceBytes) {
+    this.#counters = new Uint32Array(Math.ceil(diskBytes / pieceBytes))
+    this.#pieceBytes = pieceBytes
+  }
+
+  get all(): Readonly<Uint32Array> {
+    return this.#counters
+  }
+
+  of(piece: number): number {
+    return this.#counters[piece]!
+  }
+
+  /** A change of this range has ended, or failed: whoever reads its pieces later sees it. */
+  onChanged(offset: number, lengthBytes: number): void {
+    const end = Math.ceil((offset + lengthBytes) / this.#pieceBytes)
+    for (let piece = Math.floor(offset / this.#pieceBytes); piece < end; piece++) this.#counters[piece]!++
+  }
+}
+
 /** A store whose changes are counted. */
 export class ChangeCountingStore implements BlockStore {
   readonly sizeBytes: number
   readonly #store: BlockStore
-  readonly #counters: Buffer
+  readonly #counters: ChangeCounters
 
   constructor(store: BlockStore) {
     this.sizeBytes = store.sizeBytes
     this.#store = store
-    this.#counters = Buffer.alloc(changeMapBytes(store.sizeBytes))
+    this.#counters = new ChangeCounters(store.sizeBytes)
   }
 
   /** What is exported beside the disk. */
   get map(): BlockStore {
-    return new ChangeMapStore(this.#counters)
+    return new ChangeMapStore(this.#counters, changeMapBytes(this.sizeBytes))
   }
 
   /** How often this piece has changed; wraps around at 2^32. */
   changesOf(piece: number): number {
-    return this.#counters.readUInt32LE(piece * counterBytes)
+    return this.#counters.of(piece)
   }
 
   async read(offset: number, lengthBytes: number): Promise<Buffer> {
@@ -79,15 +104,12 @@ export class ChangeCountingStore implements BlockStore {
     await this.#store.close()
   }
 
-  /** Counted after it, failed or not: then whoever reads the piece later sees it. */
+  /** Counted after it, failed or not. */
   async #counted(offset: number, lengthBytes: number, change: () => Promise<void>): Promise<void> {
     try {
       await change()
     } finally {
-      const end = Math.ceil((offset + lengthBytes) / changePieceBytes)
-      for (let piece = Math.floor(offset / changePieceBytes); piece < end; piece++) {
-        this.#counters.writeUInt32LE((this.changesOf(piece) + 1) >>> 0, piece * counterBytes)
-      }
+      this.#counters.onChanged(offset, lengthBytes)
     }
   }
 }
@@ -115,19 +137,19 @@ export abstract class ReadOnlyStore implements BlockStore {
 }
 
 class ChangeMapStore extends ReadOnlyStore {
-  readonly #counters: Buffer
+  readonly sizeBytes: number
+  readonly #counters: ChangeCounters
 
-  constructor(counters: Buffer) {
+  constructor(counters: ChangeCounters, sizeBytes: number) {
     super()
     this.#counters = counters
-  }
-
-  get sizeBytes(): number {
-    return this.#counters.length
+    this.sizeBytes = sizeBytes
   }
 
   async read(offset: number, lengthBytes: number): Promise<Buffer> {
-    return Buffer.from(this.#counters.subarray(offset, offset + lengthBytes))
+    const map = Buffer.alloc(this.sizeBytes)
+    for (const [piece, count] of this.#counters.all.entries()) map.writeUInt32LE(count, piece * counterBytes)
+    return map.subarray(offset, offset + lengthBytes)
   }
 }
 

@@ -207,8 +207,9 @@ export class OwnDisk implements DiskOfReplica {
     this.#requests.read(request, done)
   }
 
-  /** The log's answers are the primary's disk's: this one answers for itself. */
-  followAnswer(): void {}
+  followAnswer(answer: LoggedDiskAnswer): void {
+    this.#requests.onLoggedAnswer(answer)
+  }
 
   /** A backup has what it needs on its own copy. */
   async secure(): Promise<void> {}

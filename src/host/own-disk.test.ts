@@ -137,6 +137,19 @@ test('a copy that fails removes its side: a live replica with a backup answers n
   }
 })
 
+test('a change that the primary could not make, and told its guest of, removes the copy on which it was made', async (t) => {
+  const { backend, failures } = await ownCopies(t)
+  backend.begin()
+  const answer = (sequence: bigint, status: 'ok' | 'ioError') => {
+    return { index: logIndex(sequence + 10n), sequence, status, isOwnRead: false } as const
+  }
+  backend.onReplayed([replayed(write(1n, 5n, 0x11)), replayed(read(2n, 5n)), replayed(flush(3n))], [answer(1n, 'ok')])
+  backend.onReplayed([], [answer(2n, 'ioError'), answer(3n, 'ioError')])
+  assert.equal(failures.length, 0, 'neither a read nor a flush makes copies differ')
+  backend.onReplayed([replayed(write(4n, 5n, 0x22))], [answer(4n, 'ioError')])
+  assert.match(failures[0]!.message, /the copies differ/)
+})
+
 test('a copy that cannot be made safe at go-live removes its side, if another one is good; if none is, it goes on, and writes again', async (t) => {
   for (const hasOther of [true, false]) {
     const { backend, store, failures, answers } = await ownCopies(t, hasOther)

@@ -254,10 +254,13 @@ export class Replica {
     }
   }
 
-  /** Whether the machine that this replica holds has the backups it is to have. Undefined: it holds none. */
+  /**
+   * Whether the machine that this replica holds has the backups it is to have. Undefined: it holds none; or none is to come yet,
+   * because its own copies of disks lack something that it followed.
+   */
   get protection(): ReplicaProtection | undefined {
     const status = this.#core.primary?.status
-    if (!status) return undefined
+    if (!status || !this.#disks.isSafe) return undefined
     const { state, backups, transfer } = status
     const isComplete = backups.length >= this.#equipped.policy.backups
     return { state, isComplete, hasTransfer: transfer !== undefined }
@@ -501,6 +504,8 @@ export class Replica {
       isPrimary: () => this.#core.primary !== undefined,
       stampLive: (generation) => {
         CopyStamp.of(this.#settings.folderPath, this.#settings.replica).write({ state: 'live', generation })
+        // A backup may come now.
+        this.#events.onBackupsMayDiffer?.()
       },
       trace: this.#events.trace,
     })

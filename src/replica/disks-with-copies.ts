@@ -45,9 +45,18 @@ export class DisksWithCopies implements DisksPort {
   readonly #options: DisksWithCopiesOptions
   /** Of a backup, until they are as good as the primary's. */
   #copies: NearlyEqualCopies | undefined
+  #isSafe = true
 
   constructor(options: DisksWithCopiesOptions) {
     this.#options = options
+  }
+
+  /**
+   * What this replica followed before it went live is on its own copies, or could not be made safe. Before that nobody should
+   * begin to copy them: with this replica's end the copies that were live before would be the newest, and be overwritten.
+   */
+  get isSafe(): boolean {
+    return this.#isSafe
   }
 
   /** A backup has found its primary, and has these. */
@@ -89,7 +98,9 @@ export class DisksWithCopies implements DisksPort {
   connect(generation: number): void {
     const { disks, hasOwn, isPrimary, stampLive, trace } = this.#options
     this.#keep()
+    this.#isSafe = !hasOwn()
     disks.connect(generation, (error) => {
+      this.#isSafe = true
       if (error) trace(`own copies are not stamped: ${error.message}`)
       else if (isPrimary() && hasOwn()) stampLive(generation)
     })

@@ -15,6 +15,7 @@ import { sectorBytes } from '../base/units.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import type { DiskOutcome, DiskWork, SteadyRequests } from '../disk/steady-requests.ts'
 import { Turns } from '../disk/turns.ts'
+import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
 import { answerOf, type DiskAnswer, workOf } from './disk-requests.ts'
 
@@ -34,6 +35,8 @@ export interface OwnDiskOptions {
 export class OwnDiskRequests {
   readonly #options: OwnDiskOptions
   readonly #turns = new Turns()
+  /** Changes that it followed, and the log has no answer to. */
+  readonly #open = new Set<bigint>()
   #behindBytes = 0
   #isLive = false
 
@@ -46,6 +49,7 @@ export class OwnDiskRequests {
     const { onFailed } = this.#options
     const work = workOf(request)
     if (work.operation === 'read') return
+    if (work.operation !== 'flush') this.#open.add(request.sequence)
     const lengthBytes = work.operation === 'write' ? work.data.length : 0
     this.#behindBytes += lengthBytes
     if (this.#behindBytes > maxBehindBytes && !this.#isLive) {
@@ -55,6 +59,15 @@ export class OwnDiskRequests {
       this.#behindBytes -= lengthBytes
       if (outcome instanceof NbdError) onFailed(outcome)
     })
+  }
+
+  /**
+   * … and its log has the answer, which is the primary's disk's: this one answers for itself. But where the primary could not make
+   * a change, and told its guest so because it did not know yet of a good copy here, the two differ: this side must be copied anew.
+   */
+  onLoggedAnswer({ sequence, status }: Pick<LoggedDiskAnswer, 'sequence' | 'status'>): void {
+    if (!this.#open.delete(sequence) || status !== 'ioError') return
+    this.#options.onFailed(new Error('the primary could not make a change that was made here: the copies differ'))
   }
 
   /**

@@ -256,8 +256,8 @@ export const diskMutations: readonly Mutation[] = [
   {
     name: 'changes of an own copy are not counted for who copies it',
     file: 'src/disk/change-map.ts',
-    from: '(this.changesOf(piece) + 1) >>> 0',
-    to: 'this.changesOf(piece)',
+    from: 'this.#counters[piece]!++',
+    to: 'this.#counters[piece]! += 0',
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'a later round copies what has changed since the one before, whatever changed it',
@@ -281,6 +281,26 @@ export const diskMutations: readonly Mutation[] = [
     noticedBy: {
       file: 'src/host/own-disk.test.ts',
       test: 'the first round makes the copies equal, writes only what differs, and is durable',
+    },
+  },
+  {
+    name: 'an own copy on which a change was made that the primary could not make counts as equal',
+    file: 'src/replica/own-disk.ts',
+    from: "|| status !== 'ioError') return",
+    to: "|| status !== 'uncertain') return",
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a change that the primary could not make, and told its guest of, removes the copy on which it was made',
+    },
+  },
+  {
+    name: 'an own copy is copied before it has what its replica followed',
+    file: 'src/replica/disks-with-copies.ts',
+    from: 'this.#isSafe = !hasOwn()',
+    to: 'this.#isSafe = true',
+    noticedBy: {
+      file: 'src/replica/disks-with-copies.test.ts',
+      test: 'copies are stamped, and others may be made of them, when what was followed is on stable storage',
     },
   },
 ]
