@@ -14,6 +14,7 @@
 
 import { assert } from '../base/assert.ts'
 import { hash64 } from '../base/digest.ts'
+import { sectorBytes } from '../base/units.ts'
 import type { ArbiterAnswerOf, ArbiterQuestion } from '../disk/arbiter.ts'
 import type { DiskWork } from '../disk/steady-requests.ts'
 import { type ReplayedRun, Replayer } from '../hypervisor/replayer.ts'
@@ -22,6 +23,7 @@ import { type Divergence, describeDivergence } from '../log/divergence.ts'
 import type { LogEnd, LogEntry, MarkedOutput, Output } from '../log/entry.ts'
 import { outputChecksum } from '../log/output-codec.ts'
 import { instructionCount, type Machine } from '../machine/types.ts'
+import type { CopyStanding, CopyState } from '../replica/copy-state.ts'
 import { DiskModel } from './disk-model.ts'
 import { EpochRules, type EpochSettings } from './epoch-rules.ts'
 import { noSituations, type Situation } from './situations.ts'
@@ -70,6 +72,12 @@ export class Checkers implements Witness {
   /** … when each replica went live; the first one did before any. */
   readonly #failoversBefore = new Map<string, number>()
   #isFirstRun = true
+  /** The disk is not shared. */
+  hasOwnDisks = false
+  /** Whose copy of it is the machine's: who was live last, in any run of the machine. */
+  #lastLive = ''
+  /** The operator goes back to a copy that was live before. */
+  #goesBack = false
   /** Of a machine in the epoch discipline. */
   epochs: EpochSettings | undefined
   /** Where the logs of primaries ended that were followed by another one, in this run of the machine. */
@@ -165,11 +173,42 @@ export class Checkers implements Witness {
   }
 
   /** The disk server's process has ended, and with it all that it was doing. */
-  onDiskServerDied(): void {
-    this.#onDisk.clear()
+  onDiskServerDied(owner?: string): void {
+    if (owner === undefined) this.#onDisk.clear()
+    for (const visitor of this.#onDisk.keys()) if (visitor.replica === owner) this.#onDisk.delete(visitor)
+  }
+
+  // ---- a disk that is not shared ---------------------------------------------------------------------------------------
+
+  onCopied(): void {
+    this.count('copied_before_start')
+  }
+
+  onCopySynchronized(): void {
+    this.count('copy_synchronized')
+  }
+
+  onCopyRemoved(): void {
+    this.count('copy_removed')
+  }
+
+  /** @param before of the copy that the operator goes back to */
+  onNoNewestCopy(lost: CopyStanding, before: CopyState | undefined): void {
+    this.#goesBack = true
+    if (lost === 'incomplete' && before?.state === 'live') this.count('copy_incomplete')
+    else this.violate(`nobody's copy is known to be the newest: ${lost}, and ${before?.state} before`)
+  }
+
+  /** The machine stands still, and its backup has replayed and done everything. */
+  onCopiesCompared(good: Uint8Array, own: Uint8Array): void {
+    this.count('copies_compared')
+    const at = good.findIndex((byte, offset) => byte !== own[offset])
+    if (at >= 0) this.violate(`the copies differ in sector ${Math.floor(at / sectorBytes)}`)
   }
 
   #checkGeneration({ replica, generation }: DiskVisitor, work: DiskWork): void {
+    // An own copy is written by its owner alone, in any generation.
+    if (this.hasOwnDisks) return
     if (replica === this.#granted.replica && generation >= this.#granted.generation) return
     this.violate(
       `${replica} of generation ${generation} does a ${work.operation} on the disk after ` +
@@ -270,6 +309,10 @@ export class Checkers implements Witness {
     }
     this.#holders.set(generation, replica)
     if (this.#writer === '') {
+      if (this.hasOwnDisks && this.#lastLive !== '' && replica !== this.#lastLive && !this.#goesBack) {
+        this.violate(`${replica} starts the machine from its own copy, and ${this.#lastLive} was live later`)
+      }
+      this.#goesBack = false
       this.#writer = replica
       this.#runGeneration = generation
     }
@@ -320,6 +363,8 @@ export class Checkers implements Witness {
       this.#compare('console', made, verdicts.isSettled, verdicts)
     }
     this.#batches = []
+    // Before it was switched on, nothing changed.
+    if (this.#batches.length > 0) this.#lastLive = this.#writer
     this.#writer = ''
     this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []

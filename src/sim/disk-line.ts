@@ -3,19 +3,17 @@
  * backup, which knows by the log what may be lost. A backup that reads for itself has another connection, without a pass.
  */
 
-import type { WorldError } from '../base/assert.ts'
 import { formatExportName } from '../disk/names.ts'
-import { NbdError } from '../disk/nbd-error.ts'
-import { type DiskLink, type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
+import { type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
 import { ReplayedReads } from '../replica/replayed-reads.ts'
 import type { DisksPort } from '../replica/replica-world.ts'
 import type { Actor } from './actor.ts'
-import type { FromDisk, ToDisk } from './disk-server.ts'
+import { openSteadily } from './disk-link.ts'
 import { diskHost, exportName, machineName, token } from './names.ts'
-import type { End, Network } from './network.ts'
+import type { Network } from './network.ts'
 
 export interface DiskLineOptions {
   readonly actor: Actor
@@ -33,9 +31,8 @@ export interface DiskLineOptions {
   readonly onFlushFailed: () => void
 }
 
-const reconnectIntervalMs = 50
-const connectTimeoutMs = 1000
-const readAgainMs = 20
+export const reconnectIntervalMs = 50
+export const readAgainMs = 20
 
 export class DiskLine implements DisksPort {
   readonly steady: SteadyRequests
@@ -139,77 +136,6 @@ export class DiskLine implements DisksPort {
 
   #connect(steady: SteadyRequests, name: string): void {
     const { actor, network } = this.#options
-    let attempt: 'open' | 'over' = 'open'
-    let opening: End<ToDisk, FromDisk> | undefined
-    const failed = (error: WorldError): void => {
-      if (attempt === 'over') return
-      attempt = 'over'
-      opening?.close()
-      steady.onConnectFailed(error)
-    }
-    actor.after(connectTimeoutMs * 1000, () => failed(new NbdError('unreachable', 'no answer')))
-    network.connect<ToDisk, FromDisk>(actor, diskHost, 'disk', (end) => {
-      if (attempt === 'over' || !end) {
-        end?.close()
-        failed(new NbdError('unreachable', 'nobody listens'))
-        return
-      }
-      opening = end
-      end.listen({
-        onMessage: (message) => {
-          if (message.kind === 'opened') {
-            attempt = 'over'
-            this.#onOpened(steady, end, message.bootId)
-          } else if (message.kind === 'refused') {
-            failed(new NbdError(message.isFenced ? 'fenced' : 'refused', message.detail))
-          }
-        },
-        onClosed: () => failed(new NbdError('unreachable', 'the connection was closed')),
-      })
-      end.send({ kind: 'open', name })
-    })
-  }
-
-  #onOpened(steady: SteadyRequests, end: End<ToDisk, FromDisk>, bootId: string | undefined): void {
-    const { actor } = this.#options
-    const pending = new Map<number, (outcome: DiskOutcome) => void>()
-    let nextId = 1
-    let isOver = false
-    const onOver = (): void => {
-      if (isOver) return
-      isOver = true
-      const error = new NbdError('connection-lost', 'the connection was closed')
-      const lost = [...pending.values()]
-      pending.clear()
-      for (const answered of lost) answered(error)
-      steady.onLinkEnded(link, error)
-    }
-    const link: DiskLink = {
-      bootId,
-      send: (work, answered) => {
-        if (isOver) {
-          actor.after(0, () => answered(new NbdError('connection-lost', 'the connection is over')))
-          return
-        }
-        const id = nextId++
-        pending.set(id, answered)
-        end.send({ kind: 'request', id, work })
-      },
-      destroy: () => {
-        end.close()
-        actor.after(0, onOver)
-      },
-    }
-    end.listen({
-      onMessage: (message) => {
-        if (message.kind !== 'done' && message.kind !== 'failed') return
-        const answered = pending.get(message.id)
-        pending.delete(message.id)
-        if (message.kind === 'done') answered?.(message.data)
-        else answered?.(new NbdError(message.reason, `the disk says ${message.reason}`))
-      },
-      onClosed: onOver,
-    })
-    steady.onConnected(link)
+    openSteadily(steady, { actor, network, host: diskHost, address: 'disk', exportName: name })
   }
 }

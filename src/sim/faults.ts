@@ -5,6 +5,7 @@
 
 import type { Death } from './actor.ts'
 import type { Chance } from './chance.ts'
+import type { DiskSite } from './disk-site.ts'
 import { diskHost, lanHost } from './names.ts'
 import type { Cable } from './network.ts'
 import type { SimReplica } from './replica.ts'
@@ -194,11 +195,13 @@ export class Faults {
       case 'resetOnSlowDisk':
         this.#resetOnSlowDisk()
         return
-      case 'diskErrors':
+      case 'diskErrors': {
         world.checkers.count('disk_error')
-        world.store.weather.errorChance = 0.3
-        this.#last(20, 200, () => (world.store.weather.errorChance = 0))
+        const { weather } = this.#disk().store
+        weather.errorChance = 0.3
+        this.#last(20, 200, () => (weather.errorChance = 0))
         return
+      }
       case 'slowDisk':
         this.#slowDisk()
         return
@@ -209,8 +212,9 @@ export class Faults {
         this.#killSwitch()
         return
       case 'pauseDiskServer': {
-        const { actor } = world.diskServer
-        world.checkers.count('arbiter_out_of_reach')
+        const site = this.#diskServer()
+        const { actor } = site.server
+        if (site === world.arbiterSite) world.checkers.count('arbiter_out_of_reach')
         actor.pause()
         this.#last(50, 600, () => actor.resume())
         return
@@ -278,9 +282,7 @@ export class Faults {
         return
       }
       case 'diskServer':
-        if (world.diskServer.actor.isDead) return
-        world.diskServer.actor.kill(how)
-        this.#last(30, 60, () => world.startDiskServer())
+        this.#killSite(this.#diskServer(), how, 30, 60)
         return
       case 'switch':
         if (world.lan.actor.isDead) return
@@ -496,15 +498,15 @@ export class Faults {
   }
 
   #slowDisk(): void {
-    const { checkers, store } = this.#world
-    checkers.count('slow_disk')
-    store.weather.slowness = this.#chance.between(10, 200)
-    this.#last(50, 400, () => (store.weather.slowness = 1))
+    this.#world.checkers.count('slow_disk')
+    const { weather } = this.#disk().store
+    weather.slowness = this.#chance.between(10, 200)
+    this.#last(50, 400, () => (weather.slowness = 1))
   }
 
   /** While a backup is given the machine; then the host of the disk server may crash, with what nobody has flushed. */
   #failFlushes(): void {
-    const { weather } = this.#world.store
+    const { weather } = this.#disk().store
     weather.flushErrorChance = 0.8
     this.#last(50, 250, () => (weather.flushErrorChance = 0))
     if (this.#chance.chance(0.7)) {
@@ -527,7 +529,10 @@ export class Faults {
   /** With requests in execution, or with an answer on its way. */
   #resetOnSlowDisk(): void {
     const { checkers, timeline } = this.#world
-    const reset = (): void => this.#resetBetween(this.#primary()?.name ?? 'a', diskHost)
+    const reset = (): void => {
+      const name = this.#primary()?.name ?? 'a'
+      this.#resetBetween(name, this.#world.copyOf(name)?.host ?? diskHost)
+    }
     this.#slowDisk()
     if (this.#chance.chance(0.5)) timeline.after(this.#chance.between(5, 80) * 1000, reset)
     else checkers.onDiskAnswerNext = () => timeline.after(1 + this.#chance.below(30), reset)
@@ -536,15 +541,38 @@ export class Faults {
   #killDiskServerNow(): void {
     if (this.#isOver) return
     const world = this.#world
-    if (world.diskServer.actor.isDead) return
+    const site = this.#diskServer()
+    if (site.server.actor.isDead) return
     const how = this.#chance.chance(0.6) ? 'host' : 'process'
-    const before = world.store.tornWrites
+    const before = site.store.tornWrites
     if (how === 'host') world.checkers.count('disk_host_crash')
-    world.checkers.count('arbiter_out_of_reach')
+    if (site === world.arbiterSite) world.checkers.count('arbiter_out_of_reach')
+    this.#killSite(site, how, 20, 500)
+    if (site.store.tornWrites > before) world.checkers.count('torn_write')
+  }
+
+  #killSite(site: DiskSite, how: Death, leastMs: number, mostMs: number): void {
+    if (site.server.actor.isDead) return
+    // The power of a replica's host is its replica's too.
+    const replica = how === 'host' ? this.#world.replicas.find(({ name }) => name === site.host) : undefined
+    if (replica) this.#world.killReplica(replica, how)
     // Connections of a dead host are found dead when it is back: at the latest then.
-    world.diskServer.actor.kill(how)
-    if (world.store.tornWrites > before) world.checkers.count('torn_write')
-    this.#last(20, 500, () => world.startDiskServer())
+    site.server.actor.kill(how)
+    this.#last(leastMs, mostMs, () => {
+      if (site.server.actor.isDead) site.start()
+    })
+  }
+
+  /** Where an image is: of own copies, anybody's. */
+  #disk(): DiskSite {
+    const { copies, arbiterSite } = this.#world
+    return copies.length > 0 ? this.#chance.pick(copies) : arbiterSite
+  }
+
+  /** A disk server, or the arbiter. */
+  #diskServer(): DiskSite {
+    const { copies, arbiterSite } = this.#world
+    return copies.length > 0 ? this.#chance.pick([arbiterSite, ...copies]) : arbiterSite
   }
 
   #killSwitch(): void {

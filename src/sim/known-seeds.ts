@@ -10,6 +10,12 @@ export interface KnownSeed {
 
 export const knownSeeds: readonly KnownSeed[] = [
   {
+    seed: 94,
+    found:
+      'own disks: a winner was lost before its copy had all that it had followed, while a new backup already copied from it, over ' +
+      'the copy that was live before (replica/disks-with-copies.test.ts, "copies are stamped, and others may be made …")',
+  },
+  {
     seed: 147,
     found:
       'a primary dies after the arbiter has listed its backup and before the power-on is in the log: the backup went live ' +
@@ -20,6 +26,12 @@ export const knownSeeds: readonly KnownSeed[] = [
     found:
       'a flush fails, and the disk host crashes: the primary had forgotten what the flush was to cover, the backup not all ' +
       'of it, and read something else than its primary for ever (replica/disk-requests.test.ts, "a flush that was made …")',
+  },
+  {
+    seed: 6750,
+    found:
+      'own disks: a primary whose backup was joining could not make a change and told the guest so; the backup had made it, and ' +
+      'was listed with a copy that differed (host/own-disk.test.ts, "a change that the primary could not make …")',
   },
   {
     seed: 11_611,

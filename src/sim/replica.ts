@@ -3,8 +3,11 @@
  * way to a role, and telling the witness.
  */
 
+import { WorldError } from '../base/assert.ts'
 import type { DiskBus } from '../machine/types.ts'
 import { Alarm, type AlarmClock } from '../replica/alarm.ts'
+import { type CopyState, copyStanding } from '../replica/copy-state.ts'
+import type { NearlyEqualCopies } from '../replica/disks-with-copies.ts'
 import type { FromHart } from '../replica/hart-messages.ts'
 import type { HartPolicy } from '../replica/hart-world.ts'
 import { ReplicaCore } from '../replica/replica-core.ts'
@@ -20,12 +23,15 @@ import type { ReachPolicy } from '../replication/reach-probe.ts'
 import { ReachProbe } from '../replication/reach-probe.ts'
 import type { Actor } from './actor.ts'
 import { ArbiterLine } from './arbiter-line.ts'
+import { ownDiskArtefacts } from './artefacts.ts'
 import type { Chance } from './chance.ts'
-import { DiskLine } from './disk-line.ts'
+import { CopyLine } from './copy-line.ts'
+import { DiskLine, type DiskLineOptions } from './disk-line.ts'
 import { SimHart } from './hart.ts'
 import { identity } from './identity.ts'
 import { LanLine } from './lan-line.ts'
 import type { End, Network } from './network.ts'
+import { OwnDiskLine } from './own-disk-line.ts'
 import { TinyMachine } from './tiny-machine.ts'
 import type { Witness } from './witness.ts'
 
@@ -42,6 +48,8 @@ export interface Times {
   readonly backupReads: boolean
   /** Messages of the logging channel go through the codec. */
   readonly asBytes: boolean
+  /** The disk is not shared: each replica has its own copy. */
+  readonly hasOwnDisks: boolean
 }
 
 export interface ReplicaOptions {
@@ -55,6 +63,8 @@ export interface ReplicaOptions {
   readonly primaryHost?: string
   readonly runId: bigint
   readonly calendarOffsetMs: () => number
+  /** Of its own copy. */
+  readonly stamp: { read(): CopyState | undefined; write(stamp: CopyState): void }
 }
 
 type Wire = Message | Uint8Array
@@ -69,7 +79,7 @@ export class SimReplica {
   readonly actor: Actor
   readonly machine: TinyMachine
   readonly hart: SimHart
-  readonly disk: DiskLine
+  readonly disk: DiskLine | OwnDiskLine
   readonly lan: LanLine
   readonly arbiter: ArbiterLine
   readonly #options: ReplicaOptions
@@ -106,7 +116,7 @@ export class SimReplica {
         witness.onBoundary('recorded')
       },
     })
-    this.disk = new DiskLine({
+    const diskOptions: DiskLineOptions = {
       actor,
       network,
       replica: this.name,
@@ -119,7 +129,8 @@ export class SimReplica {
       onRestoreRefused: () => witness.onRestoreRefused(),
       onFlushFailed: () => witness.onFlushFailed(),
       onFenced,
-    })
+    }
+    this.disk = times.hasOwnDisks ? this.#newOwnDisk(diskOptions) : new DiskLine(diskOptions)
     this.lan = new LanLine({
       actor,
       network,
@@ -147,6 +158,26 @@ export class SimReplica {
     actor.onDeath(() => this.#core.halt('killed'))
   }
 
+  #newOwnDisk(options: DiskLineOptions): OwnDiskLine {
+    const { stamp } = this.#options
+    return new OwnDiskLine({
+      ...options,
+      hasOther: () => this.primary?.state === 'protected',
+      onFailed: () => this.#removeSide(),
+      isPrimary: () => this.primary !== undefined,
+      stampLive: (generation) => {
+        if (!this.actor.isDead) stamp.write({ state: 'live', generation })
+      },
+    })
+  }
+
+  /** Its own copy has failed. */
+  #removeSide(): void {
+    if (!this.#core.halt('own copy failed')) return
+    this.#options.witness.onCopyRemoved(this.name)
+    this.#end()
+  }
+
   get primary(): Primary | undefined {
     return this.#core.primary
   }
@@ -163,6 +194,17 @@ export class SimReplica {
   /** Runs the machine for the world, as far as it knows. */
   get isLive(): boolean {
     return this.#core.isLive
+  }
+
+  /** See `Replica.protection`. */
+  get areCopiesSafe(): boolean {
+    return !(this.disk instanceof OwnDiskLine) || this.disk.isSafe
+  }
+
+  /** All that its primary has told it is replayed, and done on its own copy. */
+  isBeside(primary: SimReplica): boolean {
+    const progress = this.backup?.status(this.actor.nowMs).progress
+    return progress?.replayedEnd === primary.primary?.status.logEnd && this.disk.steady.isIdle
   }
 
   /** Ended, or will do nothing more. */
@@ -203,23 +245,48 @@ export class SimReplica {
   // ---- start ---------------------------------------------------------------------------------------------------------
 
   #takeGeneration(): void {
-    this.arbiter.ask({ op: 'start', holderHasEnded: true }, (answer) => {
-      if (!answer || !('granted' in answer) || !answer.granted) {
-        this.actor.after(connectAgainMs * 1000, () => this.#takeGeneration())
-        return
-      }
-      this.#becomePrimary(answer.generation)
+    const again = (): void => this.actor.after(connectAgainMs * 1000, () => this.#takeGeneration())
+    const start = (): void =>
+      this.arbiter.ask({ op: 'start', holderHasEnded: true }, (answer) => {
+        if (answer && 'granted' in answer && answer.granted) this.#onGranted(answer.generation)
+        else again()
+      })
+    if (!this.#options.times.hasOwnDisks) {
+      start()
+      return
+    }
+    this.arbiter.ask({ op: 'read' }, (answer) => {
+      if (!answer || !('heldSince' in answer)) again()
+      else if (copyStanding(this.#options.stamp.read(), answer, this.name) === 'newest') start()
+      else this.#giveUp('its copy is not the newest')
     })
+  }
+
+  #onGranted(generation: number): void {
+    const { disk } = this
+    if (disk instanceof OwnDiskLine) {
+      this.#options.stamp.write({ state: 'live', generation })
+      disk.start((error) => {
+        if (error) this.#giveUp(error.message)
+        else this.#becomePrimary(generation)
+      })
+    } else this.#becomePrimary(generation)
+  }
+
+  /** It ends before it has a role, or with one. */
+  #giveUp(why: string): void {
+    if (this.#core.halt(why)) this.#end()
   }
 
   #becomePrimary(generation: number): void {
     const { runId, times, witness } = this.#options
     witness.onHolds(this.name, generation)
     this.lan.place.bind({ generation: BigInt(generation), logId: runId, coveredFrameId: 0n, receivedFrameId: 0n })
-    this.disk.connect(generation)
+    if (!times.hasOwnDisks) this.disk.connect(generation)
     const { policy } = times
     const primary = new Primary({
       identity,
+      ...(times.hasOwnDisks ? { artefacts: ownDiskArtefacts(times) } : {}),
       replica: this.name,
       address: this.name,
       generation,
@@ -257,23 +324,78 @@ export class SimReplica {
     })
   }
 
-  #connectToPrimary(): void {
+  /** @param copies of a disk that is not shared, when they are nearly equal */
+  #connectToPrimary(copies?: CopyLine): void {
     const { primaryHost, network, times } = this.#options
     network.connect<Wire, Wire>(this.actor, primaryHost!, `log-${primaryHost}`, (end) => {
-      if (!end) {
-        this.actor.after(connectAgainMs * 1000, () => this.#connectToPrimary())
+      if (!end) this.actor.after(connectAgainMs * 1000, () => this.#connectToPrimary(copies))
+      else if (times.hasOwnDisks && !copies) this.#copyBeside(end)
+      else this.#follow(end, copies)
+    })
+  }
+
+  /** Who listens has its copy, and drained what an earlier run of it had left on the way. */
+  #copyBeside(end: End<Wire, Wire>): void {
+    let isOpen = true
+    end.listen({
+      onMessage: () => {},
+      onClosed: () => {
+        isOpen = false
+      },
+    })
+    this.#options.stamp.write({ state: 'follows' })
+    this.#copy((copies) => {
+      if (isOpen) this.#follow(end, copies)
+      else this.#connectToPrimary(copies)
+    })
+  }
+
+  /** Until little differs; an error begins it anew. */
+  #copy(done: (copies: CopyLine) => void): void {
+    const { network, primaryHost, witness } = this.#options
+    const again = (): void => this.actor.after(connectAgainMs * 1000, () => this.#copy(done))
+    CopyLine.open({ actor: this.actor, network, replica: this.name, peer: primaryHost! }, (line) => {
+      if (line instanceof WorldError) {
+        again()
         return
       }
-      this.#toPrimary = end
-      const { policy } = times
-      const backup = new Backup({ identity, replica: this.name, address: this.name, policy }, this.actor.nowMs)
-      this.#core.becomeBackup(backup)
-      end.listen({
-        onMessage: this.#decoded((message) => this.#core.onPrimaryMessage(message)),
-        onClosed: () => this.#core.onPrimaryClosed(),
+      line.begin((error) => {
+        if (error) {
+          line.close()
+          again()
+        } else {
+          witness.onCopied()
+          done(line)
+        }
       })
-      this.#core.onPrimaryOpen()
     })
+  }
+
+  #follow(end: End<Wire, Wire>, copies: CopyLine | undefined): void {
+    const { times } = this.#options
+    if (copies && this.disk instanceof OwnDiskLine) this.disk.take(this.#finishable(copies))
+    this.#toPrimary = end
+    const { policy } = times
+    const artefacts = times.hasOwnDisks ? { artefacts: ownDiskArtefacts(times) } : {}
+    const options = { identity, replica: this.name, address: this.name, ...artefacts, policy }
+    this.#core.becomeBackup(new Backup(options, this.actor.nowMs))
+    end.listen({
+      onMessage: this.#decoded((message) => this.#core.onPrimaryMessage(message)),
+      onClosed: () => this.#core.onPrimaryClosed(),
+    })
+    this.#core.onPrimaryOpen()
+  }
+
+  #finishable(copies: CopyLine): NearlyEqualCopies {
+    return {
+      finish: (done) =>
+        copies.finish((error) => {
+          if (error) this.#giveUp(error.message)
+          else this.#options.witness.onCopySynchronized()
+          done()
+        }),
+      close: () => copies.close(),
+    }
   }
 
   #newSiblingCalls(): SiblingCalls {

@@ -127,7 +127,8 @@ function settle(world: World, entries: number): boolean {
   world.stations.stop()
   for (const { hart } of world.live) hart.hang()
   const isCalm = (): boolean =>
-    world.live.every(({ primary, disk }) => primary!.status.heldOutputs === 0 && disk.steady.isIdle)
+    world.live.every(({ primary, disk }) => primary!.status.heldOutputs === 0 && disk.steady.isIdle) &&
+    world.areCopiesBeside
   timeline.runUntil(timeline.nowUs + 100_000, failed)
   timeline.runUntil(timeline.nowUs + patienceMs * 1000, () => failed() || isCalm())
   if (!isCalm()) checkers.violate('faults are over, and outputs are held, or disk requests wait, for ever')

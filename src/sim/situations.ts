@@ -51,6 +51,13 @@ export const situations = [
   'guest_reboot',
   'both_replicas_lost',
   'fault_while_joining',
+  // A disk that is not shared.
+  'own_disks',
+  'copied_before_start',
+  'copy_synchronized',
+  'copy_removed',
+  'copies_compared',
+  'copy_incomplete',
   // The epoch discipline.
   'epoch_original',
   'epoch_revised',

@@ -62,6 +62,12 @@ export interface Witness {
   onRestoreRefused(): void
   /** What the disk answered before a new backup came could not be made safe: there is no backup. */
   onFlushFailed(): void
+  /** A backup's own copy of the disk is nearly as good as its primary's … */
+  onCopied(): void
+  /** … and, after the state of a running machine, all that this state knows of is on it. */
+  onCopySynchronized(): void
+  /** A replica has ended because its own copy failed. */
+  onCopyRemoved(replica: string): void
   /** A replica has entered this generation as its holder. */
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */

@@ -6,21 +6,22 @@
 import type { MessageToReplica, MessageToSwitch } from '../lan/replica-message.ts'
 import { type Discipline, epochProtocols, exactDiscipline } from '../log/discipline.ts'
 import type { DiskBus } from '../machine/types.ts'
+import { type CopyState, copyStanding } from '../replica/copy-state.ts'
 import type { ReplicationPolicy } from '../replication/policy.ts'
 import { defaultReplicationPolicy } from '../replication/policy.ts'
 import { defaultReachPolicy } from '../replication/reach-probe.ts'
 import { Actor, type Death } from './actor.ts'
 import { Chance } from './chance.ts'
 import { Checkers } from './checkers.ts'
-import { DiskServer, type FromArbiter, type FromDisk, RecordFile, type ToArbiter, type ToDisk } from './disk-server.ts'
-import { DiskStore } from './disk-store.ts'
+import { RecordFile } from './disk-server.ts'
+import { DiskSite } from './disk-site.ts'
 import { diskHost, lanHost, replicaNames } from './names.ts'
 import { Network } from './network.ts'
 import { SimReplica, type Times } from './replica.ts'
 import { Stations } from './stations.ts'
 import { type LanHello, SwitchServer } from './switch-server.ts'
 import { Timeline } from './timeline.ts'
-import { diskSectors, tinyConfig } from './tiny-machine.ts'
+import { tinyConfig } from './tiny-machine.ts'
 
 /** A replica host starts a process at a time. */
 export interface Host {
@@ -28,6 +29,8 @@ export interface Host {
   replica: SimReplica | undefined
   /** How far its calendar is beside fake time. */
   calendarOffsetMs: number
+  /** Of own copies: what became of this host's. */
+  stamp: CopyState | undefined
 }
 
 /** As the product's, but ten times as impatient: so that a simulated second is worth ten. */
@@ -68,7 +71,12 @@ function backupsOf(seed: number, chance: Chance): number {
   return new Chance(seed, 21).chance(0.1) ? 3 : backups
 }
 
-function timesOf(seed: number, chance: Chance, backups: number): Times {
+/** An eighth of the seeds with one backup have a disk that is not shared: each replica has its own copy. Dice of their own, too. */
+function ownDisksIn(seed: number): boolean {
+  return new Chance(seed, 39).chance(0.12)
+}
+
+function timesOf(seed: number, chance: Chance, backups: number, hasOwnDisks: boolean): Times {
   const { discipline, bus } = disciplineOf(seed)
   return {
     policy: { ...quickPolicy(), backups, discipline },
@@ -94,6 +102,7 @@ function timesOf(seed: number, chance: Chance, backups: number): Times {
     // Dice of their own, as for the discipline.
     backupReads: new Chance(seed, 5).chance(0.4),
     asBytes: chance.chance(0.2),
+    hasOwnDisks,
   }
 }
 
@@ -105,12 +114,14 @@ export class World {
   readonly chance: Chance
   readonly checkers: Checkers
   readonly network: Network
-  readonly store: DiskStore
   readonly hosts: readonly Host[]
   readonly times: Times
   /** How many the machine is to have. */
   readonly backups: number
-  diskServer!: DiskServer
+  /** The arbiter's, with the shared disk, if it is one. */
+  readonly arbiterSite: DiskSite
+  /** Of a disk that is not shared: each replica's own copy, on its host. */
+  readonly copies: readonly DiskSite[]
   lan!: SwitchServer
   /** A fault touched the switch or a cable to it in this run of the machine. */
   mayLoseFrames = false
@@ -119,7 +130,6 @@ export class World {
   /** For faults: told when the next backup is started, once. */
   onProtecting: (() => void) | undefined
   readonly #records = new RecordFile()
-  #boots = 0
   #runs = 0
   #stations!: Stations
   /** What stations got in all runs of the machine. */
@@ -144,18 +154,34 @@ export class World {
         if (from === diskHost) this.checkers.count('disk_answer_lost')
       },
     })
-    this.store = new DiskStore(diskSectors, chance)
+    this.arbiterSite = this.#newSite(diskHost)
     this.backups = backupsOf(seed, chance)
     if (this.backups === 3) this.checkers.count('three_backups')
-    this.times = timesOf(seed, chance, this.backups)
+    const hasOwnDisks = this.backups === 1 && ownDisksIn(seed)
+    if (hasOwnDisks) this.checkers.count('own_disks')
+    this.checkers.hasOwnDisks = hasOwnDisks
+    this.times = timesOf(seed, chance, this.backups, hasOwnDisks)
     const { discipline } = this.times.policy
     if (discipline.kind === 'epoch') this.checkers.epochs = { discipline, bus: this.times.bus }
     this.hosts = replicaNames
       .slice(0, this.backups + 1)
-      .map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40) }))
-    this.startDiskServer()
+      .map((name) => ({ name, replica: undefined, calendarOffsetMs: chance.between(-40, 40), stamp: undefined }))
+    this.copies = hasOwnDisks ? this.hosts.map(({ name }) => this.#newSite(name, name)) : []
+    for (const site of [this.arbiterSite, ...this.copies]) site.start()
     this.startSwitch()
     this.#keepWatch()
+  }
+
+  #newSite(host: string, owner?: string): DiskSite {
+    const { timeline, network, chance, checkers } = this
+    const onDied = (): void => checkers.onDiskServerDied(owner)
+    const options = { host, timeline, network, chance, records: this.#records, witness: checkers, onDied }
+    return new DiskSite(owner === undefined ? options : { ...options, owner })
+  }
+
+  /** Whose requests are carried out here, or would be. */
+  copyOf(replica: string): DiskSite | undefined {
+    return this.copies.find(({ host }) => host === replica)
   }
 
   #keepWatch(): void {
@@ -180,23 +206,6 @@ export class World {
 
   // ---- things that are started ---------------------------------------------------------------------------------------
 
-  startDiskServer(): void {
-    const actor = new Actor(diskHost, this.timeline)
-    this.network.onHostIsBack(diskHost)
-    const bootId = `boot-${++this.#boots}`
-    const server = new DiskServer({
-      actor,
-      store: this.store,
-      records: this.#records,
-      bootId,
-      witness: this.checkers,
-    })
-    this.diskServer = server
-    actor.onDeath(() => this.checkers.onDiskServerDied())
-    this.network.listen<FromArbiter, ToArbiter>('arbiter', actor, (end) => server.onArbiterConnection(end))
-    this.network.listen<FromDisk, ToDisk>('disk', actor, (end) => server.onDiskConnection(end))
-  }
-
   startSwitch(): void {
     const actor = new Actor(lanHost, this.timeline)
     const lan = new SwitchServer(actor, this.checkers, (frame) => {
@@ -210,7 +219,7 @@ export class World {
   /** The operator starts the machine, with a backup. */
   up(): void {
     const run = ++this.#runs
-    const first = this.chance.pick(this.hosts)
+    const first = this.#startingHost(this.chance.pick(this.hosts))
     this.trace(() => `up: run ${run}, primary ${first.name}, ${this.backups} backups`)
     for (const replica of this.replicas) replica.actor.kill('process')
     this.#stations?.stop()
@@ -233,6 +242,23 @@ export class World {
     }
   }
 
+  /**
+   * Of a disk that is not shared: the host whose copy was live last. If that is not known of any, because a winner was lost with
+   * the other replica before it had all that it had followed, the operator goes back to the one that was live before.
+   */
+  #startingHost(chosen: Host): Host {
+    if (this.copies.length === 0) return chosen
+    const record = this.#records.load().fields
+    const standing = ({ name, stamp }: Host) => copyStanding(stamp, record, name)
+    const newest = [chosen, ...this.hosts].find((host) => standing(host) === 'newest')
+    if (newest) return newest
+    const before = this.hosts.find(({ name }) => name !== record.holder)!
+    const lost = this.hosts.find((host) => host !== before)!
+    this.checkers.onNoNewestCopy(standing(lost), before.stamp)
+    before.stamp = undefined
+    return before
+  }
+
   /** The operator starts a backup again that died before its primary had it: the machine waits for one. */
   startMissingBackup(): void {
     const waiting = this.replicas.find(({ primary, isGone }) => primary?.state === 'starting' && !isGone)
@@ -243,7 +269,7 @@ export class World {
   /** A machine that runs alone gets a new backup, as soon as a host is free. */
   keepProtected(): void {
     const [alone, ...others] = this.live
-    if (!alone || others.length > 0 || !this.wantsProtection) return
+    if (!alone || others.length > 0 || !this.wantsProtection || !alone.areCopiesSafe) return
     const { state, backups } = alone.primary!.status
     if (state === 'asking' || state === 'starting' || backups.length >= this.backups) return
     const free = this.hosts.find(({ replica }) => replica?.isGone)
@@ -272,6 +298,12 @@ export class World {
       primaryHost,
       runId,
       calendarOffsetMs: () => host.calendarOffsetMs,
+      stamp: {
+        read: () => host.stamp,
+        write: (stamp) => {
+          host.stamp = stamp
+        },
+      },
     })
     host.replica.start()
   }
@@ -292,6 +324,17 @@ export class World {
     if (replica.isLive && this.#hasUnlistedSiblings(replica)) this.checkers.count('died_before_siblings_were_listed')
     this.trace(() => `kill ${replica.name} (${how})`)
     replica.actor.kill(how)
+    const copy = how === 'host' ? this.copyOf(replica.name) : undefined
+    if (copy) this.#powerCycle(copy)
+  }
+
+  /** A replica's host is gone, and with it the disk server that has its own copy. Both come back. */
+  #powerCycle(copy: DiskSite): void {
+    if (copy.server.actor.isDead) return
+    copy.server.actor.kill('host')
+    this.timeline.after(this.chance.between(20, 200) * 1000, () => {
+      if (copy.server.actor.isDead) copy.start()
+    })
   }
 
   /** It won the machine, and has not named its siblings yet: whoever of them could take over may not. */
@@ -313,11 +356,33 @@ export class World {
       this.checkers.count('unflushed_written_again')
     const [survivor] = this.live
     const live = survivor && { machine: survivor.machine, batches: survivor.hart.takeLastBatches() }
-    const image = survivor && isSettled ? this.store.cache : undefined
+    const { store } = (survivor && this.copyOf(survivor.name)) ?? this.arbiterSite
+    const image = survivor && isSettled ? store.cache : undefined
+    if (isSettled) this.#compareCopies()
     this.checkers.finishRun(live, image, {
       mayLoseFrames: this.mayLoseFrames,
       isSettled: isSettled && live !== undefined,
     })
     this.mayLoseFrames = false
+  }
+
+  /** Of a disk that is not shared: a protected machine's backup has replayed everything, and its copy has it. */
+  get areCopiesBeside(): boolean {
+    const pair = this.#pairWithCopies
+    return !pair || pair.backup.isBeside(pair.live)
+  }
+
+  get #pairWithCopies(): { readonly live: SimReplica; readonly backup: SimReplica } | undefined {
+    const [live] = this.live
+    const backup = this.replicas.find(({ isGone, name }) => !isGone && name !== live?.name)
+    const isPair = this.copies.length > 0 && live?.primary?.state === 'protected'
+    return isPair && backup ? { live, backup } : undefined
+  }
+
+  #compareCopies(): void {
+    const pair = this.#pairWithCopies
+    if (!pair) return
+    const imageOf = ({ name }: SimReplica): Uint8Array => this.copyOf(name)!.store.cache
+    this.checkers.onCopiesCompared(imageOf(pair.live), imageOf(pair.backup))
   }
 }

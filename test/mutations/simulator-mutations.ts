@@ -201,4 +201,25 @@ export const simulatorMutations: readonly Mutation[] = [
     to: "        if (waiting.work.operation === 'flush') this.unflushed.onFlushed(this.unflushed.beginFlush())\n        waiting",
     noticedBy: { seeds: 1000 },
   },
+  {
+    name: 'simulator: own copies: a backup follows although the last round was not made',
+    file: 'src/replica/disks-with-copies.ts',
+    from: 'if (copies) copies.finish(begin)',
+    to: 'if (copies) begin()',
+    noticedBy: { seeds: 1000 },
+  },
+  {
+    name: 'simulator: own copies: what has changed is not counted for who copies it',
+    file: 'src/disk/change-map.ts',
+    from: 'this.#counters[piece]!++',
+    to: 'this.#counters[piece]! += 0',
+    noticedBy: { seeds: 1000 },
+  },
+  {
+    name: 'simulator: own copies: a backup makes no changes',
+    file: 'src/replica/own-disk.ts',
+    from: "if (work.operation === 'read') return\n",
+    to: "if (work.operation !== 'flush') return\n",
+    noticedBy: { seeds: 300 },
+  },
 ]
