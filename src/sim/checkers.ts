@@ -362,9 +362,9 @@ export class Checkers implements Witness {
       this.#compare('frame', made, verdicts.isSettled && !verdicts.mayLoseFrames, verdicts)
       this.#compare('console', made, verdicts.isSettled, verdicts)
     }
-    this.#batches = []
     // Before it was switched on, nothing changed.
     if (this.#batches.length > 0) this.#lastLive = this.#writer
+    this.#batches = []
     this.#writer = ''
     this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []

@@ -222,4 +222,18 @@ export const simulatorMutations: readonly Mutation[] = [
     to: "if (work.operation !== 'flush') return\n",
     noticedBy: { seeds: 300 },
   },
+  {
+    name: 'simulator: own copies: changes that overlap go side by side',
+    file: 'src/disk/turns.ts',
+    from: 'whenOver(earlier, () =>',
+    to: 'whenOver(earlier.slice(earlier.length), () =>',
+    noticedBy: { seeds: 300 },
+  },
+  {
+    name: 'simulator: own copies: the machine is started from an outdated one',
+    file: 'src/replica/copy-state.ts',
+    from: "(stamp.state === 'live' && stamp.generation >= heldSince)",
+    to: "(stamp.state === 'live' && heldSince >= 0)",
+    noticedBy: { seeds: 1000 },
+  },
 ]
