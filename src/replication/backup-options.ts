@@ -39,6 +39,8 @@ export interface ReplayReport {
 export interface BackupStatus {
   readonly state: BackupState
   readonly generation: Generation | undefined
+  /** Whose log it has: of the primary that began to write in this generation. 0: nobody's. */
+  readonly hold: Generation
   /** Follows its primary, and was welcomed: it may take over. */
   readonly isListed: boolean
   readonly progress: Progress

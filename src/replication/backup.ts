@@ -89,6 +89,7 @@ export class Backup {
     return {
       state: this.#role.state,
       generation: this.#eligibility.known,
+      hold: this.#log.hold,
       isListed: this.#role.state === 'replaying' && this.#eligibility.isListed,
       progress: this.#log.progress(nowMs),
       reach: this.#line.reach,

@@ -40,6 +40,16 @@ interface Seen {
   readonly failovers: number
 }
 
+/** What a primary has written, and before it who it followed. */
+interface WrittenLog {
+  /** The generation in which it began to write; 0: the first of this run of the machine. */
+  readonly hold: number
+  readonly writer: string
+  readonly batches: LogBatch[]
+  /** Where the logs of primaries ended that were followed by another one. */
+  readonly failoverEnds: readonly LogEnd[]
+}
+
 export interface Verdicts {
   /** Frames may be missing: switch or LAN had a fault. */
   readonly mayLoseFrames: boolean
@@ -63,10 +73,13 @@ export class Checkers implements Witness {
   onLiveNext: ((replica: string) => void) | undefined
   /** For exhaustive runs: told at each boundary, with its number from 1. */
   onBoundaryReached: ((boundary: number) => void) | undefined
-  #batches: LogBatch[] = []
+  /**
+   * In this run of the machine, the last one's is the truth. Earlier ones are kept: of a winner that is lost before it has backups
+   * nothing was ever seen, and who then goes live has followed the one before it, and may have more of that.
+   */
+  #logs: WrittenLog[] = []
   /** What the disk gave to whoever wrote the log, by its digest. */
   readonly #reads = new Map<bigint, Uint8Array>()
-  #writer = ''
   #seen: Seen[] = []
   #failovers = 0
   /** … when each replica went live; the first one did before any. */
@@ -80,8 +93,6 @@ export class Checkers implements Witness {
   #goesBack = false
   /** Of a machine in the epoch discipline. */
   epochs: EpochSettings | undefined
-  /** Where the logs of primaries ended that were followed by another one, in this run of the machine. */
-  #failoverEnds: LogEnd[] = []
   #isDiskBroken = false
   /** The first generation of this run of the machine. */
   #runGeneration = Number.POSITIVE_INFINITY
@@ -118,8 +129,11 @@ export class Checkers implements Witness {
 
   /** The end of the log as far as it is written and told. */
   get logEnd(): bigint {
-    const last = this.#batches.at(-1)
-    return last ? batchEnd(last) : 0n
+    return endOf(this.#logs.at(-1))
+  }
+
+  get #writer(): string | undefined {
+    return this.#logs.at(-1)?.writer
   }
 
   // ---- what is seen --------------------------------------------------------------------------------------------------
@@ -253,10 +267,10 @@ export class Checkers implements Witness {
   }
 
   onRecorded(replica: string, batch: LogBatch): void {
-    if (replica !== this.#writer) return
-    if (batch.firstIndex !== this.logEnd)
-      this.violate(`${replica} writes entry ${batch.firstIndex} after ${this.logEnd}`)
-    this.#batches.push(batch)
+    const log = this.#logs.findLast(({ writer }) => writer === replica)
+    if (!log) return
+    if (batch.firstIndex !== endOf(log)) this.violate(`${replica} writes entry ${batch.firstIndex} after ${endOf(log)}`)
+    log.batches.push(batch)
   }
 
   onBoundary(): void {
@@ -308,17 +322,17 @@ export class Checkers implements Witness {
       this.violate(`${holder} and ${replica} both hold generation ${generation}: two live`)
     }
     this.#holders.set(generation, replica)
-    if (this.#writer === '') {
+    if (this.#writer === undefined) {
       if (this.hasOwnDisks && this.#lastLive !== '' && replica !== this.#lastLive && !this.#goesBack) {
         this.violate(`${replica} starts the machine from its own copy, and ${this.#lastLive} was live later`)
       }
       this.#goesBack = false
-      this.#writer = replica
+      this.#logs.push({ hold: 0, writer: replica, batches: [], failoverEnds: [] })
       this.#runGeneration = generation
     }
   }
 
-  onLive(replica: string, _generation: number, logEnd: LogEnd): void {
+  onLive(replica: string, generation: number, hold: number, logEnd: LogEnd): void {
     this.count('failover')
     const hook = this.onLiveNext
     this.onLiveNext = undefined
@@ -329,14 +343,19 @@ export class Checkers implements Witness {
     if (this.#isAnotherLive(replica)) this.count('took_over_from_living_primary')
     this.#failovers++
     this.#failoversBefore.set(replica, this.#failovers)
-    // An heir may have less of the log than a winner that was lost before it had backups of its own: that one never was.
-    this.#failoverEnds = [...this.#failoverEnds.filter((end) => end < logEnd), logEnd]
     if (this.#failovers > 1) this.count('second_failover')
-    if (logEnd > this.logEnd) this.violate(`${replica} goes live at entry ${logEnd} of ${this.logEnd}`)
-    if (logEnd < this.logEnd) this.count('entries_lost_with_primary')
-    while (this.#batches.length > 0 && this.#batches.at(-1)!.firstIndex >= logEnd) this.#batches.pop()
-    if (this.logEnd !== logEnd) this.violate(`${replica} goes live at entry ${logEnd}, in the middle of a batch`)
-    this.#writer = replica
+    const followed = this.#logs.findLast((log) => log.hold <= hold)
+    if (logEnd > endOf(followed)) this.violate(`${replica} goes live at entry ${logEnd} of ${endOf(followed)}`)
+    if (logEnd < endOf(followed)) this.count('entries_lost_with_primary')
+    const { batches = [], failoverEnds = [] } = followed ?? {}
+    const log: WrittenLog = {
+      hold: generation,
+      writer: replica,
+      batches: batches.filter(({ firstIndex }) => firstIndex < logEnd),
+      failoverEnds: [...failoverEnds.filter((end) => end < logEnd), logEnd],
+    }
+    if (endOf(log) !== logEnd) this.violate(`${replica} goes live at entry ${logEnd}, in the middle of a batch`)
+    this.#logs.push(log)
   }
 
   onDivergence(replica: string, divergence: Divergence): void {
@@ -355,7 +374,7 @@ export class Checkers implements Witness {
     image: Uint8Array | undefined,
     verdicts: Verdicts,
   ): void {
-    if (live) for (const batch of live.batches) this.#batches.push(batch)
+    if (live) this.#logs.at(-1)?.batches.push(...live.batches)
     this.entries += Number(this.logEnd)
     const made = this.#replayTruth(live?.machine, image, verdicts.mayLoseFrames)
     if (made) {
@@ -363,14 +382,12 @@ export class Checkers implements Witness {
       this.#compare('console', made, verdicts.isSettled, verdicts)
     }
     // Before it was switched on, nothing changed.
-    if (this.#batches.length > 0) this.#lastLive = this.#writer
-    this.#batches = []
-    this.#writer = ''
+    if (this.logEnd > 0n) this.#lastLive = this.#writer!
+    this.#logs = []
     this.#runGeneration = Number.POSITIVE_INFINITY
     this.#seen = []
     this.#failovers = 0
     this.#failoversBefore.clear()
-    this.#failoverEnds = []
     this.#isFirstRun = false
     this.#isDiskBroken = false
   }
@@ -384,8 +401,9 @@ export class Checkers implements Witness {
     const truth = new Replayer(new TinyMachine())
     const model = new DiskModel(this.#isFirstRun)
     const made: Output[] = []
-    const epochs = this.epochs && new EpochRules(this.epochs, this.#failoverEnds, (situation) => this.count(situation))
-    for (const batch of this.#batches) {
+    const { batches = [], failoverEnds = [] } = this.#logs.at(-1) ?? {}
+    const epochs = this.epochs && new EpochRules(this.epochs, failoverEnds, (situation) => this.count(situation))
+    for (const batch of batches) {
       const entries = decodeBatch(batch.bytes)
       const { state, outputs } = this.#replay(truth, batch, entries)
       if (state.kind === 'diverged') {
@@ -477,4 +495,9 @@ export class Checkers implements Witness {
       this.violate(`${kind} ${truth[next]!.sequence} was made and never seen: an output is lost`)
     }
   }
+}
+
+function endOf(log: WrittenLog | undefined): bigint {
+  const last = log?.batches.at(-1)
+  return last ? batchEnd(last) : 0n
 }

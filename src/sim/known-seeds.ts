@@ -58,6 +58,18 @@ export const knownSeeds: readonly KnownSeed[] = [
       'primary (replication/read-stall.test.ts, "is none for a replica that stood still …")',
   },
   {
+    seed: 85_279,
+    found:
+      'a false alarm of the checkers: a winner is lost before it has backups of its own, and the heir that then goes live has ' +
+      'more of the log before it than the winner had',
+  },
+  {
+    seed: 88_517,
+    found:
+      'a false alarm of the campaign: a failover while the machine is to stand still, so that the next live one ran on, and its ' +
+      'last frame was still under way at the end',
+  },
+  {
     seed: 101_726,
     found:
       'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +

@@ -557,7 +557,7 @@ export class SimReplica {
         return
       case 'goLive':
         witness.onHolds(this.name, effect.generation)
-        witness.onLive(this.name, effect.generation, effect.logEnd)
+        witness.onLive(this.name, effect.generation, this.backup!.status(this.actor.nowMs).hold, effect.logEnd)
     }
   }
 

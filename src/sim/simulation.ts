@@ -123,15 +123,19 @@ function settle(world: World, entries: number): boolean {
   while (checkers.entries + Number(checkers.logEnd) < entries && !failed() && !isLost()) {
     timeline.runUntil(timeline.nowUs + 50_000, failed)
   }
-  // Nothing new is asked for, and the machine stands still; what is on its way arrives.
+  // Nothing new is asked for, and whoever is live stands still, also if that is another one by now; what is on its way arrives.
   world.stations.stop()
-  for (const { hart } of world.live) hart.hang()
   const isCalm = (): boolean =>
     world.live.every(({ primary, disk }) => primary!.status.heldOutputs === 0 && disk.steady.isIdle) &&
     world.areCopiesBeside
-  timeline.runUntil(timeline.nowUs + 100_000, failed)
-  timeline.runUntil(timeline.nowUs + patienceMs * 1000, () => failed() || isCalm())
+  let still: typeof world.live
+  do {
+    still = world.live
+    for (const { hart } of still) hart.hang()
+    timeline.runUntil(timeline.nowUs + 100_000, failed)
+    timeline.runUntil(timeline.nowUs + patienceMs * 1000, () => failed() || isCalm())
+    timeline.runUntil(timeline.nowUs + 100_000, failed)
+  } while (!failed() && !world.live.every((replica) => still.includes(replica)))
   if (!isCalm()) checkers.violate('faults are over, and outputs are held, or disk requests wait, for ever')
-  timeline.runUntil(timeline.nowUs + 100_000, failed)
   return !isLost()
 }

@@ -72,7 +72,7 @@ export interface Witness {
   onHolds(replica: string, generation: number): void
   /** The arbiter has dropped the last backup. */
   onBackupDropped(replica: string): void
-  /** A backup has become the primary; the log goes on at this entry. */
-  onLive(replica: string, generation: number, logEnd: LogEnd): void
+  /** A backup has become the primary; the log of who began to write in generation `hold` goes on at this entry. */
+  onLive(replica: string, generation: number, hold: number, logEnd: LogEnd): void
   onDivergence(replica: string, divergence: Divergence): void
 }
