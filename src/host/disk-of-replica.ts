@@ -138,6 +138,8 @@ export class SharedDisk implements DiskOfReplica {
 
 /** An orderly end waits so long for a disk. */
 const closeTimeoutMs = 2000
+/** Between two attempts to bring what was followed to stable storage. */
+const secureAgainMs = 1000
 
 /** The connection of an `OwnDiskRequests`, which decides. */
 export class OwnDisk implements DiskOfReplica {
@@ -146,6 +148,7 @@ export class OwnDisk implements DiskOfReplica {
   readonly #requests: OwnDiskRequests
   #isConnected = false
   #isDropped = false
+  #secureAgain: NodeJS.Timeout | undefined
 
   constructor(place: DiskPlace, hasOther: () => boolean, events: DiskEvents) {
     this.#place = place
@@ -163,6 +166,10 @@ export class OwnDisk implements DiskOfReplica {
       hasOther,
       onAnswer: events.onAnswer,
       onFailed: events.onOwnDiskFailed,
+      later: (again) => {
+        this.#secureAgain = setTimeout(again, secureAgainMs)
+      },
+      trace: events.trace,
     })
   }
 
@@ -179,14 +186,12 @@ export class OwnDisk implements DiskOfReplica {
   }
 
   /**
-   * Resolves when all that it followed is on stable storage; later requests have their turn after it anyway.
-   * @throws NbdError it is not, and no guest has heard of that; it is kept, and written again before the guest's next flush
+   * Resolves when all that it followed is on stable storage, which may need several attempts; later requests have their turn after
+   * it anyway.
    */
   async goLive(pass: ReplicaPass): Promise<void> {
     this.begin(pass)
-    await new Promise<void>((resolve, reject) => {
-      this.#requests.goLive((error) => (error ? reject(error) : resolve()))
-    })
+    await new Promise<void>((resolve) => this.#requests.goLive(resolve))
   }
 
   issue(request: DiskRequest): void {
@@ -215,6 +220,7 @@ export class OwnDisk implements DiskOfReplica {
   async secure(): Promise<void> {}
 
   async close(): Promise<void> {
+    clearTimeout(this.#secureAgain)
     const changesAreOver = (): Promise<void> => new Promise((resolve) => this.#requests.afterChanges(resolve))
     if (!this.#isDropped) await Promise.race([changesAreOver(), sleep(closeTimeoutMs)])
     await this.#steady.close()
@@ -222,6 +228,7 @@ export class OwnDisk implements DiskOfReplica {
 
   drop(): void {
     this.#isDropped = true
+    clearTimeout(this.#secureAgain)
     this.#steady.drop()
   }
 }

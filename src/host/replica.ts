@@ -498,7 +498,7 @@ export class Replica {
         flush: (done, failed) => this.#disk.flush().then(done, (error: Error) => failed(error.message)),
         follow: (requests) => this.#disk.follow(requests),
         begin: () => this.#disk.begin(),
-        connect: (generation, done) => this.#disk.connect(BigInt(generation)).then(() => done(undefined), done),
+        connect: (generation, done) => this.#disk.connect(BigInt(generation)).then(done),
       },
       hasOwn: () => this.#equipped.hasOwnDisks,
       isPrimary: () => this.#core.primary !== undefined,
@@ -507,7 +507,6 @@ export class Replica {
         // A backup may come now.
         this.#events.onBackupsMayDiffer?.()
       },
-      trace: this.#events.trace,
     })
   }
 

@@ -27,8 +27,8 @@ export interface DisksOfReplica extends Pick<DisksPort, 'issue' | 'onReplayed' |
   follow(requests: readonly DiskRequest[]): void
   /** Own copies are equal to the primary's: changes that were followed are made from now on. */
   begin(): void
-  /** @param done all that was followed is on stable storage; or, with an error, it is not */
-  connect(generation: number, done: (error: Error | undefined) => void): void
+  /** @param done all that was followed is on stable storage */
+  connect(generation: number, done: () => void): void
 }
 
 export interface DisksWithCopiesOptions {
@@ -38,7 +38,6 @@ export interface DisksWithCopiesOptions {
   readonly isPrimary: () => boolean
   /** From here on its own copies are the machine's disks. */
   readonly stampLive: (generation: number) => void
-  readonly trace: (line: string) => void
 }
 
 export class DisksWithCopies implements DisksPort {
@@ -52,8 +51,7 @@ export class DisksWithCopies implements DisksPort {
   }
 
   /**
-   * What this replica followed before it went live is on its own copies, or could not be made safe. Before that nobody should
-   * begin to copy them: with this replica's end the copies that were live before would be the newest, and be overwritten.
+   * What this replica followed before it went live is on its own copies. Before that nobody should begin to copy them: with this replica's end the copies that were live before would be the newest, and be overwritten.
    */
   get isSafe(): boolean {
     return this.#isSafe
@@ -96,13 +94,12 @@ export class DisksWithCopies implements DisksPort {
   }
 
   connect(generation: number): void {
-    const { disks, hasOwn, isPrimary, stampLive, trace } = this.#options
+    const { disks, hasOwn, isPrimary, stampLive } = this.#options
     this.#keep()
     this.#isSafe = !hasOwn()
-    disks.connect(generation, (error) => {
+    disks.connect(generation, () => {
       this.#isSafe = true
-      if (error) trace(`own copies are not stamped: ${error.message}`)
-      else if (isPrimary() && hasOwn()) stampLive(generation)
+      if (isPrimary() && hasOwn()) stampLive(generation)
     })
   }
 

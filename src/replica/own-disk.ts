@@ -30,6 +30,9 @@ export interface OwnDiskOptions {
   readonly onAnswer: (answer: DiskAnswer) => void
   /** This copy has failed while another replica has a good one. */
   readonly onFailed: (error: Error) => void
+  /** Calls it after a while, for as long as this replica lives. */
+  readonly later: (again: () => void) => void
+  readonly trace: (line: string) => void
 }
 
 export class OwnDiskRequests {
@@ -72,18 +75,26 @@ export class OwnDiskRequests {
 
   /**
    * This replica is live. Later requests have their turn after what it followed.
-   * @param done all that it followed is on stable storage; or, with an error, it is not, and no guest has heard of that: it is
-   *   kept, and written again before the guest's next flush
+   * @param done all that it followed is on stable storage. A disk that fails to do that, with no other copy to be had, is asked
+   *   again and again: no guest hears of it, and what is kept is written again before the guest's next flush
    */
-  goLive(done: (error: NbdError | undefined) => void): void {
-    const { steady, hasOther, onFailed } = this.#options
+  goLive(done: () => void): void {
     this.#isLive = true
-    this.#turns.afterChanges(() =>
-      steady.secure((error) => {
-        if (error && hasOther()) onFailed(error)
-        done(error)
-      }),
-    )
+    this.#turns.afterChanges(() => this.#secure(done))
+  }
+
+  #secure(done: () => void): void {
+    const { steady, hasOther, onFailed, later, trace } = this.#options
+    steady.secure((error) => {
+      if (!error) done()
+      else if (hasOther()) onFailed(error)
+      else {
+        trace(
+          `own copy: what was followed is not on stable storage yet, and no backup is started before: ${error.message}`,
+        )
+        later(() => this.#secure(done))
+      }
+    })
   }
 
   /** A live replica's machine asks for this. */

@@ -70,6 +70,12 @@ export const knownSeeds: readonly KnownSeed[] = [
       'last frame was still under way at the end',
   },
   {
+    seed: 94_485,
+    found:
+      'own copies: the disk failed to make safe what its replica had followed, nobody asked it again, a new backup copied from it ' +
+      'over the copy that was live before, and the replica was lost (host/own-disk.test.ts, "… is safe when it can be")',
+  },
+  {
     seed: 101_726,
     found:
       'a backup was given a machine that had run on beyond the last log entry; the other backup took over at that entry, ' +

@@ -5,7 +5,6 @@
  */
 
 import { formatExportName } from '../disk/names.ts'
-import type { NbdError } from '../disk/nbd-error.ts'
 import { SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
@@ -28,6 +27,8 @@ export interface OwnDiskLineOptions extends DiskLineOptions {
   readonly stampLive: (generation: number) => void
 }
 
+const secureAgainMs = 100
+
 export class OwnDiskLine implements DisksPort {
   readonly steady: SteadyRequests
   readonly #requests: OwnDiskRequests
@@ -49,7 +50,12 @@ export class OwnDiskLine implements DisksPort {
         if (line.includes('is refused now')) options.onRestoreRefused()
       },
     })
-    this.#requests = new OwnDiskRequests({ ...options, steady: this.steady })
+    this.#requests = new OwnDiskRequests({
+      ...options,
+      steady: this.steady,
+      later: (again) => actor.after(secureAgainMs * 1000, again),
+      trace: () => {},
+    })
     this.#reads = new ReplayedReads({
       readsAhead: options.readsAhead,
       inTurn: (request, begin) => this.#requests.inTurn(request, begin),
@@ -77,7 +83,6 @@ export class OwnDiskLine implements DisksPort {
       hasOwn: () => true,
       isPrimary: options.isPrimary,
       stampLive: options.stampLive,
-      trace: () => {},
     })
   }
 
@@ -92,7 +97,7 @@ export class OwnDiskLine implements DisksPort {
   }
 
   /** Of a machine's first replica: `done` when it has its copy, and what an earlier run of it had left on the way has drained. */
-  start(done: (error: NbdError | undefined) => void): void {
+  start(done: () => void): void {
     this.#begin()
     this.#requests.goLive(done)
   }

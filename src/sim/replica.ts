@@ -266,10 +266,7 @@ export class SimReplica {
     const { disk } = this
     if (disk instanceof OwnDiskLine) {
       this.#options.stamp.write({ state: 'live', generation })
-      disk.start((error) => {
-        if (error) this.#giveUp(error.message)
-        else this.#becomePrimary(generation)
-      })
+      disk.start(() => this.#becomePrimary(generation))
     } else this.#becomePrimary(generation)
   }
 

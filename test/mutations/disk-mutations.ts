@@ -294,6 +294,16 @@ export const diskMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'an own copy that could not be made safe counts as safe',
+    file: 'src/replica/own-disk.ts',
+    from: 'if (!error) done()\n      else if (hasOther()) onFailed(error)',
+    to: 'if (!error || !hasOther()) done()\n      else if (hasOther()) onFailed(error)',
+    noticedBy: {
+      file: 'src/host/own-disk.test.ts',
+      test: 'a copy that cannot be made safe at go-live, with no other one, goes on, writes again, and is safe when it can be',
+    },
+  },
+  {
     name: 'an own copy is copied before it has what its replica followed',
     file: 'src/replica/disks-with-copies.ts',
     from: 'this.#isSafe = !hasOwn()',
