@@ -163,6 +163,7 @@ test('a copy that cannot be made safe at go-live, with no other one, goes on, wr
   const { backend, store, failures, answers } = await ownCopies(t, false)
   backend.begin()
   backend.onReplayed([replayed(write(1n, 5n, 0x11))], [])
+  await until(() => store.counts.write === 1)
   store.failures.flush = Infinity
   let isSafe = false
   const connecting = backend.connect(2n).then(() => {
@@ -172,11 +173,10 @@ test('a copy that cannot be made safe at go-live, with no other one, goes on, wr
   await until(() => answers.length === 1)
   assert.deepEqual([answers[0]!.status, isSafe, failures.length], ['ioError', false, 0])
   store.failures.flush = 0
-  const writesBefore = store.counts.write
   backend.issue(flush(3n))
   await until(() => answers.length === 2)
   assert.equal(answers[1]!.status, 'ok')
-  assert.ok(store.counts.write > writesBefore, 'what the disk gave up is written again')
+  assert.ok(store.counts.write > 1, 'what the disk gave up is written again')
   await connecting
 })
 
