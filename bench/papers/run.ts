@@ -35,7 +35,7 @@ const name = 'bench:papers'
 const partNames = parts.map((part) => part.name)
 const command = benchCommand(
   name,
-  "The papers' tables, ours beside theirs. About fifteen minutes on a quiet machine.",
+  "The papers' tables, ours beside theirs. About half an hour on a quiet machine.",
   [
     benchOptions.quick('one short round, at most five minutes'),
     benchOptions.rounds('3; with --quick 1'),
