@@ -33,20 +33,16 @@ const memory = '512M'
 
 const name = 'bench:papers'
 const partNames = parts.map((part) => part.name)
-const command = benchCommand(
-  name,
-  "The papers' tables, ours beside theirs. About half an hour on a quiet machine.",
-  [
-    benchOptions.quick('one short round, at most five minutes'),
-    benchOptions.rounds('3; with --quick 1'),
-    benchOptions.only('only these parts', partNames),
-    benchOptions.guest(),
-    benchOptions.waitMinutes(),
-    benchOptions.continue(),
-    benchOptions.write(),
-    benchOptions.json(partNames.map((part) => `"${part}"`).join(',')),
-  ],
-)
+const command = benchCommand(name, "The papers' tables, ours beside theirs. About half an hour on a quiet machine.", [
+  benchOptions.quick('one short round, at most five minutes'),
+  benchOptions.rounds('3; with --quick 1'),
+  benchOptions.only('only these parts', partNames),
+  benchOptions.guest(),
+  benchOptions.waitMinutes(),
+  benchOptions.continue(),
+  benchOptions.write(),
+  benchOptions.json(partNames.map((part) => `"${part}"`).join(',')),
+])
 
 async function measureParts(options: BenchOptions, samples: Samples, folder: string): Promise<void> {
   const chosen = parts.filter((part) => options.only?.includes(part.name) ?? true)
