@@ -4,6 +4,8 @@
  * correctness. A closed socket needs no detector: the host reports it at once.
  */
 
+import { Standstill } from './standstill.ts'
+
 export interface DetectorPolicy {
   /** A replica that has sent nothing for this long sends a heartbeat. At most a quarter of the time-out counts. */
   readonly heartbeatMs: number
@@ -36,7 +38,7 @@ export type Suspicion =
 
 export class FailureDetector {
   readonly #policy: DetectorPolicy
-  #lastTickMs: number
+  readonly #standstill: Standstill
   #lastHeardMs: number
   #lastSentMs: number
   /** Since when the peer owes us log traffic: entries it announced, or an acknowledgement. */
@@ -48,7 +50,7 @@ export class FailureDetector {
 
   constructor(policy: DetectorPolicy, nowMs: number) {
     this.#policy = policy
-    this.#lastTickMs = nowMs
+    this.#standstill = new Standstill(policy.timeoutMs, nowMs)
     this.#lastHeardMs = nowMs
     this.#lastSentMs = nowMs
     this.#lastLogMs = nowMs
@@ -99,17 +101,10 @@ export class FailureDetector {
     return nowMs - this.#lastSentMs >= this.#heartbeatMs
   }
 
-  /**
-   * The latest time for the next tick: before it nothing here changes by time alone. Several ticks a time-out, so that a
-   * long gap between two of them means that we stood still ourselves.
-   */
+  /** The latest time for the next tick: before it nothing here changes by time alone. */
   get dueMs(): number {
     const { timeoutMs, logSilenceMs, outOfReachMs } = this.#policy
-    let dueMs = Math.min(
-      this.#lastSentMs + this.#heartbeatMs,
-      this.#lastHeardMs + timeoutMs,
-      this.#lastTickMs + timeoutMs / 4,
-    )
+    let dueMs = Math.min(this.#lastSentMs + this.#heartbeatMs, this.#lastHeardMs + timeoutMs, this.#standstill.dueMs)
     if (this.#owesSinceMs !== undefined) dueMs = Math.min(dueMs, this.#owesSinceMs + timeoutMs)
     if (this.#isLogExpected) dueMs = Math.min(dueMs, this.#lastLogMs + logSilenceMs)
     if (this.#betterPlacedSinceMs !== undefined) dueMs = Math.min(dueMs, this.#betterPlacedSinceMs + outOfReachMs)
@@ -119,15 +114,11 @@ export class FailureDetector {
   /** Call at every tick. */
   suspicion(nowMs: number): Suspicion | undefined {
     const { timeoutMs, logSilenceMs } = this.#policy
-    const sinceTickMs = nowMs - this.#lastTickMs
-    this.#lastTickMs = nowMs
-    if (sinceTickMs > timeoutMs / 2) {
-      // We stood still ourselves (a stopped process, a busy host): the peer's messages may lie unread in our socket.
-      this.#lastHeardMs += sinceTickMs
-      this.#lastLogMs += sinceTickMs
-      if (this.#owesSinceMs !== undefined) this.#owesSinceMs += sinceTickMs
-      if (this.#betterPlacedSinceMs !== undefined) this.#betterPlacedSinceMs += sinceTickMs
-    }
+    const stoodStillMs = this.#standstill.tick(nowMs)
+    this.#lastHeardMs += stoodStillMs
+    this.#lastLogMs += stoodStillMs
+    if (this.#owesSinceMs !== undefined) this.#owesSinceMs += stoodStillMs
+    if (this.#betterPlacedSinceMs !== undefined) this.#betterPlacedSinceMs += stoodStillMs
     if (nowMs - this.#lastHeardMs >= timeoutMs) return 'silent'
     if (this.#owesSinceMs !== undefined && nowMs - this.#owesSinceMs >= timeoutMs) return 'stalled'
     if (this.#isLogExpected && nowMs - this.#lastLogMs >= logSilenceMs) return 'stalled'

@@ -7,25 +7,26 @@
  *                     └─► something else given: by then a disk server that had lost writes has them again, and a backup that
  *                         was dropped has heard of it. So it is a divergence.
  *
- * Time in which this replica stood still itself (a stopped process, a frozen host) does not count: what it was sent meanwhile, that it
- * was dropped above all, lies unread in its socket.
+ * Time in which this replica stood still itself does not count: that it was dropped may lie unread in its socket.
  */
 
 import type { Divergence } from '../log/divergence.ts'
 import type { ReplayReport } from './backup-options.ts'
+import { Standstill } from './standstill.ts'
 
 export class ReadStall {
   readonly #limitMs: number
-  #lastTickMs = Number.NEGATIVE_INFINITY
+  readonly #standstill: Standstill
   #stalled: { readonly sinceMs: number; readonly difference: Divergence | undefined } | undefined
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs
+    this.#standstill = new Standstill(limitMs, Number.NEGATIVE_INFINITY)
   }
 
-  /** The latest time for the next tick; infinite when no read is waited for. Several ticks before the limit, to notice a gap. */
+  /** The latest time for the next tick; infinite when no read is waited for. */
   get dueMs(): number {
-    return this.#stalled ? Math.min(this.#endsMs, this.#lastTickMs + this.#limitMs / 4) : Number.POSITIVE_INFINITY
+    return this.#stalled ? Math.min(this.#endsMs, this.#standstill.dueMs) : Number.POSITIVE_INFINITY
   }
 
   get #endsMs(): number {
@@ -34,7 +35,7 @@ export class ReadStall {
 
   /** What the replayer waits for now, if anything. */
   onNeed(need: ReplayReport['need'], nowMs: number): void {
-    if (!this.#stalled) this.#lastTickMs = nowMs
+    if (!this.#stalled) this.#standstill.restart(nowMs)
     this.#stalled = need && { sinceMs: this.#stalled?.sinceMs ?? nowMs, difference: need.difference }
   }
 
@@ -45,10 +46,8 @@ export class ReadStall {
 
   /** Call at `dueMs`, or at any time before, and before `hasEnded`. */
   onTick(nowMs: number): void {
-    const sinceTickMs = nowMs - this.#lastTickMs
-    this.#lastTickMs = nowMs
-    if (this.#stalled && sinceTickMs > this.#limitMs / 2)
-      this.#stalled = { ...this.#stalled, sinceMs: this.#stalled.sinceMs + sinceTickMs }
+    const stoodStillMs = this.#standstill.tick(nowMs)
+    if (this.#stalled) this.#stalled = { ...this.#stalled, sinceMs: this.#stalled.sinceMs + stoodStillMs }
   }
 
   /** A read was waited for, for too long. */

@@ -261,9 +261,9 @@ export const protectionMutations: readonly Mutation[] = [
   },
   {
     name: 'a replica that was stopped suspects its peer when it wakes',
-    file: 'src/replication/failure-detector.ts',
-    from: '    if (sinceTickMs > timeoutMs / 2) {',
-    to: '    if (sinceTickMs > timeoutMs * 1000) {',
+    file: 'src/replication/standstill.ts',
+    from: 'sinceTickMs > this.#limitMs / 2',
+    to: 'sinceTickMs > this.#limitMs * 1000',
     noticedBy: {
       file: 'src/replication/backup.test.ts',
       test: 'a replica that stood still itself has learnt nothing about its peer',
