@@ -19,9 +19,9 @@ import { Option } from 'commander'
 import { numberFrom } from '../src/cli/count-argument.ts'
 import { readyGuest } from '../src/host/redis-vm.ts'
 import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench, say } from './support/bench-command.ts'
-import { type BenchVm, type Cost, type Mode, modes, startBenchVms, type Timing } from './support/bench-vm.ts'
+import { type BenchVm, type Cost, inTurns, type Mode, modes, startBenchVms, type Timing } from './support/bench-vm.ts'
 import { cpuWorkScript, shortWarmUp, type WarmUp, warmUpCpuWork } from './support/cpu-work.ts'
-import { geometricMean, median } from './support/figures.ts'
+import { geometricMean, median, round3 } from './support/figures.ts'
 
 interface Options extends BenchOptions {
   readonly seconds?: number
@@ -64,8 +64,7 @@ async function measureRounds(
     for (const vm of vms) unitSeconds.push(await warmUpCpuWork(vm, say, warmUp))
     units ??= Math.ceil(seconds / Math.min(...unitSeconds))
     for (let round = 0; round < rounds; round++) {
-      for (const index of inTurns(vms, round)) {
-        const vm = vms[index]!
+      for (const [index, vm] of inTurns([...vms.entries()], round)) {
         const timing = await vm.time(`work ${units}`)
         await vm.requireMode()
         timings[index]![vm.mode].push(timing)
@@ -82,12 +81,6 @@ async function measureRounds(
 
 const otherMode = (mode: Mode): Mode => (mode === 'protected' ? 'unprotected' : 'protected')
 
-/** Another one first in each round: whatever else the machine does hits both alike. */
-function inTurns(vms: readonly BenchVm[], round: number): readonly number[] {
-  const order = vms.map((_, index) => index)
-  return round % 2 === 0 ? order : order.reverse()
-}
-
 const medianOfMode = (vm: VmTimings, mode: Mode, what: keyof Cost): number =>
   median(vm[mode].map((timing) => timing[what]))
 
@@ -97,8 +90,6 @@ const ratioOfVm = (vm: VmTimings, what: keyof Cost): number =>
 function ratioOf({ vms }: Rounds, what: keyof Cost): number {
   return round3(geometricMean(vms.map((vm) => ratioOfVm(vm, what))))
 }
-
-const round3 = (value: number): number => Math.round(value * 1000) / 1000
 
 function table(rounds: Rounds): string {
   const seconds = (vm: VmTimings, mode: Mode, what: keyof Cost): string =>

@@ -1,6 +1,6 @@
 /** What is measured, and what came of it: seconds per contestant and round, ratios of medians. */
 
-import { geometricMean, median, round2 } from '../support/figures.ts'
+import { geometricMean, median, round2, round3 } from '../support/figures.ts'
 import { type Contestant, contestants, type Timing } from './contestants.ts'
 
 export type Group = 'bare' | 'linux'
@@ -110,10 +110,6 @@ export function summarize(rows: readonly Row[], group: Group): Summary | null {
     cpu_vs_qemu: over(own.map((row) => row.cpu_vs_qemu)),
     cpu_vs_icount: over(own.map((row) => row.cpu_vs_icount)),
   }
-}
-
-function round3(value: number): number {
-  return Math.round(value * 1000) / 1000
 }
 
 function mapValues<V, W>({ understudy, qemu, icount }: PerContestant<V>, change: (value: V) => W): PerContestant<W> {

@@ -13,7 +13,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BenchVm } from '../support/bench-vm.ts'
-import { modesOf } from '../support/bench-vm.ts'
+import { inTurns, modes } from '../support/bench-vm.ts'
 import { cpuWorkScript, shortWarmUp, warmUpCpuWork } from '../support/cpu-work.ts'
 import { runRedisBenchmark } from '../support/redis-benchmark.ts'
 import { type ExactRow, exactReport, latencyName, rowName } from './exact-report.ts'
@@ -143,7 +143,7 @@ export const exactPart: Part = {
     const { unitSeconds } = await prepare(vms.unprotected, session)
     await prepare(vms.protected, session)
     const cpuUnits = Math.ceil(amounts.cpuSeconds / unitSeconds)
-    for (const mode of modesOf(round)) await measureMode(session, vms[mode], amounts, cpuUnits)
+    for (const mode of inTurns(modes, round)) await measureMode(session, vms[mode], amounts, cpuUnits)
     await measureReading(session, amounts)
   },
   report: exactReport,

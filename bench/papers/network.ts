@@ -6,7 +6,7 @@
  * All that a guest receives is an input and goes to the backup; of what it transmits only markers do.
  */
 
-import { modesOf } from '../support/bench-vm.ts'
+import { inTurns, modes } from '../support/bench-vm.ts'
 import { type Direction, runBulkTransfer } from '../support/bulk-transfer.ts'
 import { bitsText, ratioText } from './exact-report.ts'
 import { addCost, costOf, costRow } from './measured-cost.ts'
@@ -53,7 +53,7 @@ export const networkPart: Part = {
   async measure({ isQuick, samples, say, vms }, round) {
     const both = await vms()
     for (const direction of directions) {
-      for (const mode of modesOf(round)) {
+      for (const mode of inTurns(modes, round)) {
         const cost = await costOf(both[mode], async () => {
           const { bytes, seconds } = await runBulkTransfer(both[mode].port, direction, isQuick ? 3 : 6)
           return { amount: bytes, seconds }

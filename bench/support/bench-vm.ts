@@ -37,9 +37,9 @@ export interface Timing extends Cost {
 
 export type BenchVmOptions = Pick<VmOptions, 'memory' | 'backupReads'>
 
-/** Another one first in each round: whatever else the machine does hits both alike. */
-export function modesOf(round: number): readonly Mode[] {
-  return round % 2 === 0 ? modes : [...modes].reverse()
+/** Another one first in each round: whatever else the machine does hits all alike. */
+export function inTurns<T>(items: readonly T[], round: number): readonly T[] {
+  return round % 2 === 0 ? items : [...items].reverse()
 }
 
 export class BenchVm {

@@ -34,7 +34,7 @@ export const shortWarmUp: WarmUp = { least: 2, most: 6 }
 export async function warmUpCpuWork(
   vm: BenchVm,
   say: (line: string) => void,
-  { least, most }: WarmUp = shortWarmUp,
+  { least, most }: WarmUp,
 ): Promise<number> {
   let last = Number.POSITIVE_INFINITY
   for (let piece = 1; piece <= most; piece++) {
