@@ -9,6 +9,7 @@ import { MiB } from '../base/units.ts'
 import type { NbdClient } from './nbd-client.ts'
 import { NbdError } from './nbd-error.ts'
 import { type DiskLink, type DiskWork, SteadyRequests } from './steady-requests.ts'
+import { tellOutcome } from './tell-outcome.ts'
 import type { UnflushedWrites } from './unflushed-writes.ts'
 
 /** What of a connection is used: `NbdClient` is one. */
@@ -119,12 +120,7 @@ export class SteadyDisk {
       const connection = await this.#open!()
       const link: DiskLink = {
         bootId: this.#options.bootIdOf(connection.description),
-        send: (work, answered) => {
-          carryOut(connection, work).then(answered, (error) => {
-            if (!(error instanceof NbdError)) throw error
-            answered(error)
-          })
-        },
+        send: (work, answered) => tellOutcome(carryOut(connection, work), answered),
         destroy: () => connection.destroy(),
       }
       this.#connections.set(link, connection)

@@ -20,7 +20,7 @@ import { NbdClient } from '../disk/nbd-client.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
 import { type Endpoint, keyOf } from '../net/address.ts'
-import { followInOrder } from '../replica/disk-requests.ts'
+import { beginInTheMiddle, type DiskFollower, followInOrder } from '../replica/disk-requests.ts'
 import { ReplayedReads } from '../replica/replayed-reads.ts'
 import { type DiskEvents, type DiskOfReplica, OwnDisk, SharedDisk } from './disk-of-replica.ts'
 
@@ -65,6 +65,7 @@ export class DiskBackend {
   readonly #disks: readonly DiskOfReplica[]
   /** Of a backup. */
   readonly #reads: ReplayedReads
+  readonly #followers: readonly DiskFollower[]
 
   constructor(options: DiskBackendOptions) {
     // A mistake in the configuration is told now, not as a disk out of reach.
@@ -84,6 +85,13 @@ export class DiskBackend {
       onRead: options.onRead,
       trace: options.trace,
     })
+    const disks: DiskFollower = {
+      onRequest: (request) => this.#disks[request.disk]!.followRequest(request),
+      onAnswer: (answer) => {
+        for (const disk of this.#disks) disk.followAnswer(answer)
+      },
+    }
+    this.#followers = [disks, this.#reads]
   }
 
   /** A backup's own copies, if it has any, are equal to the primary's: changes that were followed are made from now on. */
@@ -107,25 +115,12 @@ export class DiskBackend {
 
   /** A backup's machine replayed these: requests that it made again, and answers that entered it. Each in log order. */
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
-    followInOrder(
-      outputs,
-      answers,
-      (request) => this.#follow(request),
-      (answer) => {
-        this.#reads.onAnswer(answer.sequence)
-        for (const disk of this.#disks) disk.followAnswer(answer)
-      },
-    )
+    followInOrder(outputs, answers, this.#followers)
   }
 
   /** A backup begins in the middle: its machine has these requests under way. */
   follow(requests: readonly DiskRequest[]): void {
-    for (const request of requests) this.#follow(request)
-  }
-
-  #follow(request: DiskRequest): void {
-    this.#disks[request.disk]!.followRequest(request)
-    this.#reads.onRequest(request)
+    beginInTheMiddle(requests, this.#followers)
   }
 
   /** A backup's log has the answer to this request without its data. */

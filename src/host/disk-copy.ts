@@ -9,6 +9,7 @@ import type { ReplicaPass } from '../disk/names.ts'
 import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { digestBytes, digestsSuffix, piecesPerSector } from '../disk/piece-digests.ts'
+import { tellOutcome } from '../disk/tell-outcome.ts'
 import { type CopiedPair, type CopyRound, CopyRounds } from '../replica/copy-rounds.ts'
 import type { DiskPlace } from './disk-of-replica.ts'
 
@@ -87,10 +88,10 @@ export class DiskCopy {
     return {
       pieceBytes: changePieceBytes,
       piecesPerGroup: piecesPerSector,
-      countChanges: (done) => tell(this.#countChanges(), done),
-      compareGroup: (group, done) => tell(this.#compareGroup(group), done),
-      copyPiece: (piece, done) => tell(this.#copyPiece(piece), done),
-      flush: (done) => tell(this.#flush(), done),
+      countChanges: (done) => tellOutcome(this.#countChanges(), done),
+      compareGroup: (group, done) => tellOutcome(this.#compareGroup(group), done),
+      copyPiece: (piece, done) => tellOutcome(this.#copyPiece(piece), done),
+      flush: (done) => tellOutcome(this.#flush(), done),
     }
   }
 
@@ -118,12 +119,4 @@ export class DiskCopy {
   async #flush(): Promise<undefined> {
     await this.#target.flush()
   }
-}
-
-/** An error that is not of NBD is a broken invariant. */
-function tell<Result>(result: Promise<Result>, told: (outcome: Result | NbdError) => void): void {
-  result.then(told, (error) => {
-    if (!(error instanceof NbdError)) throw error
-    told(error)
-  })
 }

@@ -17,6 +17,7 @@ import { NbdClient } from '../disk/nbd-client.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import { SteadyDisk } from '../disk/steady-disk.ts'
 import type { DiskOutcome } from '../disk/steady-requests.ts'
+import { tellOutcome } from '../disk/tell-outcome.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
 import type { Endpoint } from '../net/address.ts'
@@ -199,7 +200,7 @@ export class OwnDisk implements DiskOfReplica {
   }
 
   followRequest(request: DiskRequest): void {
-    this.#requests.follow(request)
+    this.#requests.onRequest(request)
   }
 
   /** What the machine changes afterwards waits until it was read. */
@@ -213,7 +214,7 @@ export class OwnDisk implements DiskOfReplica {
   }
 
   followAnswer(answer: LoggedDiskAnswer): void {
-    this.#requests.onLoggedAnswer(answer)
+    this.#requests.onAnswer(answer)
   }
 
   /** A backup has what it needs on its own copy. */
@@ -231,12 +232,4 @@ export class OwnDisk implements DiskOfReplica {
     clearTimeout(this.#secureAgain)
     this.#steady.drop()
   }
-}
-
-/** An error that is not the disk's own is a broken invariant. */
-function tellOutcome(outcome: Promise<Uint8Array | undefined>, told: (outcome: DiskOutcome) => void): void {
-  outcome.then(told, (error) => {
-    if (!(error instanceof NbdError)) throw error
-    told(error)
-  })
 }

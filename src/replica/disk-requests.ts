@@ -44,29 +44,41 @@ export function answerOf({ sequence }: DiskRequest, outcome: DiskOutcome): DiskA
   return outcome ? { sequence, status: 'ok', data: outcome } : { sequence, status: 'ok' }
 }
 
-/** What a backup's machine has replayed, in the order of the log: requests that it made again, and answers that entered it. */
+/** Hears what a backup's machine has replayed. */
+export interface DiskFollower {
+  /** The machine made this request again. */
+  onRequest(request: DiskRequest): void
+  /** The log has this answer, and the machine too. */
+  onAnswer(answer: LoggedDiskAnswer): void
+}
+
+/** Tells each of the `followers` what a backup's machine has replayed, in the order of the log. */
 export function followInOrder(
   outputs: readonly MarkedOutput[],
   answers: readonly LoggedDiskAnswer[],
-  onRequest: (request: DiskRequest) => void,
-  onAnswer: (answer: LoggedDiskAnswer) => void,
+  followers: readonly DiskFollower[],
 ): void {
   let next = 0
   const answersBelow = (index: LogIndex | undefined): void => {
     for (; next < answers.length && (index === undefined || answers[next]!.index < index); next++) {
-      onAnswer(answers[next]!)
+      for (const follower of followers) follower.onAnswer(answers[next]!)
     }
   }
   for (const { output, markerIndex } of outputs) {
     if (output.kind !== 'disk') continue
     answersBelow(markerIndex)
-    onRequest(output)
+    for (const follower of followers) follower.onRequest(output)
   }
   answersBelow(undefined)
 }
 
+/** A backup begins in the middle: its machine has these requests under way. */
+export function beginInTheMiddle(requests: readonly DiskRequest[], followers: readonly DiskFollower[]): void {
+  for (const request of requests) for (const follower of followers) follower.onRequest(request)
+}
+
 /** Keeps `unflushed` of a shared disk as its primary does, by the log. */
-export class FollowedRequests {
+export class FollowedRequests implements DiskFollower {
   readonly #unflushed: UnflushedWrites
   /** Those that the log has no answer to yet. */
   readonly #open = new Map<bigint, { readonly work: DiskWork; readonly reach: FlushReach }>()

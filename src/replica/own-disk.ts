@@ -17,7 +17,7 @@ import type { DiskOutcome, DiskWork, SteadyRequests } from '../disk/steady-reque
 import { Turns } from '../disk/turns.ts'
 import type { DiskAnswer as LoggedDiskAnswer } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
-import { answerOf, type DiskAnswer, workOf } from './disk-requests.ts'
+import { answerOf, type DiskAnswer, type DiskFollower, workOf } from './disk-requests.ts'
 
 /** A backup whose copy is so far behind counts as failed: what its disk has not taken is this process's memory. */
 const maxBehindBytes = 256 * 1024 * 1024
@@ -35,7 +35,7 @@ export interface OwnDiskOptions {
   readonly trace: (line: string) => void
 }
 
-export class OwnDiskRequests {
+export class OwnDiskRequests implements DiskFollower {
   readonly #options: OwnDiskOptions
   readonly #turns = new Turns()
   /** Changes that it followed, and the log has no answer to. */
@@ -48,7 +48,7 @@ export class OwnDiskRequests {
   }
 
   /** A backup's machine made this request again. */
-  follow(request: DiskRequest): void {
+  onRequest(request: DiskRequest): void {
     const { onFailed } = this.#options
     const work = workOf(request)
     if (work.operation === 'read') return
@@ -68,7 +68,7 @@ export class OwnDiskRequests {
    * … and its log has the answer, which is the primary's disk's: this one answers for itself. But where the primary could not make
    * a change, and told its guest so because it did not know yet of a good copy here, the two differ: this side must be copied anew.
    */
-  onLoggedAnswer({ sequence, status }: Pick<LoggedDiskAnswer, 'sequence' | 'status'>): void {
+  onAnswer({ sequence, status }: Pick<LoggedDiskAnswer, 'sequence' | 'status'>): void {
     if (!this.#open.delete(sequence) || status !== 'ioError') return
     this.#options.onFailed(new Error('the primary could not make a change that was made here: the copies differ'))
   }

@@ -73,7 +73,10 @@ test('what gave something else than the primary has read is read again after a w
 })
 
 test('a read that nobody wants any more is not tried again and not given, and what waited for it goes on', () => {
-  for (const end of [(reads: ReplayedReads) => reads.onAnswer(1n), (reads: ReplayedReads) => reads.end()]) {
+  for (const end of [
+    (reads: ReplayedReads) => reads.onAnswer({ sequence: 1n }),
+    (reads: ReplayedReads) => reads.end(),
+  ]) {
     const failed = newReads(true)
     failed.reads.onRequest(request(1n))
     failed.attempts[0]!(broken)

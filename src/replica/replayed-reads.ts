@@ -17,8 +17,9 @@
 import { assert } from '../base/assert.ts'
 import { NbdError } from '../disk/nbd-error.ts'
 import type { DiskOutcome } from '../disk/steady-requests.ts'
-import type { NeededRead } from '../hypervisor/replayer.ts'
+import type { DiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest } from '../log/entry.ts'
+import type { DiskFollower } from './disk-requests.ts'
 
 export interface ReplayedReadsOptions {
   /** The log is going to leave out what is read: a read begins as soon as the machine asks. Otherwise when the log says so. */
@@ -38,7 +39,7 @@ interface OpenRead {
   isBegun: boolean
 }
 
-export class ReplayedReads {
+export class ReplayedReads implements DiskFollower {
   readonly #options: ReplayedReadsOptions
   /** Those that the machine made again and its log has no answer to. */
   readonly #open = new Map<bigint, OpenRead>()
@@ -65,7 +66,7 @@ export class ReplayedReads {
   }
 
   /** The log has the answer, and the machine too. */
-  onAnswer(sequence: bigint): void {
+  onAnswer({ sequence }: Pick<DiskAnswer, 'sequence'>): void {
     this.#open.delete(sequence)
   }
 

@@ -7,7 +7,14 @@ import { formatExportName } from '../disk/names.ts'
 import { type DiskOutcome, SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
-import { answerOf, type DiskAnswer, FollowedRequests, followInOrder, workOf } from '../replica/disk-requests.ts'
+import {
+  answerOf,
+  beginInTheMiddle,
+  type DiskAnswer,
+  FollowedRequests,
+  followInOrder,
+  workOf,
+} from '../replica/disk-requests.ts'
 import { ReplayedReads } from '../replica/replayed-reads.ts'
 import type { DisksPort } from '../replica/replica-world.ts'
 import type { Actor } from './actor.ts'
@@ -85,20 +92,7 @@ export class DiskLine implements DisksPort {
   }
 
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
-    followInOrder(
-      outputs,
-      answers,
-      (request) => this.#follow(request),
-      (answer) => {
-        this.#reads.onAnswer(answer.sequence)
-        this.#followed.onAnswer(answer)
-      },
-    )
-  }
-
-  #follow(request: DiskRequest): void {
-    this.#followed.onRequest(request)
-    this.#reads.onRequest(request)
+    followInOrder(outputs, answers, [this.#followed, this.#reads])
   }
 
   readAgain(need: NeededRead): void {
@@ -121,7 +115,7 @@ export class DiskLine implements DisksPort {
   }
 
   onRestored(inFlight: readonly DiskRequest[], done: () => void): void {
-    for (const request of inFlight) this.#follow(request)
+    beginInTheMiddle(inFlight, [this.#followed, this.#reads])
     done()
   }
 

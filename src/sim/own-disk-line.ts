@@ -8,7 +8,7 @@ import { formatExportName } from '../disk/names.ts'
 import { SteadyRequests } from '../disk/steady-requests.ts'
 import type { DiskAnswer as LoggedDiskAnswer, NeededRead } from '../hypervisor/replayer.ts'
 import type { DiskRequest, MarkedOutput } from '../log/entry.ts'
-import { followInOrder } from '../replica/disk-requests.ts'
+import { beginInTheMiddle, followInOrder } from '../replica/disk-requests.ts'
 import { DisksWithCopies, type NearlyEqualCopies } from '../replica/disks-with-copies.ts'
 import { OwnDiskRequests } from '../replica/own-disk.ts'
 import { ReplayedReads } from '../replica/replayed-reads.ts'
@@ -64,15 +64,14 @@ export class OwnDiskLine implements DisksPort {
       onRead: options.onRead,
       trace: () => {},
     })
+    const followers = [this.#requests, this.#reads]
     this.#disks = new DisksWithCopies({
       disks: {
         issue: (request) => this.#requests.issue(request),
-        onReplayed: (outputs, answers) => this.#onReplayed(outputs, answers),
+        onReplayed: (outputs, answers) => followInOrder(outputs, answers, followers),
         readAgain: (need) => this.#reads.onNeeded(need),
         flush: (done) => done(),
-        follow: (requests) => {
-          for (const request of requests) this.#follow(request)
-        },
+        follow: (requests) => beginInTheMiddle(requests, followers),
         begin: () => this.#begin(),
         connect: (_generation, done) => {
           this.#reads.end()
@@ -136,22 +135,5 @@ export class OwnDiskLine implements DisksPort {
     if (this.#hasBegun) return
     this.#hasBegun = true
     this.steady.connect()
-  }
-
-  #onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
-    followInOrder(
-      outputs,
-      answers,
-      (request) => this.#follow(request),
-      (answer) => {
-        this.#reads.onAnswer(answer.sequence)
-        this.#requests.onLoggedAnswer(answer)
-      },
-    )
-  }
-
-  #follow(request: DiskRequest): void {
-    this.#requests.follow(request)
-    this.#reads.onRequest(request)
   }
 }

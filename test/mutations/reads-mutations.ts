@@ -49,8 +49,8 @@ export const readsMutations: readonly Mutation[] = [
   {
     name: 'a backup goes on trying to read what the primary could not',
     file: 'src/host/disk-backend.ts',
-    from: '        this.#reads.onAnswer(answer.sequence)\n',
-    to: '',
+    from: 'this.#followers = [disks, this.#reads]',
+    to: 'this.#followers = [disks, { onRequest: (request) => this.#reads.onRequest(request), onAnswer: () => {} }]',
     noticedBy: {
       file,
       test: `${title}, rule (b): a read that the log has answered with an error is not tried any more`,
