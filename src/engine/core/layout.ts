@@ -207,9 +207,9 @@ export const regionMark = {
   none: 0,
   /** Jumps may lead here: count how often. */
   counted: 1,
-  /** The same, and control did come here from afar: out of another page, or by a JALR. */
+  /** The same, and control did come here from afar: out of another page, or by a JALR. Or it waits for translation. */
   reached: 2,
-  /** Not to be counted: it waits for translation, or was found unfit. */
+  /** Not to be counted: it was found unfit. */
   settled: 0xffff,
 } as const
 export const firstRegion = 3

@@ -3,8 +3,6 @@
  * the same names. The list stands once.
  */
 
-import type { FloatFormat, FloatOperation } from '../../riscv/float-operations.ts'
-import type { SystemOperation } from '../../riscv/semantics.ts'
 import type { FunctionReference } from '../wasm/function-builder.ts'
 import type { ModuleBuilder } from '../wasm/module-builder.ts'
 import type { Core } from './core.ts'
@@ -43,27 +41,23 @@ export function exportForRegions(core: Core, float: FloatFunctions): RegionExpor
   return exported
 }
 
-/** Declares the imports of a module of regions. Few modules calculate with floats: those imports are made when asked for. */
-export function importForRegions(module: ModuleBuilder, exported: RegionExports, usesFloat: boolean): RegionCore {
+/** What a module of regions may import: each is declared when it is asked for, as a region needs a few of a hundred. */
+export function importForRegions(module: ModuleBuilder, exported: RegionExports): RegionCore {
+  const made = new Map<string, FunctionReference>()
   const imported = (name: string): FunctionReference => {
+    const known = made.get(name)
+    if (known) return known
     const { params, results } = exported.get(name)!
-    return module.importFunction('core', name, params, results)
+    const reference = module.importFunction('core', name, params, results)
+    made.set(name, reference)
+    return reference
   }
-  const group = <Name extends string>(prefix: string): Record<Name, FunctionReference> => {
-    const members = [...exported.keys()].filter((name) => name.startsWith(prefix))
-    return Object.fromEntries(members.map((name) => [name.slice(prefix.length), imported(name)])) as Record<
-      Name,
-      FunctionReference
-    >
-  }
-  const noFloat = {} as Record<FloatOperation, FunctionReference>
-  const float = (format: FloatFormat) => (usesFloat ? group<FloatOperation>(`${format}.`) : noFloat)
-  return {
-    ...(Object.fromEntries(names.map((name) => [name, imported(`core.${name}`)])) as Pick<
-      Core,
-      (typeof names)[number]
-    >),
-    systemOperations: group<SystemOperation>('system.'),
-    float: { single: float('single'), double: float('double') },
-  }
+  const group = <Group extends object>(prefix: string, others: Partial<Group> = {}): Group =>
+    new Proxy(others as Group, {
+      get: (own, name) => Reflect.get(own, name) ?? imported(`${prefix}.${String(name)}`),
+    })
+  return group<RegionCore>('core', {
+    systemOperations: group('system'),
+    float: { single: group('single'), double: group('double') },
+  })
 }

@@ -24,7 +24,7 @@ import {
 } from '../core/layout.ts'
 import type { RegionCore } from '../core/region-imports.ts'
 import { type Expression, i32, i64, load } from '../wasm/expression.ts'
-import type { FunctionBuilder, Label, Local } from '../wasm/function-builder.ts'
+import { FunctionBuilder, type Label, type Local } from '../wasm/function-builder.ts'
 import type { Block, RegionPlan, Target } from './discovery.ts'
 import type { FlowGraph } from './flow-graph.ts'
 import { RegionContext } from './region-context.ts'
@@ -390,7 +390,9 @@ export class RegionFunction {
   }
 }
 
-/** Adds the function of a region to a module. */
-export function defineRegion(f: FunctionBuilder, core: RegionCore, settings: RegionSettings, plan: RegionPlan): void {
+/** The function of a region, for a module that imports from `core`. */
+export function buildRegion(core: RegionCore, plan: RegionPlan, settings: RegionSettings): FunctionBuilder {
+  const f = new FunctionBuilder(['i32', 'i32'], [])
   new RegionFunction(f, core, settings, plan).emit()
+  return f
 }

@@ -30,14 +30,15 @@ import { importForRegions, type RegionExports } from '../core/region-imports.ts'
 import type { RegionProfile } from '../profile.ts'
 import { ModuleBuilder } from '../wasm/module-builder.ts'
 import { discover, type RegionPlan } from './discovery.ts'
-import { defineRegion } from './region-function.ts'
+import { buildRegion } from './region-function.ts'
 
 export interface TranslationOptions {
   /** A place is translated when it was reached this often. */
   readonly threshold: number
-  /** So many hot places are translated together, in one module; fewer when they have waited for `batchRuns` of the core. */
+  /** A hot place waits until so many can be translated together, in one module … */
   readonly batchRegions: number
-  readonly batchRuns: number
+  /** … or until it was reached this often again. */
+  readonly waitReaches: number
   /** What the engine may hold of translated modules before it forgets all of them. */
   readonly cacheBytes: number
   /**
@@ -50,7 +51,7 @@ export interface TranslationOptions {
 export const defaultTranslation: TranslationOptions = {
   threshold: 8000,
   batchRegions: 32,
-  batchRuns: 12,
+  waitReaches: 2000,
   cacheBytes: 64 * MiB,
 }
 
@@ -123,13 +124,14 @@ export class Translator {
   readonly #byEntry = new Map<number, Region>()
   readonly #byPage = new Map<number, Set<Region>>()
   readonly #voidsOfPage = new Map<number, number>()
-  #candidates: Candidate[] = []
+  /** By their records. */
+  readonly #candidates = new Map<number, Candidate>()
+  #isUrgent = false
   /** Regions whose functions may still be running. */
   #dropped: Region[] = []
   #liveBytes = 0
   /** Of all modules since V8 was last asked to collect. */
   #bytesSinceCollection = 0
-  #waitedRuns = 0
   #nextNumber = firstRegion
   readonly #counters = { built: 0, modules: 0, translatedInstructions: 0, builtBytes: 0, invalidated: 0, evicted: 0 }
   #translationMs = 0
@@ -157,19 +159,26 @@ export class Translator {
 
   // What the core asks for
 
-  /** The core counted this record to the threshold. */
-  nominate(record: number): void {
+  /**
+   * The core counted this record to the threshold. A module costs as much as some thousand interpreted instructions, whatever is
+   * in it: so the first one waits for others, for as long as waiting costs less.
+   * @returns where the core begins to count again
+   */
+  nominate(record: number): number {
     const { slotsBase, slotPageBase } = this.#layout
     const slot = Math.floor((record - slotsBase) / slotBytes)
     const page = this.#view.getInt32(slotPageBase + slot * 4, true)
     const voids = this.#voidsOfPage.get(page) ?? 0
     if (voids > patience) {
       this.#voidsOfPage.set(page, voids - 0.5)
-      return
+      return 0
     }
-    this.#setMark(record, regionMark.settled)
+    const { threshold, waitReaches } = this.#parts.options
+    if (waitReaches === 0 || this.#candidates.get(record)?.page === page) this.#isUrgent = true
     const offset = ((record - slotsBase - slot * slotBytes) / recordBytes) * 2
-    this.#candidates.push({ page, record, offset })
+    this.#candidates.set(record, { page, record, offset })
+    this.#setMark(record, regionMark.reached)
+    return Math.max(0, threshold - waitReaches)
   }
 
   /** Bytes of a page change: halfwords `first` to `last`. */
@@ -243,18 +252,15 @@ export class Translator {
 
   /** Translates what was nominated, if it is time. No region may be running. */
   beforeRun(): void {
-    if (this.#candidates.length === 0) return
-    const { batchRegions, batchRuns } = this.#parts.options
-    if (++this.#waitedRuns < batchRuns && this.#candidates.length < batchRegions) return
-    this.#waitedRuns = 0
-    this.#translateCandidates()
+    if (this.#isUrgent || this.#candidates.size >= this.#parts.options.batchRegions) this.#translateCandidates()
   }
 
   #translateCandidates(): void {
     const startedMs = this.#parts.nowMs?.() ?? 0
     this.#release()
-    const candidates = this.#candidates
-    this.#candidates = []
+    const candidates = [...this.#candidates.values()]
+    this.#candidates.clear()
+    this.#isUrgent = false
     for (let first = 0; first < candidates.length; first += regionsPerModule) {
       this.#translateBatch(candidates.slice(first, first + regionsPerModule))
     }
@@ -301,14 +307,14 @@ export class Translator {
     return this.#nextNumber - count
   }
 
-  /** True if the record still is what was nominated: its slot not given away, its bytes not stored to. */
+  /** True if the record still is what was nominated: its slot not given away, its bytes not stored to, and no region's by now. */
   #isStanding({ page, record }: Candidate): boolean {
     const { slotsBase, slotPageBase, pageSlotBase } = this.#layout
     const slot = Math.floor((record - slotsBase) / slotBytes)
     return (
       this.#view.getInt32(slotPageBase + slot * 4, true) === page &&
       this.#view.getUint16(pageSlotBase + page * 2, true) === slot + 1 &&
-      this.#markOf(record) === regionMark.settled
+      this.#markOf(record) === regionMark.reached
     )
   }
 
@@ -316,21 +322,21 @@ export class Translator {
     return this.#view.getUint16(record + recordField.region, true)
   }
 
-  /** `hot` holds the records of all that is to be translated now. */
-  #planOf({ page, record, offset }: Candidate, hot: ReadonlySet<number>): RegionPlan | undefined {
+  #planOf({ page, record, offset }: Candidate): RegionPlan | undefined {
     const bytes = new DataView(this.#bytes.buffer, this.#layout.ramStart + page * pageBytes, pageBytes)
     const records = record - offset * recordBytesPerByte
     const plan = discover(bytes, offset, {
       hasRun: (at) => this.#view.getUint16(records + at * recordBytesPerByte + recordField.handler, true) !== 0,
       isReached: (at) => {
-        const place = records + at * recordBytesPerByte
-        const mark = this.#markOf(place)
-        return mark === regionMark.settled ? hot.has(place) : mark >= regionMark.reached
+        const mark = this.#markOf(records + at * recordBytesPerByte)
+        return mark >= regionMark.reached && mark !== regionMark.settled
       },
     })
     const first = plan?.blocks[0]
     const isWorthIt = first && (first.instructions.length > 1 || first.terminator.kind !== 'system')
-    return isWorthIt ? plan : undefined
+    if (isWorthIt) return plan
+    this.#setMark(record, regionMark.settled)
+    return undefined
   }
 
   #translateBatch(candidates: readonly Candidate[]): void {
@@ -346,20 +352,17 @@ export class Translator {
     const { layout } = this.#parts
     module.importMemory(layout.memoryPages)
     module.importTable('core', 'functions', this.#table.length)
-    const core = importForRegions(
-      module,
-      this.#parts.exported,
-      planned.some(({ plan }) => usesFloat(plan)),
-    )
+    const core = importForRegions(module, this.#parts.exported)
     const regionNumbers = planned.map(({ records }) => this.#takeNumbers(records.length))
-    planned.forEach(({ plan }, index) => {
-      const settings = {
+    const regions = planned.map(({ plan }, index) =>
+      buildRegion(core, plan, {
         ramStart: layout.ramStart,
         isProfiled: this.#parts.nowMs !== undefined,
         firstNumber: regionNumbers[index]!,
-      }
-      const reference = module.function(`r${index}`, ['i32', 'i32'], [], (f) => defineRegion(f, core, settings, plan))
-      module.exportFunction(`r${index}`, reference)
+      }),
+    )
+    regions.forEach((region, index) => {
+      module.exportFunction(`r${index}`, module.add(`r${index}`, region))
     })
     const bytes = module.finish()
     const costBytes = moduleBytes + bytes.length * bytesPerByte
@@ -380,11 +383,9 @@ export class Translator {
 
   /** A candidate that an earlier one's region can be entered at needs none of its own. */
   #plan(candidates: readonly Candidate[]): Planned[] {
-    const hot = new Set(candidates.map(({ record }) => record))
     const claimed = new Set<number>()
     return candidates.flatMap((candidate) => {
-      const plan =
-        this.#isStanding(candidate) && !claimed.has(candidate.record) ? this.#planOf(candidate, hot) : undefined
+      const plan = this.#isStanding(candidate) && !claimed.has(candidate.record) ? this.#planOf(candidate) : undefined
       if (!plan) return []
       const page = candidate.record - candidate.offset * recordBytesPerByte
       const records = plan.entries.map((block) => page + plan.blocks[block]!.offset * recordBytesPerByte)
@@ -416,12 +417,6 @@ export class Translator {
     this.#counters.built++
     this.#counters.translatedInstructions += plan.blocks.reduce((sum, { instructions }) => sum + instructions.length, 0)
   }
-}
-
-function usesFloat({ blocks }: RegionPlan): boolean {
-  return blocks.some(({ instructions }) =>
-    instructions.some(({ decoded }) => ['F', 'D'].includes(decoded.instruction.extension)),
-  )
 }
 
 function coverageOf({ blocks }: RegionPlan): Uint8Array {

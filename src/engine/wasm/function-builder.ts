@@ -52,12 +52,12 @@ export class FunctionBuilder {
   readonly code = new CodeWriter()
   readonly locals: ValueType[] = []
   readonly params: readonly Local[]
-  readonly #results: readonly ValueType[]
+  readonly results: readonly ValueType[]
   #depth = 0
 
   constructor(params: readonly ValueType[], results: readonly ValueType[]) {
     this.params = params.map((type, index) => new Local(type, index))
-    this.#results = results
+    this.results = results
   }
 
   readonly #free: Local[] = []
@@ -203,7 +203,7 @@ export class FunctionBuilder {
   }
 
   return(...values: Expression[]): void {
-    assert(values.length === this.#results.length, 'return: wrong number of values')
+    assert(values.length === this.results.length, 'return: wrong number of values')
     for (const value of values) value.emit(this.code)
     this.code.byte(0x0f)
   }

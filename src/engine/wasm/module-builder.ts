@@ -95,6 +95,14 @@ export class ModuleBuilder {
     this.#tableSize = size
   }
 
+  /** A function whose body is written already, which none of this module calls. */
+  add(name: string, builder: FunctionBuilder): FunctionReference {
+    const types = builder.params.map((local) => local.type)
+    const reference = this.declare(name, types, builder.results)
+    this.#functions[reference.index - this.#imports.length]!.builder = builder
+    return reference
+  }
+
   exportTable(name: string): void {
     this.#exports.push({ name, kind: 1, index: 0 })
   }
