@@ -143,7 +143,7 @@ class WasmEngine implements ProfiledEngine {
         this.#decodedInstructions++
         encoder.decodeStraddling(record, bits)
       },
-      nominate: (record: number) => this.#translator?.nominate(record >>> 0) ?? 0,
+      nominate: (record: number) => this.#translator?.nominate(record >>> 0),
       dropRegions: (page: number, first: number, last: number) => this.#translator?.dropRegions(page, first, last),
       readSeed: () => this.seedPool.take(),
     }

@@ -53,8 +53,10 @@ interface BootManner {
 const bootManners = {
   interpreted: { translation: () => 'off' },
   default: { translation: () => ({}) },
-  'threshold 1': { translation: () => ({ threshold: 1, waitReaches: 0 }) },
-  'random threshold': { translation: (prng) => ({ threshold: 2 + prng.below(3000), waitReaches: prng.below(2000) }) },
+  'threshold 1': { translation: () => ({ threshold: 1, batchRegions: 1 }) },
+  'random threshold': {
+    translation: (prng) => ({ threshold: 2 + prng.below(3000), batchRegions: 1 + prng.below(40) }),
+  },
   'forgetting often': { translation: () => ({ threshold: 400, cacheBytes: 12 * MiB }) },
   moved: { translation: () => ({ threshold: 1000 }), moves: true },
 } as const satisfies Readonly<Record<string, BootManner>>
@@ -96,8 +98,8 @@ function runPrograms(firstSeed: number, seeds: number, driveSeed: number): void 
 
 const worldTranslations: Readonly<Record<string, Translation>> = {
   interpreted: 'off',
-  'threshold 1': { threshold: 1, waitReaches: 0 },
-  'threshold 3, every batch empties the cache': { threshold: 3, waitReaches: 0, cacheBytes: 1 },
+  'threshold 1': { threshold: 1, batchRegions: 1 },
+  'threshold 3, every batch empties the cache': { threshold: 3, batchRegions: 1, cacheBytes: 1 },
 }
 
 function runWorlds(firstSeed: number, seeds: number, driveSeed: number): void {

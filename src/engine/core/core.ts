@@ -22,7 +22,7 @@ export interface CoreImports {
   readonly decodeRecord: FunctionReference
   /** (scratch record, bits): fills it with a straddling instruction. */
   readonly decodeStraddling: FunctionReference
-  /** (record): this counted place is hot. → where to count on from */
+  /** (record): this counted place is hot. */
   readonly nominate: FunctionReference
   /** (page, first halfword, last halfword): these bytes change; translated code made from them is void. */
   readonly dropRegions: FunctionReference
@@ -115,7 +115,7 @@ export function declareCore(module: ModuleBuilder, layout: Layout): Core {
     busStore: module.importFunction('host', 'busStore', ['i64', 'i32', 'i64'], []),
     decodeRecord: module.importFunction('host', 'decodeRecord', ['i32'], []),
     decodeStraddling: module.importFunction('host', 'decodeStraddling', ['i32', 'i32'], []),
-    nominate: module.importFunction('host', 'nominate', ['i32'], ['i32']),
+    nominate: module.importFunction('host', 'nominate', ['i32'], []),
     dropRegions: module.importFunction('host', 'dropRegions', ['i32', 'i32', 'i32'], []),
     readSeed: module.importFunction('host', 'readSeed', [], ['i64']),
   }

@@ -92,7 +92,8 @@ export function defineInterpreter(core: Core, code: CodeHandlers, float: FloatFu
     const counter = f.let(entryAt(core.layout.hotCountersBase, index, 2))
     const reached = f.let(load('i32', 'load16u', counter).add(1))
     f.if(reached.geU(get('hotThreshold')), () => {
-      f.set(reached, f.call(core.imports.nominate, record!))
+      f.set(reached, 0)
+      f.do(core.imports.nominate, record!)
     })
     f.store(2, counter, reached)
   })

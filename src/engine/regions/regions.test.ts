@@ -31,7 +31,7 @@ describe('a random program has one state at every count, translated or not', () 
 
 /** The same short program, interpreted and translated: ends in the same state after so many instructions. */
 function assertAlike(instructions: number, write: (a: Assembler) => void, prepare?: (engine: Engine) => void): void {
-  const states = (['off', { threshold: 1, waitReaches: 0 }] as const).map((translation) => {
+  const states = (['off', { threshold: 1, batchRegions: 1 }] as const).map((translation) => {
     const { engine } = bareHart(1 * MiB, translation)
     loadProgram(engine, 0, write)
     prepare?.(engine)
@@ -159,6 +159,48 @@ test('an instruction that names a rounding mode rounds by it', () => {
   })
 })
 
+describe('hot places are translated together', () => {
+  const threshold = 20
+
+  /** Endless loops of two instructions, each in a page of its own. Says what was translated. */
+  function engineWithLoops(batchRegions: number) {
+    const { engine } = bareHart(1 * MiB, { threshold, batchRegions })
+    for (const page of [0, 1, 2]) {
+      loadProgram(engine, page * pageBytes, (a) =>
+        a.label('loop').emit('addi', { rd: a0, rs1: a0, imm: 1 }).to('loop', 'jal'),
+      )
+    }
+    return {
+      turn(page: number, times: number): void {
+        engine.pc = base + BigInt(page * pageBytes)
+        for (let time = 0; time < times; time++) step(engine, 2)
+      },
+      get translated(): { built: number; modules: number } {
+        const { built, modules } = engine.profile.regions
+        return { built, modules }
+      },
+    }
+  }
+
+  test('one waits until there are enough for a module', () => {
+    const loops = engineWithLoops(3)
+    for (const page of [0, 1, 2]) {
+      assert.deepEqual(loops.translated, { built: 0, modules: 0 })
+      loops.turn(page, threshold + 5)
+    }
+    assert.deepEqual(loops.translated, { built: 3, modules: 1 })
+  })
+
+  test('one that is reached as often again waits no longer, and takes along who waits too', () => {
+    const loops = engineWithLoops(32)
+    loops.turn(0, threshold + 5)
+    loops.turn(1, 2 * threshold - 5)
+    assert.deepEqual(loops.translated, { built: 0, modules: 0 })
+    loops.turn(1, 10)
+    assert.deepEqual(loops.translated, { built: 2, modules: 1 })
+  })
+})
+
 /** 19 modules of one little region, a little more than 34 KiB each. */
 const cacheBytes = 20 * 34 * KiB
 
@@ -171,7 +213,6 @@ function translateEach(functions: number, rounds: number): { regions: RegionProf
   const { engine } = bareHart(1 * MiB, {
     threshold: 1,
     batchRegions: 1,
-    waitReaches: 0,
     cacheBytes,
     collectGarbage: () => liveBytes.push(engine.profile.regions.liveBytes),
   })

@@ -35,10 +35,8 @@ import { buildRegion } from './region-function.ts'
 export interface TranslationOptions {
   /** A place is translated when it was reached this often. */
   readonly threshold: number
-  /** A hot place waits until so many can be translated together, in one module … */
+  /** A hot place waits until so many can be translated together, in one module; or until it was reached so often once more. */
   readonly batchRegions: number
-  /** … or until it was reached this often again. */
-  readonly waitReaches: number
   /** What the engine may hold of translated modules before it forgets all of them. */
   readonly cacheBytes: number
   /**
@@ -49,9 +47,8 @@ export interface TranslationOptions {
 }
 
 export const defaultTranslation: TranslationOptions = {
-  threshold: 8000,
+  threshold: 16000,
   batchRegions: 32,
-  waitReaches: 2000,
   cacheBytes: 64 * MiB,
 }
 
@@ -160,25 +157,22 @@ export class Translator {
   // What the core asks for
 
   /**
-   * The core counted this record to the threshold. A module costs as much as some thousand interpreted instructions, whatever is
-   * in it: so the first one waits for others, for as long as waiting costs less.
-   * @returns where the core begins to count again
+   * The core counted this record to the threshold. A module costs as much as some ten thousand interpreted instructions, whatever
+   * is in it: so the first place waits for others, until it was counted to the threshold again.
    */
-  nominate(record: number): number {
+  nominate(record: number): void {
     const { slotsBase, slotPageBase } = this.#layout
     const slot = Math.floor((record - slotsBase) / slotBytes)
     const page = this.#view.getInt32(slotPageBase + slot * 4, true)
     const voids = this.#voidsOfPage.get(page) ?? 0
     if (voids > patience) {
       this.#voidsOfPage.set(page, voids - 0.5)
-      return 0
+      return
     }
-    const { threshold, waitReaches } = this.#parts.options
-    if (waitReaches === 0 || this.#candidates.get(record)?.page === page) this.#isUrgent = true
+    if (this.#candidates.get(record)?.page === page) this.#isUrgent = true
     const offset = ((record - slotsBase - slot * slotBytes) / recordBytes) * 2
     this.#candidates.set(record, { page, record, offset })
     this.#setMark(record, regionMark.reached)
-    return Math.max(0, threshold - waitReaches)
   }
 
   /** Bytes of a page change: halfwords `first` to `last`. */

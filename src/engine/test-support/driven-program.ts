@@ -37,12 +37,12 @@ export const interpretedDrive: Drive = { translation: 'off', slice: always(1 << 
 /** Every way of driving, by name. */
 export function drives(prng: Prng): Readonly<Record<string, Drive>> {
   const random = (): number => 1 + prng.below(3000)
-  const often = { threshold: 1, waitReaches: 0 }
+  const often = { threshold: 1, batchRegions: 1 }
   return {
     'threshold 1': { translation: often, slice: always(500) },
     'threshold 1 in one go': { translation: often, slice: always(1 << 20) },
     'a random threshold, random slices': {
-      translation: { threshold: 2 + prng.below(50), waitReaches: prng.below(20) },
+      translation: { threshold: 2 + prng.below(50), batchRegions: 1 + prng.below(8) },
       slice: random,
     },
     'threshold 1, random slices, every batch empties the cache': {
@@ -53,7 +53,7 @@ export function drives(prng: Prng): Readonly<Record<string, Drive>> {
     ...Object.fromEntries(
       [1, 2, 3, 7, 1000].map((count) => [
         `slices of ${count}`,
-        { translation: { threshold: 3, waitReaches: 0 }, slice: always(count) },
+        { translation: { threshold: 3, batchRegions: 1 }, slice: always(count) },
       ]),
     ),
   }

@@ -69,7 +69,7 @@ export function assertAlikeAtEveryCount(program: EveryCount): Engine {
     runTo(interpreted, from + index + 1)
     return stateOf(interpreted.engine)
   })
-  const translated = hartOf(program, { threshold: 1, waitReaches: 0 })
+  const translated = hartOf(program, { threshold: 1, batchRegions: 1 })
   for (let count = 0; count < from; count = Math.min(from, count + warmUpSlice)) {
     runTo(translated, Math.min(from, count + warmUpSlice))
   }
