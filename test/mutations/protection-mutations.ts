@@ -32,7 +32,7 @@ export const protectionMutations: readonly Mutation[] = [
   {
     name: 'a replica does not say when its heartbeat is due',
     file: 'src/replication/failure-detector.ts',
-    from: '      this.#lastSentMs + this.#heartbeatMs,\n',
+    from: 'this.#lastSentMs + this.#heartbeatMs, ',
     to: '',
     noticedBy: {
       file: 'src/replication/primary.test.ts',
