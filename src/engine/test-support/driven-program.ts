@@ -42,7 +42,7 @@ export function drives(prng: Prng): Readonly<Record<string, Drive>> {
     'threshold 1': { translation: often, slice: always(500) },
     'threshold 1 in one go': { translation: often, slice: always(1 << 20) },
     'a random threshold, random slices': {
-      translation: { threshold: 2 + prng.below(50), batchRegions: 1 + prng.below(8) },
+      translation: { threshold: 2 + prng.below(50), batchRegions: 1 + prng.below(3) },
       slice: random,
     },
     'threshold 1, random slices, every batch empties the cache': {
