@@ -11,6 +11,7 @@ import {
   answerOf,
   beginInTheMiddle,
   type DiskAnswer,
+  type DiskFollower,
   FollowedRequests,
   followInOrder,
   workOf,
@@ -48,6 +49,7 @@ export class DiskLine implements DisksPort {
   /** Of a backup. */
   readonly #reader: SteadyRequests
   readonly #reads: ReplayedReads
+  readonly #followers: readonly DiskFollower[]
   #generation = 0
 
   constructor(options: DiskLineOptions) {
@@ -77,6 +79,7 @@ export class DiskLine implements DisksPort {
       onRead: options.onRead,
       trace: () => {},
     })
+    this.#followers = [this.#followed, this.#reads]
   }
 
   connect(generation: number): void {
@@ -92,7 +95,7 @@ export class DiskLine implements DisksPort {
   }
 
   onReplayed(outputs: readonly MarkedOutput[], answers: readonly LoggedDiskAnswer[]): void {
-    followInOrder(outputs, answers, [this.#followed, this.#reads])
+    followInOrder(outputs, answers, this.#followers)
   }
 
   readAgain(need: NeededRead): void {
@@ -115,7 +118,7 @@ export class DiskLine implements DisksPort {
   }
 
   onRestored(inFlight: readonly DiskRequest[], done: () => void): void {
-    beginInTheMiddle(inFlight, [this.#followed, this.#reads])
+    beginInTheMiddle(inFlight, this.#followers)
     done()
   }
 
