@@ -19,9 +19,10 @@ import { Option } from 'commander'
 import { numberFrom } from '../src/cli/count-argument.ts'
 import { readyGuest } from '../src/host/redis-vm.ts'
 import { type BenchOptions, benchCommand, benchOptions, type Measured, runBench, say } from './support/bench-command.ts'
-import { type BenchVm, type Cost, inTurns, type Mode, modes, startBenchVms, type Timing } from './support/bench-vm.ts'
+import { type BenchVm, type Cost, type Mode, modes, startBenchVms, type Timing } from './support/bench-vm.ts'
 import { cpuWorkScript, shortWarmUp, type WarmUp, warmUpCpuWork } from './support/cpu-work.ts'
 import { geometricMean, median, round3 } from './support/figures.ts'
+import { inTurns } from './support/turns.ts'
 
 interface Options extends BenchOptions {
   readonly seconds?: number

@@ -42,8 +42,3 @@ export async function timeBetweenMarkers(console: ConsoleProcess): Promise<Timin
     result: result!.trim(),
   }
 }
-
-/** Every contestant, another one first in each round: whatever else the machine does hits all alike. */
-export function turnsOf(round: number): Contestant[] {
-  return contestants.map((_, turn) => contestants[(round + turn) % contestants.length]!)
-}

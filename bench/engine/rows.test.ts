@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { contestants, turnsOf } from './contestants.ts'
+import { inTurns } from '../support/turns.ts'
+import { contestants } from './contestants.ts'
 import { Measurement, summarize, type Work } from './rows.ts'
 
 const work: Work = { group: 'bare', name: 'hash', title: 'Hash', isQuick: true }
@@ -46,8 +47,8 @@ test('a group is summed up by geometric mean and least ratio; a group without ro
 })
 
 test('every round lets another contestant begin', () => {
-  assert.deepEqual(new Set([0, 1, 2].map((round) => turnsOf(round)[0])), new Set(contestants))
-  assert.deepEqual(new Set(turnsOf(5)), new Set(contestants))
+  assert.deepEqual(new Set([0, 1, 2].map((round) => inTurns(contestants, round)[0])), new Set(contestants))
+  assert.deepEqual(new Set(inTurns(contestants, 5)), new Set(contestants))
 })
 
 test('rounds of an earlier run count like those of this one', () => {

@@ -20,7 +20,8 @@ import {
   say,
 } from '../support/bench-command.ts'
 import { readKept, writeKept } from '../support/kept-file.ts'
-import { type Contestant, contestants, turnsOf } from './contestants.ts'
+import { inTurns } from '../support/turns.ts'
+import { type Contestant, contestants } from './contestants.ts'
 import { benchGuest, bootWork, GuestSession, guestWorks } from './guest-work.ts'
 import { buildKernel, canCompile, compilerPackage, type Kernel, kernels, timeKernel } from './kernels.ts'
 import { report } from './report.ts'
@@ -59,7 +60,8 @@ async function measureKernels(
   for (let round = 0; round < rounds; round++) {
     say(`bare metal, round ${round + 1} of ${rounds}`)
     for (const { path, measurement } of built) {
-      for (const contestant of turnsOf(round)) note(measurement, contestant, await timeKernel(contestant, path))
+      for (const contestant of inTurns(contestants, round))
+        note(measurement, contestant, await timeKernel(contestant, path))
     }
   }
 }
@@ -74,7 +76,7 @@ async function measureGuests(
     say(`Linux guest, round ${round + 1} of ${rounds}`)
     const own = join(folder, `round-${round}`)
     mkdirSync(own)
-    await measureRound(measurements, guest, turnsOf(round), own)
+    await measureRound(measurements, guest, inTurns(contestants, round), own)
     rmSync(own, { recursive: true })
   }
 }

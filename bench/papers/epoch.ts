@@ -19,6 +19,7 @@ import { MiB } from '../../src/base/units.ts'
 import { type Discipline, epochProtocols } from '../../src/log/discipline.ts'
 import type { BootImage, MachineConfig } from '../../src/machine/types.ts'
 import { buildKernel } from '../engine/kernels.ts'
+import { inTurns } from '../support/turns.ts'
 import { cpuPerEpoch } from './cpu-per-epoch.ts'
 import {
   type ChannelName,
@@ -109,8 +110,7 @@ async function measureColumn(session: Session, column: Column, image: BootImage,
     // What they are compared with is measured again beside every other length.
     if (index % 2 === 0)
       samples.add(cellName(column, 'bare', 0), { ...(await speedOf(session, image, kind, undefined)) })
-    const turns = round % 2 === 0 ? epochProtocols : [...epochProtocols].reverse()
-    for (const protocol of turns) {
+    for (const protocol of inTurns(epochProtocols, round)) {
       const speed = await speedOf(session, image, kind, { kind: 'epoch', protocol, instructions })
       samples.add(cellName(column, protocol, instructions), { ...speed })
       const { instructions: perSecond, operations } = speed

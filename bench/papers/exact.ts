@@ -13,9 +13,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BenchVm } from '../support/bench-vm.ts'
-import { inTurns, modes } from '../support/bench-vm.ts'
+import { modes } from '../support/bench-vm.ts'
 import { cpuWorkScript, shortWarmUp, warmUpCpuWork } from '../support/cpu-work.ts'
 import { runRedisBenchmark } from '../support/redis-benchmark.ts'
+import { inTurns } from '../support/turns.ts'
 import { type ExactRow, exactReport, latencyName, rowName } from './exact-report.ts'
 import { addCost, costOf, type MeasuredCost } from './measured-cost.ts'
 import type { Part, Session } from './part.ts'

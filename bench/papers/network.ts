@@ -6,8 +6,9 @@
  * All that a guest receives is an input and goes to the backup; of what it transmits only markers do.
  */
 
-import { inTurns, modes } from '../support/bench-vm.ts'
+import { modes } from '../support/bench-vm.ts'
 import { type Direction, runBulkTransfer } from '../support/bulk-transfer.ts'
+import { inTurns } from '../support/turns.ts'
 import { bitsText, ratioText } from './exact-report.ts'
 import { addCost, costOf, costRow } from './measured-cost.ts'
 import type { Part, Report } from './part.ts'

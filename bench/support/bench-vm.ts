@@ -37,11 +37,6 @@ export interface Timing extends Cost {
 
 export type BenchVmOptions = Pick<VmOptions, 'memory' | 'backupReads'>
 
-/** Another one first in each round: whatever else the machine does hits all alike. */
-export function inTurns<T>(items: readonly T[], round: number): readonly T[] {
-  return round % 2 === 0 ? items : [...items].reverse()
-}
-
 export class BenchVm {
   #mode: Mode
   /** Path of the VM file. */
